@@ -1,0 +1,7 @@
+"""Grouped data, and how a table becomes one."""
+
+from retrofair.data.grouped import Batch, Batches, GroupedData
+from retrofair.data.preparation import Missing, Preparation
+from retrofair.data.split import Splits, split_frame
+
+__all__ = ["Batch", "Batches", "GroupedData", "Missing", "Preparation", "Splits", "split_frame"]

@@ -1,0 +1,437 @@
+"""How a table becomes numbers: categories, scaling, missing values, groups.
+
+A `Preparation` is a value: it can be written as JSON, read again and applied to new tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from retrofair.errors import InputError, RetrofairWarning, unknown
+
+Array = npt.NDArray[Any]
+Missing = Literal["drop", "impute", "raise"]
+MISSING = "(missing)"
+MANY_GROUP_VALUES = 50
+
+
+@dataclass(frozen=True)
+class Number:
+    """One column of numbers; becomes (value - mean) / spread."""
+
+    name: str
+    fill: float = 0.0
+    mean: float = 0.0
+    spread: float = 1.0
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def encode(self, column: pd.Series, out: Array) -> None:
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = np.where(np.isnan(values), self.fill, values)
+        out[:, 0] = (values - self.mean) / self.spread
+
+
+@dataclass(frozen=True)
+class Category:
+    """One column of texts; becomes one 0/1 column per known text."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}={value}" for value in self.values)
+
+    def encode(self, column: pd.Series, out: Array) -> None:
+        texts = as_text(column).fillna(MISSING)
+        codes = pd.Index(self.values).get_indexer(pd.Index(texts))
+        if (codes < 0).any():
+            new = sorted(set(texts[codes < 0]))
+            raise InputError(
+                f"column {self.name!r} has categories that the preparation does not know: "
+                f"{', '.join(map(repr, new[:5]))} ({int((codes < 0).sum()):,} rows); "
+                "drop these rows or prepare again with them"
+            )
+        out[:] = 0
+        out[np.arange(len(codes)), codes] = 1
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One column in which a single value counts; becomes 1 there and 0 elsewhere."""
+
+    name: str
+    value: str
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def encode(self, column: pd.Series, out: Array) -> None:
+        out[:, 0] = (as_text(column) == self.value).to_numpy(dtype=bool, na_value=False)
+
+
+Encoder = Number | Category | Flag
+KINDS: dict[str, type[Number] | type[Category] | type[Flag]] = {
+    "number": Number,
+    "category": Category,
+    "flag": Flag,
+}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything needed to turn a table of the same columns into grouped data.
+
+    Args:
+        columns: one encoder per feature column of the table.
+        label: the label's column; `positive` is its value that counts as 1 (None: regression).
+        sensitive: the protected columns; `groups` holds one tuple of their values per group, the
+            privileged group last.
+        missing: what happens to rows with a missing feature.
+    """
+
+    columns: tuple[Encoder, ...]
+    label: str
+    positive: str | None
+    sensitive: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    missing: Missing = "drop"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        return tuple(" & ".join(values) for values in self.groups)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(name for column in self.columns for name in column.feature_names)
+
+    @classmethod
+    def fit(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        label: str,
+        sensitive: str | Sequence[str],
+        positive: object = None,
+        privileged: object = None,
+        include_sensitive: bool = True,
+        missing: Missing = "drop",
+        drop: Sequence[str] = (),
+        scale: bool = True,
+        regression: bool = False,
+        flags: Mapping[str, object] | None = None,
+    ) -> Preparation:
+        """Learn categories, groups, fills and scaling from a table (see `from_frame`)."""
+        protected = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
+        if missing not in ("drop", "impute", "raise"):
+            raise unknown("choice for missing=", missing, ("drop", "impute", "raise"))
+        if not protected:
+            raise InputError("expected at least one sensitive column, got none")
+        _check_columns(frame, (label, *protected, *drop, *(flags or {})))
+        if label in protected:
+            raise InputError(f"expected a sensitive column other than the label {label!r}")
+        frame = frame.dropna(subset=[label, *protected])
+        if not len(frame):
+            raise InputError(
+                f"expected rows with a label and a group, got none: {label!r} or "
+                f"{', '.join(map(repr, protected))} is missing everywhere"
+            )
+        value = None if regression else _positive(frame[label], positive)
+        groups, notes = _groups(frame, protected, privileged, label, value)
+        flag_values = {name: text_of(v) for name, v in (flags or {}).items()}
+        for position, name in enumerate(protected):
+            if frame[name].nunique() == 2:
+                flag_values[name] = groups[-1][position]
+        left_out = {label, *drop} | (set() if include_sensitive else set(protected))
+        columns = tuple(
+            _encoder(frame[name], flag_values.get(name), missing, name in protected)
+            for name in map(str, frame.columns)
+            if name not in left_out
+        )
+        if not columns:
+            raise InputError("expected at least one feature column, got none")
+        made = cls(columns, label, value, protected, groups, missing, notes)
+        return made.fitted(frame, scale=scale)
+
+    def fitted(self, frame: pd.DataFrame, *, scale: bool = True) -> Preparation:
+        """The same preparation with fills, means and spreads of this table's rows."""
+        columns = tuple(
+            _fitted_number(column, frame[column.name], scale)
+            if isinstance(column, Number)
+            else column
+            for column in self.columns
+        )
+        return dataclasses.replace(self, columns=columns)
+
+    def kept(self, frame: pd.DataFrame) -> tuple[Array, tuple[str, ...]]:
+        """Positions of the rows that are used, and notes on what was missing."""
+        features = [column.name for column in self.columns]
+        _check_columns(frame, (self.label, *self.sensitive, *features))
+        needed = list(dict.fromkeys([self.label, *self.sensitive]))
+        keep = frame[needed].notna().all(axis=1).to_numpy()
+        notes = list(_missing_note(frame, needed, ~keep, "dropped"))
+        gaps = [name for name in features if name not in needed and frame[name].isna().any()]
+        if gaps:
+            rows = frame[gaps].isna().any(axis=1).to_numpy() & keep
+            if self.missing == "raise":
+                note = next(_missing_note(frame, gaps, rows, "found"), "")
+                raise InputError(f"expected no missing values, {note}; use missing='drop'/'impute'")
+            done = "dropped" if self.missing == "drop" else "imputed values in"
+            notes += _missing_note(frame, gaps, rows, done)
+            if self.missing == "drop":
+                keep &= ~rows
+        if not keep.any():
+            raise InputError(
+                "expected at least one complete row, got none"
+                + (f" ({'; '.join(notes)})" if notes else "")
+                + "; use missing='impute'"
+            )
+        return np.flatnonzero(keep), tuple(notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        kinds = {kind: name for name, kind in KINDS.items()}
+        columns = [
+            {"kind": kinds[type(column)], **dataclasses.asdict(column)} for column in self.columns
+        ]
+        return {**dataclasses.asdict(self), "columns": columns}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
+        """Read what `to_dict` wrote, also after a round trip through JSON.
+
+        Raises:
+            InputError: a field is missing or unknown.
+        """
+        try:
+            columns = []
+            for item in values["columns"]:
+                kind = KINDS[item["kind"]]
+                fields = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items()}
+                columns.append(kind(**{k: v for k, v in fields.items() if k != "kind"}))
+            rest: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            }
+            rest["groups"] = tuple(tuple(group) for group in values["groups"])
+            return cls(**{**rest, "columns": tuple(columns)})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"expected a preparation written by Retrofair, got {error}") from None
+
+
+def prepare(
+    preparation: Preparation, frame: pd.DataFrame, *, quiet: bool = False
+) -> tuple[Array, Array, Array, tuple[str, ...]]:
+    """Apply a preparation: x (n, d) float32, y (n,), group (n,) and notes.
+
+    Raises:
+        InputError: a column is missing, a category or a group is new, an infinite number.
+    """
+    rows, notes = preparation.kept(frame)
+    frame = frame.iloc[rows]
+    x = np.empty((len(frame), len(preparation.feature_names)), dtype=np.float32)
+    start = 0
+    for column in preparation.columns:
+        stop = start + len(column.feature_names)
+        try:
+            column.encode(frame[column.name], x[:, start:stop])
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"expected numbers in column {column.name!r}, got {frame[column.name].dtype}: "
+                f"{error}"
+            ) from None
+        start = stop
+    notes = preparation.notes + notes
+    if not quiet:
+        for note in notes:
+            warnings.warn(note, RetrofairWarning, stacklevel=4)
+    return x, _label(preparation, frame[preparation.label]), _codes(preparation, frame), notes
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """The column's values as texts; 1.0 and 1 are both "1"; missing values stay missing."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    codes, values = pd.factorize(column)
+    texts = np.array([text_of(value) for value in values] + [None], dtype=object)
+    return pd.Series(texts[codes], index=column.index, dtype=object)
+
+
+def text_of(value: object) -> str:
+    """One value as text: whole numbers without a decimal point, truth values as 0 and 1."""
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"expected a pandas DataFrame, got {type(frame).__name__}")
+    if not frame.columns.is_unique:
+        twice = sorted(set(map(str, frame.columns[frame.columns.duplicated()])))
+        raise InputError(f"expected different column names, got {twice} more than once")
+    for name in names:
+        if name not in frame.columns:
+            raise unknown("column", name, frame.columns)
+    if not len(frame):
+        raise InputError("expected a table with rows, got an empty one")
+
+
+def _positive(label: pd.Series, positive: object) -> str:
+    values = sorted(set(as_text(label)))
+    shown = ", ".join(map(repr, values[:6])) + (", ..." if len(values) > 6 else "")
+    if len(values) < 2:
+        raise InputError(
+            f"expected a label with two classes, but {label.name!r} is {shown} in every row"
+        )
+    if positive is None:
+        if values == ["0", "1"]:
+            return "1"
+        raise InputError(
+            f"expected a 0/1 label, but {label.name!r} has the values {shown}: "
+            "say which one is positive with positive=... (--positive)"
+        )
+    if text_of(positive) not in values:
+        raise unknown(f"value of the label {label.name!r}", positive, values)
+    return text_of(positive)
+
+
+def _groups(
+    frame: pd.DataFrame,
+    protected: tuple[str, ...],
+    privileged: object,
+    label: str,
+    positive: str | None,
+) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """The groups with the privileged one last, and a note where it had to be chosen."""
+    texts = {name: as_text(frame[name]) for name in protected}
+    values = {name: sorted(set(texts[name])) for name in protected}
+    for name, found in values.items():
+        if len(found) > MANY_GROUP_VALUES:
+            raise InputError(
+                f"expected a sensitive column with at most {MANY_GROUP_VALUES} values, but "
+                f"{name!r} has {len(found):,}: bin it first, for example with pandas.cut"
+            )
+        if len(found) < 2:
+            raise InputError(
+                f"expected at least two groups with rows, but {name!r} is {found[0]!r} everywhere"
+            )
+    notes: tuple[str, ...] = ()
+    if privileged is None:
+        target = frame[label] if positive is None else as_text(frame[label]) == positive
+        last = tuple(_favoured(texts[name], values[name], target) for name in protected)
+        if any(values[name] != ["0", "1"] for name in protected):
+            notes = (
+                f"took {' & '.join(last)!r} as the privileged group (the largest mean label); "
+                "name another with privileged=... (--privileged)",
+            )
+    else:
+        given = (
+            [privileged]
+            if isinstance(privileged, str) or not isinstance(privileged, Sequence)
+            else list(privileged)
+        )
+        if len(given) != len(protected):
+            raise InputError(
+                f"expected one privileged value for each of {list(protected)}, got {given}"
+            )
+        last = tuple(text_of(value) for value in given)
+        for name, value in zip(protected, last, strict=True):
+            if value not in values[name]:
+                raise unknown(f"value of the column {name!r}", value, values[name])
+    present = set(zip(*(texts[name] for name in protected), strict=True)) | {last}
+    every = [g for g in itertools.product(*values.values()) if g in present and g != last]
+    return (*every, last), notes
+
+
+def _favoured(texts: pd.Series, values: list[str], target: pd.Series) -> str:
+    if values == ["0", "1"]:
+        return "1"
+    return str(target.groupby(texts).mean().idxmax())
+
+
+def _encoder(column: pd.Series, flag: str | None, missing: Missing, protected: bool) -> Encoder:
+    name = str(column.name)
+    if flag is not None:
+        return Flag(name, flag)
+    if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
+        raise InputError(
+            f"expected numbers or texts in column {name!r}, got {column.dtype}: "
+            "turn the times into numbers or leave them out with drop=... (--drop)"
+        )
+    if not protected and pd.api.types.is_numeric_dtype(column):
+        return Number(name)
+    texts = as_text(column)
+    values = sorted(set(texts.dropna()))
+    if len(values) > max(50, len(column) // 2):
+        raise InputError(
+            f"column {name!r} has {len(values):,} different texts in {len(column):,} rows, like "
+            "an identifier: leave it out with drop=... (--drop) or group its values first"
+        )
+    if missing == "impute" and texts.isna().any():
+        values.append(MISSING)
+    return Category(name, tuple(values))
+
+
+def _fitted_number(column: Number, values: pd.Series, scale: bool) -> Number:
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = numbers[~np.isnan(numbers)]
+    if not len(known):
+        raise InputError(f"column {column.name!r} has no values at all: leave it out with drop=...")
+    if not np.isfinite(known).all():
+        raise InputError(
+            f"expected finite numbers in column {column.name!r}, got "
+            f"{int((~np.isfinite(known)).sum()):,} infinite values: replace them first"
+        )
+    fill = float(np.median(known))
+    if not scale or pd.api.types.is_bool_dtype(values):
+        return Number(column.name, fill)
+    filled = np.where(np.isnan(numbers), fill, numbers)
+    spread = float(filled.std())
+    return Number(column.name, fill, float(filled.mean()), spread if spread > 0 else 1.0)
+
+
+def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str) -> Iterable[str]:
+    if rows.any():
+        counts = frame[names].isna().sum()
+        where = ", ".join(f"{name} ({counts[name]:,})" for name in names if counts[name])
+        yield f"{done} {int(rows.sum()):,} of {len(frame):,} rows with missing values: {where}"
+
+
+def _label(preparation: Preparation, column: pd.Series) -> Array:
+    if preparation.positive is None:
+        if not pd.api.types.is_numeric_dtype(column):
+            raise InputError(f"expected numbers in the label {column.name!r}, got {column.dtype}")
+        return column.to_numpy(dtype=np.float32)
+    return (as_text(column) == preparation.positive).to_numpy(dtype=np.int64)
+
+
+def _codes(preparation: Preparation, frame: pd.DataFrame) -> Array:
+    texts = [as_text(frame[name]) for name in preparation.sensitive]
+    names = functools.reduce(lambda left, right: left + " & " + right, texts)
+    codes = pd.Index(preparation.group_names).get_indexer(pd.Index(names))
+    if (codes < 0).any():
+        new = sorted(set(names[codes < 0]))
+        raise InputError(
+            f"expected the groups {list(preparation.group_names)}, got also {new} "
+            f"({int((codes < 0).sum()):,} rows)"
+        )
+    return codes.astype(np.int64)
