@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -221,7 +221,7 @@ class Preparation:
         try:
             columns = []
             for item in values["columns"]:
-                kind = KINDS[item["kind"]]
+                kind: Callable[..., Encoder] = KINDS[item["kind"]]
                 fields = {k: tuple(v) if isinstance(v, list) else v for k, v in item.items()}
                 columns.append(kind(**{k: v for k, v in fields.items() if k != "kind"}))
             rest: dict[str, Any] = {
@@ -409,7 +409,7 @@ def _fitted_number(column: Number, values: pd.Series, scale: bool) -> Number:
     return Number(column.name, fill, float(filled.mean()), spread if spread > 0 else 1.0)
 
 
-def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str) -> Iterable[str]:
+def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str) -> Iterator[str]:
     if rows.any():
         counts = frame[names].isna().sum()
         where = ", ".join(f"{name} ({counts[name]:,})" for name in names if counts[name])

@@ -1,0 +1,110 @@
+"""Public data sets of the fairness literature, and one generated one with a known optimum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrofair.data import Splits, split_frame
+from retrofair.datasets.acs_income import ACS_INCOME
+from retrofair.datasets.adult import ADULT
+from retrofair.datasets.bank import BANK
+from retrofair.datasets.base import Cut, DataSet, Protected
+from retrofair.datasets.boston import BOSTON
+from retrofair.datasets.communities import COMMUNITIES
+from retrofair.datasets.compas import COMPAS
+from retrofair.datasets.fetch import DataFile, Source
+from retrofair.datasets.german import GERMAN
+from retrofair.datasets.synthetic import SYNTHETIC, bayes_frontier
+from retrofair.errors import unknown
+
+ALL = (SYNTHETIC, ADULT, COMPAS, BANK, GERMAN, BOSTON, ACS_INCOME, COMMUNITIES)
+SPLIT_OPTIONS = ("drop", "parts", "privileged", "scale")
+
+__all__ = [
+    "ALL",
+    "Cut",
+    "DataFile",
+    "DataSet",
+    "Protected",
+    "Source",
+    "bayes_frontier",
+    "get",
+    "load",
+]
+
+
+def get(name: str) -> DataSet:
+    """The data set of this name.
+
+    Raises:
+        InputError: there is none.
+
+    Example:
+        >>> get("compas").default_sensitive
+        'race'
+    """
+    for data_set in ALL:
+        if data_set.name == name:
+            return data_set
+    raise unknown("data set", name, [data_set.name for data_set in ALL])
+
+
+def load(
+    name: str,
+    sensitive: str | Sequence[str] | None = None,
+    root: str | Path | None = None,
+    seed: int = 0,
+    include_sensitive: bool = True,
+    **options: Any,
+) -> Splits:
+    """Read a data set and split it 60/20/20 into training, validation and test data.
+
+    Numbers are standardised on the training part. A protected column of two values is a single
+    0/1 column (1 = privileged), whether it is the sensitive one or not.
+
+    Args:
+        sensitive: a protected column of the data set, or several: their intersections are then
+            the groups. Without it: the data set's first.
+        root: the folder that holds the files, laid out as `DataFile.path` says. Without it, or
+            where the file is not there: the folder in RETROFAIR_DATA, then the user's cache, then
+            the network.
+        seed: of the split, and of the rows of a generated data set.
+        include_sensitive: keep the sensitive columns among the features.
+        options: `target` ("binary", "regression") of boston and communities, `n` of synthetic;
+            and of the split: `parts`, `scale`, `privileged`, `drop` (see `split_frame`).
+
+    Raises:
+        InputError: a name or an option is unknown, a file is broken.
+        MissingFileError: a file is neither on disk nor on the network.
+
+    Example:
+        >>> splits = load("synthetic", sensitive="sex", n=1000)
+        >>> len(splits.train), len(splits.valid), len(splits.test), splits.train.group_names
+        (600, 200, 200, ('Female', 'Male'))
+    """
+    data_set = get(name)
+    own = [option for option in data_set.options if option != "seed"]
+    for option in options:
+        if option not in (*own, *SPLIT_OPTIONS):
+            raise unknown(f"option of {name}", option, [*own, *SPLIT_OPTIONS])
+    chosen = data_set.attributes(sensitive)
+    reading = {key: value for key, value in options.items() if key in own}
+    if "seed" in data_set.options:
+        reading["seed"] = seed
+    table = data_set.frame(chosen, root, **reading)
+    splitting = {key: value for key, value in options.items() if key not in own}
+    splitting.setdefault("privileged", [data_set.protected[column].privileged for column in chosen])
+    regression = options.get("target") == "regression"
+    return split_frame(
+        table,
+        seed=seed,
+        label=data_set.label,
+        positive=None if regression else data_set.positive,
+        sensitive=chosen,
+        include_sensitive=include_sensitive,
+        regression=regression,
+        flags=data_set.flags(table),
+        **splitting,
+    )

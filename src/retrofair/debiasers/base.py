@@ -1,0 +1,103 @@
+"""What every debiasing method is and returns."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import nn
+
+from retrofair.data import Batches
+from retrofair.debiasers.rules import Rule
+from retrofair.networks.outputs import probabilities
+from retrofair.objective import Objective
+from retrofair.thresholds import Choice, ThresholdSearch
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A method's answer: a new network, how its probabilities become decisions, and the way there.
+
+    Args:
+        history: one record per step worth reporting (a trial, an epoch).
+    """
+
+    model: nn.Module
+    rule: Rule
+    history: tuple[dict[str, Any], ...] = field(default=())
+
+
+class Debiaser(Protocol):
+    """A debiasing method; its hyper-parameters are the fields of a frozen dataclass.
+
+    `changes_weights` is True for methods that return other weights: these are never worse on the
+    data they are given, by the objective, than the input network with the best threshold.
+    """
+
+    name: ClassVar[str]
+    changes_weights: ClassVar[bool]
+
+    def __call__(
+        self,
+        model: nn.Module,
+        data: Batches,
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+    ) -> Fit:
+        """Debias a copy of `model`, a network that answers with logits."""
+
+
+def clone(model: nn.Module) -> nn.Module:
+    """A copy with its own weights, in eval mode; the original is left alone."""
+    return copy.deepcopy(model).eval()
+
+
+def search(data: Batches, objective: Objective) -> ThresholdSearch:
+    """The threshold search over all rows of the data."""
+    return ThresholdSearch(data.y.numpy(), data.group.numpy(), len(data.group_names), objective)
+
+
+@dataclass
+class Best:
+    """The best weights seen so far, by the objective at the best threshold."""
+
+    model: nn.Module
+    data: Batches
+    thresholds: ThresholdSearch
+    choice: Choice
+    state: dict[str, torch.Tensor]
+
+    @classmethod
+    def start(cls, model: nn.Module, data: Batches, objective: Objective) -> Best:
+        thresholds = search(data, objective)
+        choice = thresholds.best(probabilities(model, data))
+        return cls(model, data, thresholds, choice, _snapshot(model))
+
+    def look(self) -> Choice:
+        """Score the model as it is now, and keep its weights if they are the best so far."""
+        choice = self.thresholds.best(probabilities(self.model, self.data))
+        if choice.rank > self.choice.rank:
+            self.choice, self.state = choice, _snapshot(self.model)
+        return choice
+
+    def restore(self) -> None:
+        """Give the model the best weights."""
+        self.model.load_state_dict(self.state)
+
+
+def _snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def record(objective: Objective, choice: Choice, **about: Any) -> dict[str, Any]:
+    """One line of a history."""
+    return {
+        **about,
+        "objective": float(objective.score(choice.counts)),
+        "bias": float(objective.bias_measure(choice.counts)),
+        "performance": float(objective.performance_measure(choice.counts)),
+        "threshold": choice.threshold,
+    }

@@ -1,0 +1,213 @@
+"""The result of debiasing: a network with its decision rule, and what it was measured to do."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from retrofair.data import Batches
+from retrofair.debiasers import rules
+from retrofair.errors import InputError
+from retrofair.files import replacing, write_json
+from retrofair.metrics import Array
+from retrofair.networks.outputs import LogitOf, evaluating, forward, probability
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+ABOUT = "result.json"
+
+
+class Status(enum.Enum):
+    """Did the result reach its goal on the data it was fitted to?
+
+    MET: it did. NOT_MET: it did not. DEGENERATE: it decides alike for (almost) everybody, or the
+    better constant classifier scores as well.
+    """
+
+    MET = "met"
+    NOT_MET = "not_met"
+    DEGENERATE = "degenerate"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One row of a comparison: what some decisions are worth on some data.
+
+    Args:
+        objective: the objective's score.
+        bias: the measure's value, signed where it is.
+        counts: by group, label and prediction.
+    """
+
+    objective: float
+    bias: float
+    performance: float
+    counts: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+
+    @property
+    def array(self) -> Array:
+        """The counts as an array (G, 2, 2)."""
+        return np.array(self.counts, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Debiased:
+    """A debiased network.
+
+    Args:
+        model: the new network, (n, ...) -> (n,) logits, in eval mode.
+        rule: how its probabilities become decisions.
+        status: met, not met or degenerate, on the data it was fitted to.
+        before: the original network at threshold 0.5 on these data.
+        after: this result on the same data; what it does on new data, an audit tells.
+        constant: the better constant classifier on the same data.
+        history: one record per trial or epoch.
+        about: method, options, objective, seed, rows and time, ready for JSON.
+    """
+
+    model: nn.Module
+    rule: rules.Rule
+    status: Status
+    before: Scores
+    after: Scores
+    constant: Scores
+    group_names: tuple[str, ...]
+    history: tuple[dict[str, Any], ...]
+    about: dict[str, Any]
+
+    @property
+    def threshold(self) -> float:
+        """The threshold on the probability; positive means strictly above."""
+        return float(self.rule.threshold)
+
+    @property
+    def needs_group(self) -> bool:
+        """Whether `predict` needs the group of each row."""
+        return self.rule.needs_group
+
+    def predict(self, x: Any, group: Tensor | Array | None = None) -> Tensor:
+        """Decisions for the rows of x: (n,) int64 of 0/1.
+
+        Args:
+            group: (n,) group codes, used only where `needs_group`.
+
+        Raises:
+            InputError: the group is needed and missing, or of another length.
+        """
+        with evaluating(self.model):
+            logit = forward(self.model, x).float().cpu()
+        chance = probability(logit)
+        coin = None if self.rule.seed is None else rules.coins(x, self.rule.seed)
+        code = self._codes(group, len(chance)) if self.needs_group else None
+        return torch.from_numpy(self.rule(chance, code, coin))
+
+    def predict_data(self, data: Batches) -> Array:
+        """Decisions for every row of the data: (n,) int64 of 0/1."""
+        return np.concatenate([self.predict(x, group).numpy() for x, _, group in data])
+
+    def _codes(self, group: Tensor | Array | None, n: int) -> Array:
+        code = rules.codes(None if group is None else np.asarray(group).reshape(-1))
+        if len(code) != n:
+            raise InputError(f"expected {n:,} group codes, got {len(code):,}")
+        if n and not 0 <= code.min() <= code.max() < len(self.group_names):
+            raise InputError(
+                f"expected group codes from 0 to {len(self.group_names) - 1}, "
+                f"got {code.min()} to {code.max()}"
+            )
+        return code
+
+    def history_frame(self) -> pd.DataFrame:
+        """The history as a table."""
+        return pd.DataFrame(list(self.history))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write weights (safetensors) and everything else (JSON) into a folder."""
+        folder = Path(folder)
+        state = {
+            name: value.detach().cpu().clone().contiguous()
+            for name, value in self.model.state_dict().items()
+        }
+        with replacing(folder / WEIGHTS) as temporary:
+            save_file(state, temporary)
+        write_json(
+            folder / ABOUT,
+            {
+                "format": FORMAT,
+                "rule": rules.to_dict(self.rule),
+                "status": self.status.value,
+                "before": vars(self.before),
+                "after": vars(self.after),
+                "constant": vars(self.constant),
+                "group_names": self.group_names,
+                "about": self.about,
+                "history": self.history,
+            },
+        )
+        return folder
+
+
+def load_result(folder: str | Path, net: nn.Module) -> Debiased:
+    """Read a saved result.
+
+    Args:
+        net: a network of the architecture that was debiased; it is copied, not changed.
+
+    Raises:
+        InputError: the folder holds no result, or one that does not fit the network.
+    """
+    folder = Path(folder)
+    for name in (ABOUT, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"expected a saved result in {folder}, but {name} is not there")
+    try:
+        values = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        state = load_file(folder / WEIGHTS)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise InputError(
+            f"expected a saved result in {folder}, but it is damaged: {error}"
+        ) from None
+    if values.get("format") != FORMAT:
+        raise InputError(
+            f"expected a result of format {FORMAT} in {folder}, got {values.get('format')!r}: "
+            "it was written by another version"
+        )
+    model = copy.deepcopy(net).eval()
+    if values["about"].get("outputs") == "probabilities":
+        model = LogitOf(model).eval()
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the weights in {folder} do not fit this network: {reason}") from None
+    return Debiased(
+        model=model,
+        rule=rules.from_dict(values["rule"]),
+        status=Status(values["status"]),
+        before=_scores(values["before"]),
+        after=_scores(values["after"]),
+        constant=_scores(values["constant"]),
+        group_names=tuple(values["group_names"]),
+        history=tuple(values["history"]),
+        about=values["about"],
+    )
+
+
+def _scores(values: dict[str, Any]) -> Scores:
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else float(value)
+
+    counts: Any = tuple(tuple(tuple(row) for row in group) for group in values["counts"])
+    return Scores(
+        number(values["objective"]), number(values["bias"]), number(values["performance"]), counts
+    )

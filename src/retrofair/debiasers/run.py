@@ -1,0 +1,173 @@
+"""`debias`: check the input, run a method, and say what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from retrofair import metrics
+from retrofair.data import Batches
+from retrofair.debiasers.base import Debiaser, search
+from retrofair.debiasers.result import Debiased, Scores, Status
+from retrofair.errors import InputError, unknown
+from retrofair.metrics import Array
+from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.objective import Constrained, Objective, Weighted
+from retrofair.thresholds import Choice
+
+RARE = 0.005
+
+
+def debias(
+    net: nn.Module,
+    data: Batches,
+    objective: Objective,
+    method: str | Debiaser = "random",
+    *,
+    seed: int = 0,
+    outputs: Outputs | None = None,
+) -> Debiased:
+    """Debias a trained network on (validation) data.
+
+    Args:
+        net: (n, ...) -> (n,) or (n, 1) logits; it is left as it is.
+        data: rows the network was not trained on, with labels and groups.
+        objective: `Constrained` or `Weighted`.
+        method: a method's name, or a debiaser with its own options.
+        seed: of all randomness of the method.
+        outputs: "logits" or "probabilities"; without it, outputs that all lie in [0, 1] are taken
+            as probabilities, with a warning.
+
+    Returns:
+        The new network and its decision rule. Not reaching the goal is a status, not an error.
+
+    Raises:
+        InputError: an unknown method, a network that does not fit the data, one class only, or
+            fewer than two groups with the rows that the measure compares.
+
+    Example:
+        >>> import retrofair as rf
+        >>> splits = rf.datasets.load("synthetic", n=600, seed=0)
+        >>> net = rf.networks.train_mlp(splits.train, splits.valid, depth=2, max_epochs=3)
+        >>> result = debias(net, splits.valid, Constrained("spd", epsilon=0.05), "threshold")
+        >>> result.needs_group
+        False
+    """
+    debiaser = resolve(method)
+    counts = check_data(data, objective)
+    metrics.require(objective.bias_measure, counts, data.group_names)
+    model = as_logits(net, data, outputs)
+    thresholds = search(data, objective)
+    before = thresholds.at(probabilities(model, data), 0.5)
+    constant = thresholds.constant()
+    started = time.perf_counter()
+    fit = debiaser(model, data, objective, generator=torch.Generator().manual_seed(seed))
+    seconds = time.perf_counter() - started
+    result = Debiased(
+        model=fit.model.eval(),
+        rule=fit.rule,
+        status=Status.MET,
+        before=scores(objective, before.counts),
+        after=scores(objective, before.counts),
+        constant=scores(objective, constant.counts),
+        group_names=tuple(data.group_names),
+        history=fit.history,
+        about={
+            "method": debiaser.name,
+            "options": _options(debiaser),
+            **objective.to_dict(),
+            "seed": seed,
+            "rows": len(data),
+            "seconds": round(seconds, 3),
+            "outputs": "logits" if model is net else "probabilities",
+            "torch": torch.__version__,
+        },
+    )
+    after = metrics.count(
+        data.y.numpy(), result.predict_data(data), data.group.numpy(), len(data.group_names)
+    )
+    return dataclasses.replace(
+        result,
+        after=scores(objective, after),
+        status=judge(objective, before, after, constant),
+    )
+
+
+def resolve(method: str | Debiaser) -> Debiaser:
+    """The debiaser of a name, with its default options; a debiaser is returned as it is."""
+    from retrofair.debiasers import ALL  # the list of methods imports this module's neighbours
+
+    if isinstance(method, str):
+        for known in ALL:
+            if known.name == method:
+                return known()
+        raise unknown("method", method, [known.name for known in ALL])
+    if not callable(method) or not hasattr(method, "name"):
+        raise InputError(f"expected a method's name or a debiaser, got {type(method).__name__}")
+    return method
+
+
+def check_data(data: Batches, objective: Objective) -> Array:
+    """The data's counts by group and label, after checking that they can be debiased."""
+    if not isinstance(objective, Constrained | Weighted) and not hasattr(objective, "rank"):
+        raise InputError(
+            f"expected an objective such as Constrained('spd', 0.05), got {objective!r}"
+        )
+    if not isinstance(data, Batches):
+        raise InputError(f"expected GroupedData, got {type(data).__name__}")
+    y = data.y
+    if y.is_floating_point() and not bool(((y == 0) | (y == 1)).all()):
+        raise InputError(
+            "expected 0/1 labels, got other numbers; for a regression target choose "
+            "target='binary' or cut it first"
+        )
+    n_groups = len(data.group_names)
+    counts = metrics.count(y.numpy(), np.zeros(len(y), bool), data.group.numpy(), n_groups)
+    by_class = counts.sum(axis=(0, 2))
+    if by_class.min() == 0:
+        raise InputError(
+            "expected labels of both classes in the data to debias, got only "
+            f"{int(by_class.argmax())} in all {len(y):,} rows"
+        )
+    return counts
+
+
+def scores(objective: Objective, counts: Array) -> Scores:
+    """What decisions with these counts are worth."""
+    counts = np.asarray(counts).astype(np.int64)
+    return Scores(
+        objective=float(objective.score(counts)),
+        bias=float(objective.bias_measure(counts)),
+        performance=float(objective.performance_measure(counts)),
+        counts=tuple(tuple(tuple(map(int, row)) for row in group) for group in counts),  # type: ignore[misc]
+    )
+
+
+def judge(objective: Objective, before: Choice, after: Array, constant: Choice) -> Status:
+    """Met, not met, or degenerate: the rules of `Status`.
+
+    Constrained is met when the bound holds; weighted, when the score is better than the original
+    network's. Both are degenerate when fewer than one row in 200 is decided unlike the rest, or
+    when the better constant classifier scores at least as well.
+    """
+    positive = int(after[..., 1].sum())
+    rare = min(positive, int(after.sum()) - positive) / max(int(after.sum()), 1)
+    rank = float(objective.rank(after))
+    if isinstance(objective, Constrained) and not bool(objective.feasible(after)):
+        return Status.NOT_MET if rare >= RARE else Status.DEGENERATE
+    if rare < RARE or rank <= constant.rank:
+        return Status.DEGENERATE
+    if isinstance(objective, Weighted) and rank <= before.rank:
+        return Status.NOT_MET
+    return Status.MET
+
+
+def _options(debiaser: Debiaser) -> dict[str, Any]:
+    if dataclasses.is_dataclass(debiaser) and not isinstance(debiaser, type):
+        return dataclasses.asdict(debiaser)
+    return {}

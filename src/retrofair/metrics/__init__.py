@@ -1,0 +1,187 @@
+"""Fairness and performance measures, all computed from counts.
+
+Adding one is a line in `ALL` (or in `performance.ALL`): an object with a `name`, a `meaning`, a
+value and a bias of counts (..., G, 2, 2), and an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from retrofair.errors import InputError, unknown
+from retrofair.metrics import performance, rates
+from retrofair.metrics.counts import Array, collapse, count
+from retrofair.metrics.from_callable import CallableMeasure
+from retrofair.metrics.gaps import LargestGap, SignedGap
+from retrofair.metrics.intervals import LEVEL, auc, wilson
+from retrofair.metrics.performance import Performance
+from retrofair.metrics.rates import CORRECT, FPR, PPV, SELECTION, TPR, Rate
+from retrofair.metrics.ratios import RateRatio
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """A measure of bias: 0 bias is fair; `value` is what people quote, `bias` is never negative."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
+    @property
+    def ideal(self) -> float: ...
+    def __call__(self, counts: Array) -> Array: ...
+    def bias(self, counts: Array) -> Array: ...
+    def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]: ...
+
+
+SPD = SignedGap(
+    "spd",
+    "statistical parity difference: selection rate, unprivileged minus privileged",
+    (SELECTION,),
+    aliases=("statistical_parity_difference",),
+)
+EOD = SignedGap(
+    "eod",
+    "equal opportunity difference: true positive rate, unprivileged minus privileged",
+    (TPR,),
+)
+AOD = SignedGap(
+    "aod",
+    "average odds difference: mean of true and false positive rates, unprivileged minus privileged",
+    (FPR, TPR),
+    aliases=("average_odds_difference",),
+)
+DISPARATE_IMPACT = RateRatio(
+    "disparate_impact",
+    "selection rate, unprivileged over privileged (four-fifths rule: at least 0.8)",
+    (SELECTION,),
+    aliases=("disparate_impact_ratio",),
+)
+DEMOGRAPHIC_PARITY_DIFFERENCE = LargestGap(
+    "demographic_parity_difference", "largest difference of selection rates", (SELECTION,)
+)
+DEMOGRAPHIC_PARITY_RATIO = RateRatio(
+    "demographic_parity_ratio", "smallest selection rate over the largest", (SELECTION,), worst=True
+)
+EQUAL_OPPORTUNITY_DIFFERENCE = LargestGap(
+    "equal_opportunity_difference",
+    "largest difference of true positive rates",
+    (TPR,),
+    aliases=("true_positive_rate_difference",),
+)
+FALSE_POSITIVE_RATE_DIFFERENCE = LargestGap(
+    "false_positive_rate_difference", "largest difference of false positive rates", (FPR,)
+)
+EQUALIZED_ODDS_DIFFERENCE = LargestGap(
+    "equalized_odds_difference",
+    "the larger of the differences of true and of false positive rates",
+    (TPR, FPR),
+)
+EQUALIZED_ODDS_RATIO = RateRatio(
+    "equalized_odds_ratio",
+    "the smaller of the ratios of true and of false positive rates",
+    (TPR, FPR),
+    worst=True,
+)
+ACCURACY_DIFFERENCE = LargestGap(
+    "accuracy_difference", "largest difference of accuracies", (CORRECT,)
+)
+PREDICTIVE_PARITY_DIFFERENCE = LargestGap(
+    "predictive_parity_difference", "largest difference of precisions", (PPV,)
+)
+
+ALL: tuple[Measure, ...] = (
+    SPD,
+    EOD,
+    AOD,
+    DISPARATE_IMPACT,
+    DEMOGRAPHIC_PARITY_DIFFERENCE,
+    DEMOGRAPHIC_PARITY_RATIO,
+    EQUAL_OPPORTUNITY_DIFFERENCE,
+    FALSE_POSITIVE_RATE_DIFFERENCE,
+    EQUALIZED_ODDS_DIFFERENCE,
+    EQUALIZED_ODDS_RATIO,
+    ACCURACY_DIFFERENCE,
+    PREDICTIVE_PARITY_DIFFERENCE,
+)
+
+
+def get(measure: str | Callable[..., Any] | Measure) -> Measure:
+    """The measure of a name, an alias, or a callable `(y, prediction, group) -> number`.
+
+    Raises:
+        InputError: there is none of that name.
+
+    >>> get("statistical_parity_difference").name
+    'spd'
+    """
+    if isinstance(measure, str):
+        for known in ALL:
+            if measure in (known.name, *known.aliases):
+                return known
+        raise unknown("measure", measure, [known.name for known in ALL])
+    if isinstance(measure, Measure):
+        return measure
+    if callable(measure):
+        return CallableMeasure(measure)
+    raise InputError(f"expected a measure's name or a callable, got {type(measure).__name__}")
+
+
+def get_performance(name: str | Performance) -> Performance:
+    """The performance measure of a name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if isinstance(name, Performance):
+        return name
+    for known in performance.ALL:
+        if name in (known.name, *known.aliases):
+            return known
+    raise unknown("performance", name, [known.name for known in performance.ALL])
+
+
+def require(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
+    """Check that a measure has a value on data with these counts (predictions do not matter).
+
+    Raises:
+        InputError: fewer than two groups (or not the privileged one) have the rows it compares.
+    """
+    for rate in getattr(measure, "rates", (SELECTION,)):
+        if rate.condition == "predicted positives":
+            continue
+        _, base = rate.parts(counts)
+        filled = [name for name, n in zip(names, base, strict=True) if n > 0]
+        against_last = isinstance(measure, SignedGap) or not getattr(measure, "worst", True)
+        if len(filled) < 2 or (against_last and base[-1] == 0):
+            wanted = "two groups" + (f", {names[-1]!r} among them," if against_last else "")
+            raise InputError(
+                f"{measure.name} compares groups by their {rate.condition}: expected at least "
+                f"{wanted} with {rate.condition}, got {filled or 'none'} of {list(names)}"
+            )
+
+
+__all__ = [
+    "ALL",
+    "LEVEL",
+    "Array",
+    "CallableMeasure",
+    "LargestGap",
+    "Measure",
+    "Performance",
+    "Rate",
+    "RateRatio",
+    "SignedGap",
+    "auc",
+    "collapse",
+    "count",
+    "get",
+    "get_performance",
+    "performance",
+    "rates",
+    "require",
+    "wilson",
+]

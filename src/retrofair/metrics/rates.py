@@ -1,0 +1,87 @@
+"""Conditional rates: a share of some rows among others, per group, from counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from retrofair.metrics.counts import Array
+
+Condition = Literal["rows", "positives", "negatives", "predicted positives"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The share of `hits` among the rows that meet `condition`.
+
+    Args:
+        hits: (2, 2) of 0/1, [label, prediction]: the cells in the numerator.
+        base: the cells in the denominator.
+    """
+
+    name: str
+    meaning: str
+    condition: Condition
+    hits: tuple[tuple[int, int], tuple[int, int]]
+    base: tuple[tuple[int, int], tuple[int, int]]
+
+    def parts(self, counts: Array) -> tuple[Array, Array]:
+        """Numerator and denominator, each (..., G), of counts (..., G, 2, 2)."""
+        return _pick(counts, self.hits), _pick(counts, self.base)
+
+    def __call__(self, counts: Array) -> Array:
+        """The rate of each group, (..., G); nan for a group without rows of the condition."""
+        hits, base = self.parts(counts)
+        return divide(hits, base)
+
+
+def divide(hits: Array, base: Array) -> Array:
+    """hits / base, nan where base is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(base > 0, hits / base, np.nan)
+
+
+def _pick(counts: Array, cells: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+    chosen = [counts[..., y, p] for y in (0, 1) for p in (0, 1) if cells[y][p]]
+    return np.asarray(sum(chosen[1:], start=chosen[0]))
+
+
+ROWS = ((1, 1), (1, 1))
+POSITIVES = ((0, 0), (1, 1))
+NEGATIVES = ((1, 1), (0, 0))
+
+SELECTION = Rate("selection_rate", "share predicted positive", "rows", ((0, 1), (0, 1)), ROWS)
+TPR = Rate(
+    "true_positive_rate",
+    "share predicted positive among true positives",
+    "positives",
+    ((0, 0), (0, 1)),
+    POSITIVES,
+)
+FPR = Rate(
+    "false_positive_rate",
+    "share predicted positive among true negatives",
+    "negatives",
+    ((0, 1), (0, 0)),
+    NEGATIVES,
+)
+TNR = Rate(
+    "true_negative_rate",
+    "share predicted negative among true negatives",
+    "negatives",
+    ((1, 0), (0, 0)),
+    NEGATIVES,
+)
+PPV = Rate(
+    "precision",
+    "share truly positive among predicted positives",
+    "predicted positives",
+    ((0, 0), (0, 1)),
+    ((0, 1), (0, 1)),
+)
+CORRECT = Rate("accuracy", "share predicted correctly", "rows", ((1, 0), (0, 1)), ROWS)
+BASE_RATE = Rate("base_rate", "share truly positive", "rows", POSITIVES, ROWS)
+
+ALL = (BASE_RATE, SELECTION, TPR, FPR, PPV, CORRECT)

@@ -1,0 +1,70 @@
+"""Ratios of rates between groups, as the four-fifths rule uses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrofair.metrics.counts import Array
+from retrofair.metrics.gaps import nan_max
+from retrofair.metrics.intervals import LEVEL, quantile, ratio
+from retrofair.metrics.rates import Rate
+
+
+@dataclass(frozen=True)
+class RateRatio:
+    """A group's rate over another's: over the privileged one, or (`worst`) over any.
+
+    With `worst` it is the smallest rate over the largest, at most 1, as in fairlearn. Without, the
+    unprivileged rate over the privileged one; with more than two groups the smallest such ratio.
+    The value is nan where the rate below the line is 0.
+    """
+
+    name: str
+    meaning: str
+    rates: tuple[Rate, ...]
+    worst: bool = False
+    aliases: tuple[str, ...] = ()
+    ideal: float = 1.0
+
+    def __call__(self, counts: Array) -> Array:
+        values = []
+        for rate in self.rates:
+            rates = rate(counts)
+            if self.worst:
+                top, bottom = -nan_max(-rates), nan_max(rates)
+                enough = np.isfinite(rates).sum(axis=-1) >= 2
+                bottom = np.where(enough & (bottom > 0), bottom, np.nan)
+                values.append(top / bottom)
+            else:
+                bottom = np.where(rates[..., -1:] > 0, rates[..., -1:], np.nan)
+                values.append(-nan_max(-rates[..., :-1] / bottom))
+        return np.asarray(np.min(values, axis=0))
+
+    def bias(self, counts: Array) -> Array:
+        """1 minus the ratio or its inverse, whichever is smaller than 1: in [0, 1]."""
+        value = self(counts)
+        inverse = np.divide(1.0, value, out=np.full_like(value, np.inf), where=value > 0)
+        return np.asarray(1 - np.minimum(value, inverse))
+
+    def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]:
+        """Simultaneous over the ratios compared, so at least at the level."""
+        n_groups = counts.shape[-3]
+        if self.worst:
+            one, other = np.nonzero(~np.eye(n_groups, dtype=bool))
+            comparisons = len(one) // 2  # a ratio and its inverse share their limits
+        else:
+            one, other = np.arange(n_groups - 1), np.full(n_groups - 1, n_groups - 1)
+            comparisons = len(one)
+        z = quantile(level, len(self.rates) * comparisons)
+        limits = []
+        for rate in self.rates:
+            hits, base = rate.parts(counts)
+            limits.append(ratio((hits[one], base[one]), (hits[other], base[other]), z))
+        lows, highs = np.concatenate(limits, axis=1)
+        known = ~np.isnan(lows)
+        if not known.any():
+            return np.nan, np.nan
+        cap = 1.0 if self.worst else np.inf
+        return min(float(lows[known].min()), cap), min(float(highs[known].min()), cap)

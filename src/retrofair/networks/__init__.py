@@ -1,0 +1,24 @@
+"""Base networks, and everything that looks into a network."""
+
+from retrofair.networks.mlp import MLP
+from retrofair.networks.outputs import (
+    LogitOf,
+    Outputs,
+    as_logits,
+    logits,
+    probabilities,
+    probability,
+)
+from retrofair.networks.train import Training, train_mlp
+
+__all__ = [
+    "MLP",
+    "LogitOf",
+    "Outputs",
+    "Training",
+    "as_logits",
+    "logits",
+    "probabilities",
+    "probability",
+    "train_mlp",
+]

@@ -1,0 +1,98 @@
+"""Finding layers inside any network, and what flows into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrofair.data import Batches
+from retrofair.errors import InputError, unknown
+from retrofair.networks.outputs import evaluating, forward
+
+
+def weight_layers(model: nn.Module, x: Any) -> list[str]:
+    """Names of the layers with a weight matrix or kernel, in the order in which they run."""
+    order: list[str] = []
+
+    def noter(name: str) -> Any:
+        def note(_module: nn.Module, _inputs: Any) -> None:
+            if name not in order:
+                order.append(name)
+
+        return note
+
+    hooks = [
+        module.register_forward_pre_hook(noter(name))
+        for name, module in model.named_modules()
+        if _has_weight(module)
+    ]
+    try:
+        with evaluating(model):
+            forward(model, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not order:
+        raise InputError("expected a network with at least one linear or convolution layer")
+    return order
+
+
+def last_layer(model: nn.Module, data: Batches, name: str | None = None) -> str:
+    """The name of the layer that reads the penultimate representation: given, or the last to run.
+
+    Raises:
+        InputError: the network has no such layer.
+    """
+    if name is not None:
+        choices = [known for known, module in model.named_modules() if _has_weight(module)]
+        if name not in choices:
+            raise unknown("layer", name, choices)
+        return name
+    x, _, _ = next(iter(data))
+    return weight_layers(model, first_rows(x, 2))[-1]
+
+
+@contextmanager
+def reading(model: nn.Module, layer: str) -> Iterator[dict[str, Tensor]]:
+    """While open, each forward pass leaves the layer's input under "input", one row a row."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(_module: nn.Module, inputs: Any) -> None:
+        value: Tensor = inputs[0]
+        if value.ndim > 2:  # (n, channels, ...) of a convolution: the mean over positions
+            value = value.flatten(2).mean(-1)
+        seen["input"] = value
+
+    hook = model.get_submodule(layer).register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def representation(model: nn.Module, data: Batches, layer: str) -> Tensor:
+    """The input of a layer for every row, (n, h) float32 on the CPU, in eval mode."""
+    parts = []
+    with reading(model, layer) as seen, evaluating(model):
+        for x, _, _ in data:
+            forward(model, x)
+            parts.append(seen["input"].float().cpu())
+    return torch.cat(parts).clone()
+
+
+def first_rows(x: Any, rows: int) -> Any:
+    """The first rows of a batch's x, whatever it is made of."""
+    if isinstance(x, dict):
+        return {name: value[:rows] for name, value in x.items()}
+    if isinstance(x, tuple | list):
+        return tuple(value[:rows] for value in x)
+    return x[:rows]
+
+
+def _has_weight(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.ndim >= 2 and not isinstance(module, nn.Embedding)

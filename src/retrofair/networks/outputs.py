@@ -1,0 +1,146 @@
+"""What a network says of each row: logits and probabilities, checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from retrofair.data import Batches
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.metrics import Array
+
+Outputs = Literal["logits", "probabilities"]
+EDGE = 1e-7
+
+
+class LogitOf(nn.Module):
+    """A network that answers with probabilities, turned into one that answers with logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any) -> Tensor:
+        return torch.logit(forward(self.network, x).clamp(EDGE, 1 - EDGE))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; every submodule gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the network's weights are."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def forward(model: nn.Module, x: Any) -> Tensor:
+    """One output per row, (n,), of a batch's x: a tensor, a tuple or a dict of tensors."""
+    device = device_of(model)
+    if isinstance(x, dict):
+        out = model(**{name: value.to(device) for name, value in x.items()})
+    elif isinstance(x, tuple | list):
+        out = model(*(value.to(device) for value in x))
+    else:
+        out = model(x.to(device))
+    return out[:, 0] if isinstance(out, Tensor) and out.ndim == 2 and out.shape[1] == 1 else out
+
+
+def logits(model: nn.Module, data: Batches) -> Tensor:
+    """The network's output for every row, (n,) float32 on the CPU, in eval mode."""
+    with evaluating(model):
+        parts = [forward(model, x).float().cpu() for x, _, _ in data]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def probability(logit: Tensor) -> Array:
+    """Sigmoid in double precision, so that confident rows stay apart: (n,) float64."""
+    # numpy is on one thread and beats torch's sigmoid in double precision on these sizes
+    values: Array = logit.numpy().astype(np.float64)
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-values)))
+
+
+def probabilities(model: nn.Module, data: Batches) -> Array:
+    """The probability of the positive class for every row, (n,) float64."""
+    return probability(logits(model, data))
+
+
+def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -> nn.Module:
+    """Check a network on the data and return one that answers with logits.
+
+    A network whose outputs all lie in [0, 1] is taken to answer with probabilities, with a warning
+    that says so unless it ends in a sigmoid; `outputs` decides it.
+
+    Raises:
+        InputError: the network fails on the data, or its output has another shape than (n,) or
+            (n, 1), or is not finite.
+    """
+    if outputs not in (None, "logits", "probabilities"):
+        raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected a torch.nn.Module as the network, got {type(model).__name__}")
+    if not len(data):
+        raise InputError("expected data with rows, got none")
+    # all rows are looked at: one NaN in the last batch would spoil every later threshold
+    low, high = np.inf, -np.inf
+    with evaluating(model):
+        for x, y, _ in data:
+            out = _checked(model, x, len(y))
+            low, high = min(low, float(out.min())), max(high, float(out.max()))
+    if outputs is None:
+        outputs = "logits"
+        if 0 <= low < high <= 1:
+            outputs = "probabilities"
+            last = [m for m in model.modules() if not list(m.children())][-1:]
+            if not isinstance(last[0], nn.Sigmoid):
+                warnings.warn(
+                    f"the network's outputs lie between {low:.3g} and {high:.3g}: taken as "
+                    "probabilities; say outputs='logits' (--outputs logits) if they are logits",
+                    RetrofairWarning,
+                    stacklevel=3,
+                )
+    elif outputs == "probabilities" and not 0 <= low <= high <= 1:
+        raise InputError(
+            f"expected probabilities in [0, 1], got outputs from {low:.3g} to {high:.3g}; "
+            "say outputs='logits' (--outputs logits)"
+        )
+    return LogitOf(model) if outputs == "probabilities" else model
+
+
+def _checked(model: nn.Module, x: Any, rows: int) -> Tensor:
+    try:
+        out = forward(model, x)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"expected a network that takes x of shape {shape}, but it fails: {reason}"
+        ) from error
+    if not isinstance(out, Tensor) or tuple(out.shape) != (rows,):
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise InputError(
+            f"expected one logit per row, shape ({rows},) or ({rows}, 1), got {shape}; for two "
+            "classes return the difference of their logits"
+        )
+    if not bool(torch.isfinite(out).all()):
+        bad = int((~torch.isfinite(out)).sum())
+        raise InputError(
+            f"expected finite scores, got {bad:,} NaN or infinite ones of {rows:,}; check the "
+            "weights and the scale of the features"
+        )
+    return out
