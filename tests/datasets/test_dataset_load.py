@@ -70,17 +70,17 @@ def test_counts_and_shares(data_root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "favourable"),
+    ("name", "module"),
     [
-        ("adult", "AdultDataset", 1),
-        ("bank", "BankDataset", 1),
-        ("compas", "CompasDataset", None),
-        ("german", "GermanDataset", 1),
+        ("adult", "AdultDataset"),
+        ("bank", "BankDataset"),
+        ("compas", "CompasDataset"),
+        ("german", "GermanDataset"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 def test_same_rows_as_aif360(
-    data_root: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str, favourable: int | None
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
     pytest.importorskip("aif360.datasets")
     theirs_module = importlib.import_module(f"aif360.datasets.{name}_dataset")
@@ -96,7 +96,7 @@ def test_same_rows_as_aif360(
         options["privileged_classes"] = [lambda age: age >= 25]
     with pd.option_context("future.infer_string", False):
         theirs = getattr(theirs_module, module)(**options)
-    labels = theirs.labels.ravel() == (1 if favourable is None else favourable)
+    labels = theirs.labels.ravel() == 1
     for attribute in theirs.protected_attribute_names:
         ours = _all(name, data_root, attribute)
         assert set(ours.feature_names) == set(theirs.feature_names)
@@ -231,7 +231,7 @@ def test_regression_target(data_root: Path, name: str) -> None:
     assert data.y.dtype == torch.float32
     assert data.y.unique().numel() > 50
     threshold = datasets.get(name).threshold
-    assert threshold == pytest.approx(float(data.y.numpy().astype(float).round(4).mean()), rel=0.5)
+    assert threshold == pytest.approx(float(np.median(data.y.numpy())))
     assert torch.equal((data.y > threshold).long(), binary.y)
     assert torch.equal(data.x, binary.x)
 

@@ -3,5 +3,15 @@
 from retrofair.data.grouped import Batch, Batches, GroupedData
 from retrofair.data.preparation import Missing, Preparation
 from retrofair.data.split import Splits, split_frame
+from retrofair.data.tables import read_table
 
-__all__ = ["Batch", "Batches", "GroupedData", "Missing", "Preparation", "Splits", "split_frame"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "GroupedData",
+    "Missing",
+    "Preparation",
+    "Splits",
+    "read_table",
+    "split_frame",
+]

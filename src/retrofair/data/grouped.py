@@ -28,8 +28,8 @@ class Batches(Protocol):
     `x` of a batch is whatever the network takes. The last group is the privileged one.
     """
 
-    group_names: tuple[str, ...]
-
+    @property
+    def group_names(self) -> tuple[str, ...]: ...
     @property
     def y(self) -> Tensor: ...
     @property

@@ -1,22 +1,43 @@
 """Debiasing methods. Adding one = one file and one name in `ALL`."""
 
+from retrofair.debiasers.adversarial import Adversarial
 from retrofair.debiasers.base import Debiaser, Fit
+from retrofair.debiasers.calibrated_equalized_odds import CalibratedEqualizedOdds
+from retrofair.debiasers.equalized_odds import EqualizedOdds
+from retrofair.debiasers.layerwise import Layerwise
 from retrofair.debiasers.random import Random
+from retrofair.debiasers.reject_option import RejectOption
 from retrofair.debiasers.result import Debiased, Scores, Status, load_result
 from retrofair.debiasers.run import debias
 from retrofair.debiasers.threshold import Threshold
+from retrofair.debiasers.zhang import Zhang
 
-ALL = (Threshold, Random)
+ALL: tuple[type[Debiaser], ...] = (
+    Threshold,
+    Random,
+    Layerwise,
+    Adversarial,
+    Zhang,
+    RejectOption,
+    EqualizedOdds,
+    CalibratedEqualizedOdds,
+)
 
 __all__ = [
     "ALL",
+    "Adversarial",
+    "CalibratedEqualizedOdds",
     "Debiased",
     "Debiaser",
+    "EqualizedOdds",
     "Fit",
+    "Layerwise",
     "Random",
+    "RejectOption",
     "Scores",
     "Status",
     "Threshold",
+    "Zhang",
     "debias",
     "load_result",
 ]

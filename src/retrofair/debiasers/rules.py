@@ -8,6 +8,7 @@ batch, and no random state is kept. The price: people with identical features sh
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -174,22 +175,22 @@ def coins(x: Any, seed: int) -> Array:
     """A number in [0, 1) per row of a batch's x, from the bits of its features and a seed.
 
     Each word of a row is multiplied with a key of its column, the products are added, and the sum
-    is mixed (splitmix64): (n,) float64.
+    is mixed (splitmix64): (n,) float64. A dict's parts are taken in the order of their names.
     """
-    parts = list(x.values()) if isinstance(x, dict) else x if isinstance(x, tuple | list) else [x]
+    if isinstance(x, dict):
+        x = [x[name] for name in sorted(x)]
+    parts = x if isinstance(x, tuple | list) else [x]
     keys = np.random.default_rng(seed)
-    state: Array = np.zeros(len(parts[0]), dtype=np.uint64)
+    # the start is drawn too, or a row of zeros would have the same coin for every seed
+    start = keys.integers(2**64, dtype=np.uint64)
+    state: Array = np.full(len(parts[0]), start, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:
-            rows = np.ascontiguousarray(part.detach().cpu().reshape(len(state), -1).numpy())
-            words = rows.view(np.uint8).reshape(len(state), rows.shape[1], -1)
-            for byte in range(0, words.shape[2], 4):
-                four = np.ascontiguousarray(words[:, :, byte : byte + 4]).astype(np.uint64)
-                shifts = np.arange(four.shape[2], dtype=np.uint64) * np.uint64(8)
-                key = keys.integers(2**64, size=rows.shape[1], dtype=np.uint64) | np.uint64(1)
-                state += ((four << shifts).sum(axis=2, dtype=np.uint64) * key).sum(
-                    axis=1, dtype=np.uint64
-                )
+            rows = part.detach().cpu().reshape(len(state), math.prod(part.shape[1:])).numpy()
+            rows = np.ascontiguousarray(rows + 0 if rows.dtype.kind == "f" else rows)  # no -0.0
+            words = rows.view(f"u{min(rows.itemsize, 4)}")
+            key = keys.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
+            state += (words * key).sum(axis=1, dtype=np.uint64)
         state += np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -17,6 +17,7 @@ from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
 from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.thresholds import Choice
 
@@ -66,7 +67,8 @@ def debias(
     before = thresholds.at(probabilities(model, data), 0.5)
     constant = thresholds.constant()
     started = time.perf_counter()
-    fit = debiaser(model, data, objective, generator=torch.Generator().manual_seed(seed))
+    with fitting_threads(model):
+        fit = debiaser(model, data, objective, generator=torch.Generator().manual_seed(seed))
     seconds = time.perf_counter() - started
     result = Debiased(
         model=fit.model.eval(),

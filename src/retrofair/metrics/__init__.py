@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import performance, rates
 from retrofair.metrics.counts import Array, collapse, count
@@ -150,17 +152,19 @@ def require(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
     Raises:
         InputError: fewer than two groups (or not the privileged one) have the rows it compares.
     """
-    for rate in getattr(measure, "rates", (SELECTION,)):
-        if rate.condition == "predicted positives":
-            continue
-        _, base = rate.parts(counts)
+    rates = getattr(measure, "rates", (SELECTION,))
+    rates = [rate for rate in rates if rate.condition != "predicted positives"]
+    averaged = isinstance(measure, SignedGap)  # then a group needs the rows of all its rates
+    against_last = averaged or not getattr(measure, "worst", True)
+    for together in [rates] if averaged and rates else [[rate] for rate in rates]:
+        base = np.min([rate.parts(counts)[1] for rate in together], axis=0)
+        condition = " and ".join(rate.condition for rate in together)
         filled = [name for name, n in zip(names, base, strict=True) if n > 0]
-        against_last = isinstance(measure, SignedGap) or not getattr(measure, "worst", True)
         if len(filled) < 2 or (against_last and base[-1] == 0):
             wanted = "two groups" + (f", {names[-1]!r} among them," if against_last else "")
             raise InputError(
-                f"{measure.name} compares groups by their {rate.condition}: expected at least "
-                f"{wanted} with {rate.condition}, got {filled or 'none'} of {list(names)}"
+                f"{measure.name} compares groups by their {condition}: expected at least "
+                f"{wanted} with {condition}, got {filled or 'none'} of {list(names)}"
             )
 
 

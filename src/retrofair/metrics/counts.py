@@ -60,7 +60,9 @@ def _histogram(code: Array) -> Array:
 
 
 def _bits(values: Array, name: str, dtype: type) -> Array:
-    return values.view(np.uint8) if values.dtype == bool else _small(values, 2, name, dtype)
+    if values.dtype == bool:
+        return values.view(np.uint8).astype(dtype, copy=False)
+    return _small(values, 2, name, dtype)
 
 
 def _small(values: Array, limit: int, name: str, dtype: type) -> Array:

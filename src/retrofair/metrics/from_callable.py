@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,9 @@ class CallableMeasure:
     """Wraps `function(y, prediction, group) -> number`, three (n,) integer arrays.
 
     The rows it sees are put together from counts, so their order carries no meaning. Its interval
-    is a bootstrap of the counts (a multinomial draw per replicate), 200 replicates.
+    is a bootstrap of the counts, 200 replicates: the rows by group and label are drawn (at least
+    one wherever the data have any, since many functions need it), then their predictions.
+    Replicates without a finite value are left out, and the value itself is always inside.
     """
 
     function: Callable[[Array, Array, Array], float]
@@ -45,17 +48,32 @@ class CallableMeasure:
         return np.abs(self(counts))
 
     def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]:
-        total = int(counts.sum())
-        draws = np.random.default_rng(0).multinomial(total, (counts / total).ravel(), size=DRAWS)
-        values = self(draws.reshape(DRAWS, *counts.shape))
+        rows = counts.sum(axis=-1)
+        if not rows.any():
+            return math.nan, math.nan
+        value = float(self(counts))
+        random = np.random.default_rng(0)
+        drawn = random.multinomial(rows.sum(), (rows / rows.sum()).ravel(), size=DRAWS)
+        drawn = np.maximum(drawn.reshape(DRAWS, *rows.shape), rows > 0)
+        positive = random.binomial(drawn, counts[..., 1] / np.maximum(rows, 1))
+        draws = np.stack([drawn - positive, positive], axis=-1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = np.array([self._replicate(draw) for draw in draws])
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return math.nan, math.nan
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        return min(float(low), value), max(float(high), value)
+
+    def _replicate(self, counts: Array) -> float:
+        try:
+            return float(self.function(*_rows(counts)))
+        except ArithmeticError:
+            return math.nan
 
     def _one(self, counts: Array) -> float:
-        group, y, prediction = (
-            np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(counts.shape)
-        )
-        result = self.function(y, prediction, group)
+        result = self.function(*_rows(counts))
         try:
             value = float(result)
         except (TypeError, ValueError):
@@ -69,3 +87,11 @@ class CallableMeasure:
                 f"{int(counts.sum()):,} rows; return 0 where it has no meaning"
             )
         return value
+
+
+def _rows(counts: Array) -> tuple[Array, Array, Array]:
+    """Labels, predictions and groups of rows with these counts."""
+    group, y, prediction = (
+        np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(counts.shape)
+    )
+    return y, prediction, group

@@ -84,14 +84,16 @@ class LargestGap:
             hits, base = rate.parts(counts)
             terms = [(1.0, hits[one], base[one]), (-1.0, hits[other], base[other])]
             _, low, high = linear(terms, z)
+            if np.isnan(low).all():  # as the value: nan where one of the rates has no gap
+                return np.nan, np.nan
             lows.append(low)
             highs.append(high)
         return largest_absolute(np.concatenate(lows), np.concatenate(highs))
 
 
 def nan_max(values: Array) -> Array:
-    """Maximum over the last axis without the nans; nan where all are."""
-    filled = np.where(np.isnan(values), -np.inf, values).max(axis=-1)
+    """Maximum over the last axis without the nans; nan where all are, or where there are none."""
+    filled = np.where(np.isnan(values), -np.inf, values).max(axis=-1, initial=-np.inf)
     return np.asarray(np.where(np.isneginf(filled), np.nan, filled))
 
 

@@ -3,6 +3,9 @@
 A single rate gets Wilson's score interval. Differences and means of independent rates get the
 "method of variance estimates recovery", which with two rates is Newcombe's hybrid interval; ratios
 get its counterpart. Unlike normal or bootstrap intervals these keep their width where a count is 0.
+On average over the rates they cover as often as they say. Where at least two rows of either
+outcome are expected, 95 % intervals of differences and ratios cover in 93 % or more, and of single
+rates in 91 % or more; with fewer, in 10 rows near a rate of 0 or 1, they can fall to 85 %.
 
 References:
     Wilson (1927), Probable inference, the law of succession, and statistical inference.

@@ -62,9 +62,9 @@ class RateRatio:
         for rate in self.rates:
             hits, base = rate.parts(counts)
             limits.append(ratio((hits[one], base[one]), (hits[other], base[other]), z))
+            if np.isnan(limits[-1][0]).all():
+                return np.nan, np.nan
         lows, highs = np.concatenate(limits, axis=1)
         known = ~np.isnan(lows)
-        if not known.any():
-            return np.nan, np.nan
         cap = 1.0 if self.worst else np.inf
         return min(float(lows[known].min()), cap), min(float(highs[known].min()), cap)

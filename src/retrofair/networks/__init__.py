@@ -1,5 +1,6 @@
 """Base networks, and everything that looks into a network."""
 
+from retrofair.networks.load import load_network, load_weights
 from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import (
     LogitOf,
@@ -17,6 +18,8 @@ __all__ = [
     "Outputs",
     "Training",
     "as_logits",
+    "load_network",
+    "load_weights",
     "logits",
     "probabilities",
     "probability",

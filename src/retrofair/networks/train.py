@@ -19,6 +19,7 @@ from retrofair.errors import InputError
 from retrofair.files import replacing
 from retrofair.networks.mlp import MLP
 from retrofair.networks.randomness import seeded
+from retrofair.networks.threads import fitting_threads
 from retrofair.progress import track
 
 
@@ -95,7 +96,8 @@ def train_mlp(
         if file is not None and file.exists():
             network.load_state_dict(load_file(file))
             return network.eval()
-        _fit(network, train, valid, settings)
+        with fitting_threads(network):
+            _fit(network, train, valid, settings)
     if file is not None:
         with replacing(file) as temporary:
             save_file(network.state_dict(), temporary)

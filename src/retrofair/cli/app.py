@@ -1,0 +1,57 @@
+"""The commands. Each reads its options, calls the library, and shows what it returns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from retrofair.cli import audit_command, debias_command, demo_command, train_command
+
+app = typer.Typer(
+    name="retrofair",
+    help=(
+        "Retrofit fairness to a trained neural network: audit it, debias it.\n\n"
+        "Start with `retrofair demo`; then `retrofair debias --data adult --sensitive sex`, or "
+        "your own table: `retrofair audit people.csv --label hired --sensitive sex --prediction "
+        "decision`."
+    ),
+    epilog="Exit status: 0 done, 2 bad input, 3 goal not reached.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from retrofair import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("demo", epilog="Example: retrofair demo --data adult")(demo_command.demo)
+app.command("train", epilog="Example: retrofair train --data adult --sensitive sex --out trained/")(
+    train_command.train
+)
+app.command(
+    "audit",
+    epilog="Example: retrofair audit people.csv --label hired --positive yes --sensitive sex "
+    "--privileged Male --prediction decision",
+)(audit_command.audit)
+app.command(
+    "debias",
+    epilog="Example: retrofair debias --data adult --sensitive sex --measure spd --epsilon 0.05 "
+    "--method adversarial --out fair/",
+)(debias_command.debias)

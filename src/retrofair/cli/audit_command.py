@@ -1,0 +1,122 @@
+"""`retrofair audit`: a network, or decisions that stand in a table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+
+from retrofair.audit import Audit, audit_predictions
+from retrofair.audit import audit as audit_network
+from retrofair.cli import options as o
+from retrofair.cli.tables import show_audit
+from retrofair.data import GroupedData, read_table
+from retrofair.errors import InputError, unknown
+from retrofair.files import json_text, write_json
+from retrofair.metrics import Array
+
+Prediction = Annotated[
+    str | None, typer.Option(help="Column with 0/1 decisions: audits them without a network.")
+]
+Threshold = Annotated[float, typer.Option(help="Probability above which a row is positive.")]
+
+
+def audit(
+    file: o.File = None,
+    data: o.Data = None,
+    label: o.Label = None,
+    positive: o.Positive = None,
+    sensitive: o.Sensitive = None,
+    privileged: o.Privileged = None,
+    prediction: Prediction = None,
+    network: o.Network = None,
+    weights: o.Weights = None,
+    trust_network_file: o.Trust = False,
+    outputs: o.OutputsChoice = None,
+    threshold: Threshold = 0.5,
+    blind: o.Blind = False,
+    missing: o.MissingChoice = "drop",
+    drop: o.Drop = None,
+    no_scale: o.NoScale = False,
+    root: o.Root = None,
+    seed: o.Seed = 0,
+    out: o.Out = None,
+    as_json: o.Json = False,
+) -> int:
+    """Measure how unfair decisions are, with 95 % intervals."""
+    choice = o.TableChoice(
+        o.one_source(file, data),
+        label,
+        positive,
+        sensitive,
+        privileged,
+        blind,
+        missing,
+        drop,
+        no_scale,
+        root,
+        seed,
+    )
+    if prediction is not None:
+        if network is not None:
+            raise InputError("expected --prediction or --network, got both")
+        found = audit_column(choice, prediction)
+        title = f"{choice.data}: the decisions in {prediction!r}, {found.n:,} rows"
+    else:
+        looked_at = o.subject(choice, network, weights, trust_network_file, whole=True)
+        found = audit_network(
+            looked_at.network, looked_at.test, threshold=threshold, outputs=o.outputs_of(outputs)
+        )
+        what = "the base network on test data" if looked_at.trained_here else str(network)
+        title = f"{choice.data}: {what}, {found.n:,} rows"
+    if out is not None:
+        write_json(out / "audit.json", found.to_dict())
+        o.say(f"wrote {out / 'audit.json'}")
+    if as_json:
+        print(json_text(found.to_dict()))
+    else:
+        show_audit(found, title)
+    return 0
+
+
+def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
+    """Audit the decisions that a table holds."""
+    if not choice.is_file:
+        raise InputError(
+            f"--prediction names a column of your own file, but {choice.data!r} is a data set"
+        )
+    label, columns = choice.needed()
+    frame = read_table(choice.data)
+    for name in (label, prediction, *columns):
+        if name not in frame.columns:
+            raise unknown("column", name, frame.columns)
+    used = frame[list(dict.fromkeys([label, prediction, *columns]))]
+    data = GroupedData.from_frame(
+        used,
+        label=label,
+        positive=choice.positive,
+        sensitive=columns,
+        privileged=o.commas(choice.privileged),
+        missing="drop",
+        scale=False,
+    )
+    decisions = _decisions(used.dropna()[prediction], choice.positive)
+    return audit_predictions(
+        data.y.numpy(), decisions, data.group.numpy(), group_names=data.group_names
+    )
+
+
+def _decisions(column: pd.Series, positive: str | None) -> Array:
+    """0/1 decisions, also where they are written like the label's values."""
+    values = column.unique()
+    if pd.api.types.is_numeric_dtype(column) and set(values) <= {0, 1}:
+        return column.to_numpy(dtype=np.int64)
+    if positive is not None and positive in set(map(str, values)) and len(values) <= 2:
+        return (column.astype(str) == positive).to_numpy(dtype=np.int64)
+    shown = ", ".join(map(repr, values[:4].tolist()))
+    raise InputError(
+        f"expected 0/1 decisions in column {column.name!r}, got {shown}; cut scores at a "
+        "threshold first"
+    )

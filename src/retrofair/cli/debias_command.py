@@ -1,0 +1,179 @@
+"""`retrofair debias`: a fairer network, and what it costs on test data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from retrofair.audit import Audit, audit_predictions
+from retrofair.audit import audit as audit_network
+from retrofair.cli import options as o
+from retrofair.cli.tables import Row, row_of, show_comparison, show_flags
+from retrofair.data import GroupedData
+from retrofair.debiasers import Debiased, Status
+from retrofair.debiasers import debias as debias_network
+from retrofair.debiasers.run import resolve
+from retrofair.files import json_text, write_json
+from retrofair.objective import Constrained, Objective, Weighted
+from retrofair.plots import Point, bias_performance
+
+Method = Annotated[
+    str, typer.Option(help="How: `--method help` lists the methods.", show_default=True)
+]
+MeasureName = Annotated[str, typer.Option(help="Bias measure, such as spd, eod or aod.")]
+Epsilon = Annotated[float, typer.Option(help="Bound on the bias.")]
+Lam = Annotated[
+    float | None,
+    typer.Option(help="Minimise LAM*bias + (1-LAM)*(1-performance) instead of bounding the bias."),
+]
+PerformanceName = Annotated[
+    str | None, typer.Option(help="balanced_accuracy (default), accuracy, precision or recall.")
+]
+
+
+def debias(
+    file: o.File = None,
+    data: o.Data = None,
+    label: o.Label = None,
+    positive: o.Positive = None,
+    sensitive: o.Sensitive = None,
+    privileged: o.Privileged = None,
+    method: Method = "random",
+    measure: MeasureName = "spd",
+    epsilon: Epsilon = 0.05,
+    lam: Lam = None,
+    performance: PerformanceName = None,
+    network: o.Network = None,
+    weights: o.Weights = None,
+    trust_network_file: o.Trust = False,
+    outputs: o.OutputsChoice = None,
+    blind: o.Blind = False,
+    missing: o.MissingChoice = "drop",
+    drop: o.Drop = None,
+    no_scale: o.NoScale = False,
+    root: o.Root = None,
+    seed: o.Seed = 0,
+    out: o.Out = None,
+    as_json: o.Json = False,
+) -> int:
+    """Debias a trained network on validation data, and show before and after on test data."""
+    resolve(method)  # a misspelt method or measure should not cost a training run
+    objective = objective_of(measure, epsilon, lam, performance)
+    choice = o.TableChoice(
+        o.one_source(file, data),
+        label,
+        positive,
+        sensitive,
+        privileged,
+        blind,
+        missing,
+        drop,
+        no_scale,
+        root,
+        seed,
+    )
+    what = o.subject(choice, network, weights, trust_network_file)
+    answers = o.outputs_of(outputs)
+    result = debias_network(what.network, what.fit, objective, method, seed=seed, outputs=answers)
+    # with probabilities the first audit warned; the second must read the outputs alike
+    kind = result.about["outputs"]
+    before = audit_network(what.network, what.test, outputs=kind)
+    after = audit_network(result, what.test)
+    constant = constant_audit(what.test, result)
+    rows = [
+        Row("constant classifier", constant, result.constant.objective, note="yardstick"),
+        Row("original, threshold 0.5", before, result.before.objective),
+        row_of(method, result, after),
+    ]
+    if out is not None:
+        write(out, result, before, after, rows, objective, choice.data)
+    if as_json:
+        print(json_text(summary(result, before, after, constant)))
+    else:
+        groups = " and ".join(what.test.group_names)
+        show_comparison(
+            rows,
+            objective,
+            f"{choice.data}: {groups}, fitted on {len(what.fit):,} rows, "
+            f"tested on {len(what.test):,} others",
+        )
+        show_flags(after.flags)
+        verdict(result)
+    return 0 if result.status is Status.MET else 3
+
+
+def objective_of(
+    measure: str, epsilon: float, lam: float | None, performance: str | None
+) -> Objective:
+    """The objective that the options say."""
+    good = performance or "balanced_accuracy"
+    if lam is not None:
+        return Weighted(measure, lam=lam, performance=good)
+    return Constrained(measure, epsilon=epsilon, performance=good)
+
+
+def constant_audit(test: GroupedData, result: Debiased) -> Audit:
+    """The better constant classifier of the fit data, on the test data."""
+    positive = result.constant.array[..., 1].sum() > 0
+    return audit_predictions(
+        test.y.numpy(),
+        np.full(len(test), positive),
+        test.group.numpy(),
+        group_names=test.group_names,
+    )
+
+
+def write(
+    out: Any,
+    result: Debiased,
+    before: Audit,
+    after: Audit,
+    rows: list[Row],
+    objective: Objective,
+    title: str,
+) -> None:
+    """The result, its audit and its picture into a folder."""
+    result.save(out)
+    write_json(out / "audit.json", {"before": before.to_dict(), "after": after.to_dict()})
+    measure, good = objective.bias_measure.name, objective.performance_measure.name
+    bias_performance(
+        [Point(row.name, row.audit[measure], row.audit[good]) for row in rows],
+        out / "before-after.png",
+        title=f"{title}: before and after",
+        epsilon=getattr(objective, "epsilon", None),
+    )
+    o.say(f"wrote model.safetensors, result.json, audit.json and before-after.png into {out}")
+
+
+def summary(result: Debiased, before: Audit, after: Audit, constant: Audit) -> dict[str, Any]:
+    """What a machine wants to know."""
+    return {
+        "status": result.status.value,
+        "threshold": result.threshold,
+        "needs_group": result.needs_group,
+        "about": result.about,
+        "fit": {
+            "before": vars(result.before),
+            "after": vars(result.after),
+            "constant": vars(result.constant),
+        },
+        "test": {
+            "before": before.to_dict(),
+            "after": after.to_dict(),
+            "constant": constant.to_dict(),
+        },
+        "flags": list(after.flags),
+    }
+
+
+def verdict(result: Debiased) -> None:
+    """One line on what the status means."""
+    lines = {
+        Status.MET: "goal met on the fit data; the test columns say what to expect elsewhere",
+        Status.NOT_MET: "goal not met on the fit data: try another --method or a larger --epsilon",
+        Status.DEGENERATE: "degenerate: it decides alike for (almost) everybody, or a constant "
+        "classifier scores as well; do not use it",
+    }
+    o.say(lines[result.status])

@@ -1,0 +1,212 @@
+"""The options that commands share, and the data and networks they stand for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, cast
+
+import platformdirs
+import typer
+from torch import nn
+
+from retrofair import datasets
+from retrofair.data import GroupedData, Missing, Splits, read_table, split_frame
+from retrofair.data.tables import TABLES
+from retrofair.errors import InputError, unknown
+from retrofair.networks import Outputs, load_network, train_mlp
+
+File = Annotated[
+    str | None, typer.Argument(help="A data set's name or a table; the same as --data.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="A data set's name, or a .csv or .parquet file.", show_default=False),
+]
+Label = Annotated[str | None, typer.Option(help="Column to predict (for a file).")]
+Positive = Annotated[str | None, typer.Option(help="The label's positive value.")]
+Sensitive = Annotated[
+    str | None,
+    typer.Option(help="Protected column; several, separated by commas: their intersections."),
+]
+Privileged = Annotated[
+    str | None, typer.Option(help="Privileged value (one per protected column, by commas).")
+]
+Blind = Annotated[
+    bool, typer.Option("--blind", help="Leave the protected columns out of the features.")
+]
+MissingChoice = Annotated[
+    str, typer.Option("--missing", help="Rows with missing values: drop, impute or raise.")
+]
+Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
+NoScale = Annotated[bool, typer.Option("--no-scale", help="Keep the numbers' own units.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder with the data sets' files [env: RETROFAIR_DATA].")
+]
+Network = Annotated[str | None, typer.Option(help="Your own network, as package.module:factory.")]
+Weights = Annotated[Path | None, typer.Option(help="Its weights, a .safetensors file.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust-network-file", help="Load a .pt2 network: it can run code it holds."),
+]
+OutputsChoice = Annotated[
+    str | None, typer.Option("--outputs", help="What the network answers: logits, probabilities.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the split, the training and the method.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+@dataclass(frozen=True)
+class TableChoice:
+    """Which data, as the command line says it."""
+
+    data: str
+    label: str | None = None
+    positive: str | None = None
+    sensitive: str | None = None
+    privileged: str | None = None
+    blind: bool = False
+    missing: str = "drop"
+    drop: str | None = None
+    no_scale: bool = False
+    root: Path | None = None
+    seed: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        """A file, rather than the name of a data set."""
+        return Path(self.data).suffix.lower() in TABLES or Path(self.data).exists()
+
+    @property
+    def columns(self) -> list[str] | None:
+        return commas(self.sensitive)
+
+    def splits(self, parts: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> Splits:
+        """Training, validation and test data.
+
+        Raises:
+            InputError: an option is missing or wrong for this kind of data.
+        """
+        if self.is_file:
+            label, columns = self.needed()
+            return split_frame(
+                read_table(self.data),
+                seed=self.seed,
+                parts=parts,
+                label=label,
+                positive=self.positive,
+                sensitive=columns,
+                privileged=commas(self.privileged),
+                include_sensitive=not self.blind,
+                missing=cast(Missing, self.missing),
+                drop=commas(self.drop) or (),
+                scale=not self.no_scale,
+            )
+        for option, value in (("--label", self.label), ("--positive", self.positive)):
+            if value is not None:
+                raise InputError(
+                    f"{option} is for files, but {self.data!r} is taken as a data set's name "
+                    f"(choose from: {', '.join(known.name for known in datasets.ALL)})"
+                )
+        privileged = commas(self.privileged)
+        return datasets.load(
+            self.data,
+            sensitive=self.columns,
+            root=self.root,
+            seed=self.seed,
+            include_sensitive=not self.blind,
+            **({} if privileged is None else {"privileged": privileged}),
+            **({"scale": False} if self.no_scale else {}),
+            **({} if self.drop is None else {"drop": commas(self.drop)}),
+        )
+
+    def needed(self) -> tuple[str, list[str]]:
+        """The label and the protected columns, which a file cannot do without."""
+        if self.label is None:
+            raise InputError(f"expected --label COLUMN for the file {self.data}, got none")
+        if self.columns is None:
+            raise InputError(f"expected --sensitive COLUMN for the file {self.data}, got none")
+        return self.label, self.columns
+
+
+def one_source(file: str | None, data: str | None, default: str | None = None) -> str:
+    """The data named by the first argument or by --data."""
+    if file is not None and data is not None and file != data:
+        raise InputError(f"expected one data set, got {file!r} and --data {data}")
+    chosen = file or data or default
+    if chosen is None:
+        raise InputError(
+            "expected data: a file, or --data with one of "
+            + ", ".join(known.name for known in datasets.ALL)
+        )
+    return chosen
+
+
+def commas(text: str | None) -> list[str] | None:
+    """The parts of a list separated by commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def outputs_of(text: str | None) -> Outputs | None:
+    """The --outputs option, checked."""
+    if text not in (None, "logits", "probabilities"):
+        raise unknown("choice for --outputs", text, ("logits", "probabilities"))
+    return cast(Outputs | None, text)
+
+
+def cache_folder() -> Path:
+    """Where trained base networks are kept."""
+    return Path(platformdirs.user_cache_dir("retrofair")) / "networks"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and the data to look at it with."""
+
+    network: nn.Module
+    fit: GroupedData
+    test: GroupedData
+    trained_here: bool
+
+
+def subject(
+    choice: TableChoice,
+    network: str | None,
+    weights: Path | None,
+    trust: bool,
+    *,
+    whole: bool = False,
+) -> Subject:
+    """The user's network, or a base network trained here, which is said on standard error.
+
+    A file that comes with a network was not used to train it, as far as anybody can say: half of
+    it serves for debiasing and half for testing, or with `whole` all of it for testing. Otherwise
+    the splits are 60/20/20.
+    """
+    if network is None:
+        if weights is not None:
+            raise InputError("expected --network MODULE:FACTORY with --weights, got none")
+        splits = choice.splits()
+        say(
+            f"no --network given: training a base network on {len(splits.train):,} rows of "
+            f"{choice.data} (seed {choice.seed}); it is kept in the cache"
+        )
+        trained = train_mlp(splits.train, splits.valid, seed=choice.seed, cache=cache_folder())
+        return Subject(trained, splits.valid, splits.test, True)
+    model = load_network(network, weights, trust_network_file=trust)
+    if weights is None and not network.endswith(".pt2"):
+        say("no --weights given: the network is used as its factory made it")
+    if not choice.is_file:
+        splits = choice.splits()
+        return Subject(model, splits.valid, splits.test, False)
+    if not choice.no_scale:
+        say("the file's numbers are standardised for the network; --no-scale keeps their units")
+    splits = choice.splits((0.0, 0.0, 1.0) if whole else (0.0, 0.5, 0.5))
+    return Subject(model, splits.valid, splits.test, False)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on standard error."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,141 @@
+"""Tables for people at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from retrofair.audit import Audit, Estimate
+from retrofair.debiasers import Debiased, Status
+from retrofair.objective import Constrained, Objective
+
+STATUS_STYLE = {Status.MET: "green", Status.NOT_MET: "red", Status.DEGENERATE: "yellow"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison on test data."""
+
+    name: str
+    audit: Audit
+    score: float | None = None
+    status: Status | None = None
+    seconds: float | None = None
+    note: str = ""
+
+
+def console() -> Console:
+    """Standard output; wide enough for the tables where it is not a terminal."""
+    out = Console()
+    return out if out.is_terminal else Console(width=120)
+
+
+def show_audit(found: Audit, title: str) -> None:
+    """All measures, the groups, and what an expert would object to."""
+    out = console()
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("fair", justify="right")
+    table.add_column("meaning")
+    for estimate in found.estimates.values():
+        ideal = f"{estimate.ideal:g}" if estimate.kind == "bias" else ""
+        table.add_row(
+            estimate.name,
+            number(estimate.value),
+            interval(estimate),
+            ideal,
+            estimate.note or estimate.meaning,
+        )
+    out.print(table)
+    groups = Table(title="By group (the last is the privileged one)", title_justify="left")
+    groups.add_column("group")
+    groups.add_column("n", justify="right")
+    rates = list(next(iter(found.groups.values())))
+    for rate in rates:
+        groups.add_column(rate.replace("_", " "), justify="right")
+    for position, name in enumerate(found.group_names):
+        cells = [short(found.groups[name][rate]) for rate in rates]
+        groups.add_row(escape(name), f"{int(found.counts[position].sum()):,}", *cells)
+    out.print(groups)
+    show_flags(found.flags)
+
+
+def show_flags(flags: Sequence[str]) -> None:
+    """Warnings, one a line."""
+    out = console()
+    for flag in flags:
+        out.print(f"[yellow]![/yellow] {escape(flag)}")
+
+
+def show_comparison(
+    rows: Sequence[Row], objective: Objective, title: str, *, caption: str = ""
+) -> None:
+    """Original, constant and debiased networks side by side."""
+    measure = objective.bias_measure.name
+    performance = objective.performance_measure.name
+    table = Table(title=escape(title), title_justify="left", caption=escape(caption) or None)
+    table.add_column("network")
+    table.add_column("fit\nobjective", justify="right")
+    table.add_column(f"test {measure}\n[95 % interval]", justify="right")
+    table.add_column(f"test {performance.replace('_', ' ')}\n[95 % interval]", justify="right")
+    table.add_column("goal on\nfit data")
+    if isinstance(objective, Constrained):
+        table.add_column(f"|{measure}| < {objective.epsilon:g}\non test")
+    table.add_column("seconds", justify="right")
+    for row in rows:
+        bias, good = row.audit[measure], row.audit[performance]
+        style = STATUS_STYLE.get(row.status, "") if row.status else ""
+        verdict = row.status.value.replace("_", " ") if row.status else row.note
+        cells = [
+            escape(row.name),
+            "" if row.score is None else number(row.score),
+            str(bias).replace("[", "\\["),
+            str(good).replace("[", "\\["),
+            f"[{style}]{verdict}[/{style}]" if style else verdict,
+        ]
+        if isinstance(objective, Constrained):
+            cells.append(holds(bias, objective.epsilon, objective.bias_measure.ideal))
+        cells.append("" if row.seconds is None else f"{row.seconds:.1f}")
+        table.add_row(*cells)
+    console().print(table)
+
+
+def holds(bias: Estimate, epsilon: float, ideal: float) -> str:
+    """Whether the interval lies inside the bound, outside it, or on both sides."""
+    if bias.value != bias.value:
+        return "undefined"
+    low, high = sorted((abs(bias.low - ideal), abs(bias.high - ideal)))
+    crosses = (bias.low - ideal) * (bias.high - ideal) <= 0
+    if high < epsilon:
+        return "yes"
+    if not crosses and low >= epsilon:
+        return "no"
+    return "cannot tell: " + ("inside" if abs(bias.value - ideal) < epsilon else "outside")
+
+
+def row_of(name: str, result: Debiased, audit: Audit) -> Row:
+    """The line of a result."""
+    return Row(name, audit, result.after.objective, result.status, result.about["seconds"])
+
+
+def number(value: float) -> str:
+    """Three decimals; a dash where there is no value."""
+    return "-" if value != value else f"{value:.3f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """The two limits."""
+    return f"{number(estimate.low)} to {number(estimate.high)}"
+
+
+def short(estimate: Estimate) -> str:
+    """A value with half the width of its interval."""
+    if estimate.value != estimate.value:
+        return "-"
+    return f"{estimate.value:.3f} ±{(estimate.high - estimate.low) / 2:.3f}"

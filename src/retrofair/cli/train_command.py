@@ -1,0 +1,83 @@
+"""`retrofair train`: the papers' network on a data set or a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from safetensors.torch import save_file
+
+from retrofair.audit import audit
+from retrofair.cli import options as o
+from retrofair.cli.tables import show_audit
+from retrofair.files import json_text, replacing, write_json
+from retrofair.networks import train_mlp
+
+
+def train(
+    file: o.File = None,
+    data: o.Data = None,
+    label: o.Label = None,
+    positive: o.Positive = None,
+    sensitive: o.Sensitive = None,
+    privileged: o.Privileged = None,
+    blind: o.Blind = False,
+    missing: o.MissingChoice = "drop",
+    drop: o.Drop = None,
+    no_scale: o.NoScale = False,
+    root: o.Root = None,
+    width: Annotated[int, typer.Option(help="Units per hidden layer.")] = 32,
+    depth: Annotated[int, typer.Option(help="Hidden layers.")] = 10,
+    dropout: Annotated[float, typer.Option(help="Share of units dropped.")] = 0.2,
+    patience: Annotated[int, typer.Option(help="Epochs without improvement.")] = 100,
+    seed: o.Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("retrofair-out"),
+    as_json: o.Json = False,
+) -> int:
+    """Train a base network, and audit it on test data."""
+    choice = o.TableChoice(
+        o.one_source(file, data),
+        label,
+        positive,
+        sensitive,
+        privileged,
+        blind,
+        missing,
+        drop,
+        no_scale,
+        root,
+        seed,
+    )
+    splits = choice.splits()
+    network = train_mlp(
+        splits.train,
+        splits.valid,
+        seed=seed,
+        width=width,
+        depth=depth,
+        dropout=dropout,
+        patience=patience,
+        cache=o.cache_folder(),
+    )
+    found = audit(network, splits.test)
+    with replacing(out / "network.safetensors") as temporary:
+        save_file(network.state_dict(), temporary)
+    preparation = splits.train.preparation
+    about = {
+        "data": choice.data,
+        "features": splits.train.x.shape[1],
+        "width": width,
+        "depth": depth,
+        "dropout": dropout,
+        "seed": seed,
+        "preparation": None if preparation is None else preparation.to_dict(),
+        "test": found.to_dict(),
+    }
+    write_json(out / "network.json", about)
+    if as_json:
+        print(json_text(found.to_dict()))
+    else:
+        show_audit(found, f"{choice.data}: the trained network on {found.n:,} test rows")
+    o.say(f"wrote {out / 'network.safetensors'} and network.json")
+    return 0

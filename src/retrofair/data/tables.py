@@ -1,0 +1,77 @@
+"""Reading a user's table: CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from retrofair.errors import InputError, MissingFileError
+
+TABLES = (".csv", ".tsv", ".parquet", ".pq")
+DELIMITERS = ",;\t|"
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a CSV (delimiter , ; tab or |, with a header) or Parquet file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is empty, truncated or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"expected a table, but there is no file {path} (--data)")
+    if path.suffix.lower() not in TABLES:
+        raise InputError(f"expected a .csv or .parquet file, got {path} (--data)")
+    if path.stat().st_size == 0:
+        raise InputError(f"expected a table, but {path} is empty")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"expected a Parquet file, but {path} cannot be read: {error}"
+            ) from None
+    return _read_csv(path)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+        delimiter = max(DELIMITERS, key=header.count)
+        frame = pd.read_csv(
+            path, sep=delimiter, skipinitialspace=True, encoding="utf-8-sig", low_memory=False
+        )
+    except UnicodeDecodeError as error:
+        raise InputError(f"expected a CSV file in UTF-8, but {path} is not: {error}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(
+            f"expected a CSV file, but {path} cannot be read (damaged or cut off?): "
+            f"{str(error).strip()}"
+        ) from None
+    if not len(frame):
+        raise InputError(f"expected a table with rows, but {path} has only a header")
+    last = _last_line(path)
+    fields = len(next(csv.reader(io.StringIO(last), delimiter=delimiter, skipinitialspace=True)))
+    if fields < len(frame.columns):
+        raise InputError(
+            f"{path} looks cut off: its last line has {fields} of {len(frame.columns)} fields; "
+            "fetch it again or delete that line"
+        )
+    return frame
+
+
+def _last_line(path: Path) -> str:
+    """The last line with something in it; enough is read from the end to hold it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for reach in (65_536, size):
+            file.seek(max(0, size - reach))
+            lines = [line for line in file.read().splitlines() if line.strip()]
+            if len(lines) > 1:
+                break
+    return lines[-1].decode("utf-8", errors="replace")

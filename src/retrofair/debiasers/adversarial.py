@@ -1,0 +1,229 @@
+"""Adversarial fine-tuning: a critic predicts the bias of a minibatch (Algorithm 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from retrofair.data import Batches
+from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.critics import ConcatenatedCritic, PooledCritic, set_trainable
+from retrofair.debiasers.rules import Cut
+from retrofair.errors import InputError, unknown
+from retrofair.metrics import Array, CallableMeasure, Measure
+from retrofair.networks.layers import last_layer, reading, representation
+from retrofair.networks.outputs import forward, probabilities
+from retrofair.networks.randomness import seeded
+from retrofair.objective import Constrained, Objective
+from retrofair.progress import track
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Fine-tunes the network against a critic that reads a whole minibatch and predicts its bias.
+
+    The critic gets the penultimate representations of a minibatch drawn with replacement, one
+    after the other, and learns the bias of the network's probabilities in it; that makes the bias
+    differentiable. Two losses for the network, with the critic's prediction m:
+
+    - "product", of the second paper: max(1, strength * (|m| - epsilon + margin) + 1) * BCE;
+    - "sum", of the first: lam * |m| + (1 - lam) * BCE. Its listing has lam and 1 - lam the other
+      way round than its own objective, and m without the absolute value, which would push the
+      bias below zero: both mended here.
+
+    "auto" takes "product" for `Constrained` and "sum" for `Weighted`. After every epoch the best
+    threshold is chosen, and the best epoch wins (the papers take the last), the original network
+    included.
+
+    Args:
+        epochs: rounds of critic and network updates.
+        critic_steps: per epoch.
+        actor_steps: updates of the network per epoch.
+        batch_size: rows per minibatch.
+        learning_rate: of the network.
+        critic_rate: learning rate of the critic.
+        loss: "auto", "product" or "sum".
+        strength: how strict the constraint of the product loss is (lambda in the paper).
+        margin: aimed below epsilon by this much (delta in the paper).
+        lam: weight of the bias in the sum loss; None: the objective's.
+        layer: name of the layer that reads the representation; None: the last one to run.
+
+    Reference:
+        Savani, White and Govindarajulu (2020), Intra-processing methods for debiasing neural
+        networks, and Post-hoc methods for debiasing neural networks, Algorithm 3 of each.
+    """
+
+    epochs: int = 32
+    critic_steps: int = 201
+    actor_steps: int = 301
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    critic_rate: float = 1e-3
+    loss: Literal["auto", "product", "sum"] = "auto"
+    strength: float = 20.0
+    margin: float = 0.02
+    lam: float | None = None
+    critic: Literal["pooled", "concatenated"] = "pooled"
+    reads: Literal["minibatch", "representation"] = "minibatch"
+    minibatches: int = 16
+    layer: str | None = None
+    name: ClassVar[str] = "adversarial"
+    changes_weights: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.critic_steps, self.actor_steps) < 1 or self.batch_size < 2:
+            raise InputError(
+                "expected epochs, critic_steps and actor_steps >= 1 and batch_size >= 2, got "
+                f"{self.epochs}, {self.critic_steps}, {self.actor_steps} and {self.batch_size}"
+            )
+        if min(self.learning_rate, self.critic_rate) <= 0 or self.strength < 0:
+            raise InputError("expected positive learning rates and strength >= 0")
+        if self.loss not in ("auto", "product", "sum"):
+            raise unknown("loss", self.loss, ("auto", "product", "sum"))
+        if self.lam is not None and not 0 <= self.lam <= 1:
+            raise InputError(f"expected lam in [0, 1], got {self.lam}")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        data: Batches,
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+    ) -> Fit:
+        model = clone(model)
+        layer = last_layer(model, data, self.layer)
+        best = Best.start(model, data, objective)
+        history = [record(objective, best.choice, epoch=0)]
+        width = representation(model, data, layer).shape[1]
+        if self.reads == "minibatch":
+            width += 1 + len(data.group_names)
+        critic: nn.Module = (
+            PooledCritic(width, generator)
+            if self.critic == "pooled"
+            else ConcatenatedCritic(width, self.batch_size, generator)
+        )
+        actor_optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
+        critic_optimiser = torch.optim.Adam(critic.parameters(), lr=self.critic_rate)
+        for epoch in track(range(1, self.epochs + 1), "adversarial fine-tuning"):
+            with seeded(generator):
+                error = self._train_critic(
+                    critic, critic_optimiser, model, layer, data, objective.bias_measure, generator
+                )
+                self._train_actor(model, actor_optimiser, critic, layer, data, objective, generator)
+            model.eval()
+            history.append(record(objective, best.look(), epoch=epoch, critic_error=error))
+        best.restore()
+        return Fit(model, Cut(best.choice.threshold), tuple(history))
+
+    def _train_critic(
+        self,
+        critic: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        model: nn.Module,
+        layer: str,
+        data: Batches,
+        measure: Measure,
+        generator: torch.Generator,
+    ) -> float:
+        """The network stands still meanwhile, so one pass gives all representations."""
+        hidden = representation(model, data, layer)
+        chance = probabilities(model, data)
+        drawn = self.critic_steps * self.minibatches
+        index = torch.randint(len(hidden), (drawn, self.batch_size), generator=generator)
+        target = minibatch_bias(
+            measure,
+            data.y[index].numpy(),
+            chance[index.numpy()],
+            data.group[index].numpy(),
+            len(data.group_names),
+        )
+        targets = torch.from_numpy(target).float()
+        set_trainable(critic, True)
+        critic.train()
+        total = 0.0
+        for some, wanted in zip(
+            index.split(self.minibatches), targets.split(self.minibatches), strict=True
+        ):
+            optimiser.zero_grad()
+            rows = self.rows(hidden[some], data.y[some], data.group[some], len(data.group_names))
+            loss = F.mse_loss(critic(rows)[:, 0], wanted)
+            loss.backward()
+            optimiser.step()
+            total += float(loss.detach())
+        critic.eval()
+        set_trainable(critic, False)
+        return total / self.critic_steps / float(targets.var())
+
+    def _train_actor(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        critic: nn.Module,
+        layer: str,
+        data: Batches,
+        objective: Objective,
+        generator: torch.Generator,
+    ) -> None:
+        model.train()
+        with reading(model, layer) as seen:
+            for _ in range(self.actor_steps):
+                x, y, group = data.sample(self.batch_size, generator)
+                optimiser.zero_grad()
+                logit = forward(model, x)
+                task = F.binary_cross_entropy_with_logits(logit, y.to(logit))
+                predicted = (
+                    critic(self.rows(seen["input"].cpu(), y, group, len(data.group_names)))
+                    .abs()
+                    .squeeze()
+                )
+                self.actor_loss(task, predicted.to(task.device), objective).backward()
+                optimiser.step()
+
+    def rows(self, hidden: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Tensor:
+        """What the critic reads of each row."""
+        if self.reads == "representation":
+            return hidden
+        return torch.cat(
+            [hidden, y[..., None].to(hidden), F.one_hot(group, n_groups).to(hidden)], dim=-1
+        )
+
+    def actor_loss(self, task: Tensor, bias: Tensor, objective: Objective) -> Tensor:
+        """The network's loss from its task loss and the critic's absolute prediction."""
+        product = (
+            isinstance(objective, Constrained) if self.loss == "auto" else self.loss == "product"
+        )
+        if product:
+            epsilon = getattr(objective, "epsilon", 0.05)
+            return torch.clamp(self.strength * (bias - epsilon + self.margin) + 1, min=1) * task
+        lam = getattr(objective, "lam", 0.75) if self.lam is None else self.lam
+        return lam * bias + (1 - lam) * task
+
+
+def minibatch_bias(measure: Measure, y: Array, chance: Array, group: Array, n_groups: int) -> Array:
+    """The bias of each of K minibatches, (K,), with probabilities instead of decisions.
+
+    A minibatch in which the measure has no value (a group without a positive, say) counts as
+    unbiased. A caller's own measure gets decisions at 0.5.
+
+    Args:
+        y, chance, group: (K, b).
+    """
+    if isinstance(measure, CallableMeasure):
+        chance = (chance > 0.5).astype(np.float64)
+    batches = len(y)
+    code = (np.arange(batches)[:, None] * n_groups + group) * 2 + y.astype(np.int64)
+    shape: Any = (batches, n_groups, 2)
+    rows = np.bincount(code.ravel(), minlength=2 * batches * n_groups).reshape(shape)
+    positive = np.bincount(
+        code.ravel(), weights=chance.ravel(), minlength=2 * batches * n_groups
+    ).reshape(shape)
+    counts = np.stack([rows - positive, positive], axis=-1)
+    if isinstance(measure, CallableMeasure):
+        counts = counts.round().astype(np.int64)
+    return np.nan_to_num(measure(counts), nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,0 +1,66 @@
+"""The critics of the adversarial methods."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from retrofair.networks.randomness import seeded
+
+
+def mlp_critic(
+    inputs: int, outputs: int, generator: torch.Generator, *, width: int = 32, dropout: float = 0.2
+) -> nn.Sequential:
+    """Three hidden layers, as in the papers' code: (k, inputs) -> (k, outputs)."""
+    layers: list[nn.Module] = []
+    for size in (inputs, width, width):
+        layers += [nn.Linear(size, width), nn.ReLU(), nn.Dropout(dropout)]
+    with seeded(generator):
+        return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+
+class PooledCritic(nn.Module):
+    """Reads the rows of a minibatch in any order: (k, b, h) -> (k, 1)."""
+
+    def __init__(self, features: int, generator: torch.Generator, *, width: int = 32) -> None:
+        super().__init__()
+        with seeded(generator):
+            self.row = nn.Sequential(
+                nn.Linear(features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+            )
+            self.batch = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        value: Tensor = self.batch(self.row(rows).mean(dim=-2))
+        return value
+
+
+class ConcatenatedCritic(nn.Module):
+    """Reads the rows of a minibatch one after the other, as the papers do: (k, b, h) -> (k, 1)."""
+
+    def __init__(self, features: int, batch_size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.net = mlp_critic(features * batch_size, 1, generator)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        value: Tensor = self.net(rows.flatten(-2))
+        return value
+
+
+def set_trainable(module: nn.Module, on: bool) -> None:
+    """Switch gradients of all parameters on or off."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(on)
+
+
+def layer_rates(model: nn.Module, rate: float, early: float) -> list[dict[str, object]]:
+    """Parameter groups for an optimiser whose rate rises from early * rate at the first tensor.
+
+    Limiting the influence on early layers is what the papers ask for in fine-tuning.
+    """
+    parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    last = max(len(parameters) - 1, 1)
+    return [
+        {"params": [p], "lr": rate * (early + (1 - early) * index / last)}
+        for index, p in enumerate(parameters)
+    ]

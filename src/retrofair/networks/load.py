@@ -1,0 +1,143 @@
+"""A user's own network: a factory with safetensors weights. Nothing here unpickles a file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from retrofair.errors import InputError, MissingFileError, UnsafeFileError
+
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+
+
+def load_network(
+    network: str, weights: str | Path | None = None, *, trust_network_file: bool = False
+) -> nn.Module:
+    """Build a network and load its weights.
+
+    Args:
+        network: "package.module:factory", a callable without arguments that returns an nn.Module
+            (the current folder is on the import path); or a .pt2 file, only when trusted.
+        weights: a .safetensors file.
+        trust_network_file: allow a .pt2 file. Loading one can run code that it holds.
+
+    Raises:
+        InputError: there is no such factory, it fails, or the weights do not fit.
+        UnsafeFileError: a pickle, or a .pt2 file without trust.
+    """
+    if network.endswith(".pt2"):
+        model = _exported(Path(network), trust_network_file)
+    elif network.lower().endswith(PICKLES):
+        raise _pickle(Path(network))
+    else:
+        model = _factory(network)
+    if weights is not None:
+        load_weights(model, weights)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a safetensors file into a network, which it must fit exactly.
+
+    Raises:
+        InputError: the file is missing, damaged or of another network.
+        UnsafeFileError: the file is a pickle.
+    """
+    try:
+        model.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the weights in {path} do not fit the network: {reason}") from None
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"expected a weights file, but {path} is not there (--weights)")
+    with path.open("rb") as file:
+        head = file.read(4)
+    if path.suffix.lower() in PICKLES or head[:1] == b"\x80" or head == b"PK\x03\x04":
+        raise _pickle(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"expected a safetensors file, but {path} is damaged: {error}") from None
+
+
+def _factory(network: str) -> nn.Module:
+    module_name, _, name = network.partition(":")
+    if not module_name or not name:
+        raise InputError(
+            f"expected a network as 'package.module:factory', got {network!r} (--network)"
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(
+            f"cannot import {module_name!r} for --network {network}: {error}; run from the folder "
+            "that holds it, or install it"
+        ) from None
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise InputError(f"expected a factory {name!r} in {module_name}, got {factory!r}")
+    try:
+        model = factory()
+    except TypeError as error:
+        raise InputError(
+            f"expected a factory without arguments, but {network}() fails: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected {network}() to return an nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _exported(path: Path, trusted: bool) -> nn.Module:
+    if not trusted:
+        raise UnsafeFileError(
+            f"{path} is a torch.export file: loading it falls back to unpickling, which can run "
+            "code hidden in it. If you made it yourself or trust its maker, say "
+            "--trust-network-file; safer is --network module:factory with --weights .safetensors"
+        )
+    if not path.is_file():
+        raise MissingFileError(f"expected a network file, but {path} is not there (--network)")
+    try:
+        return ExportedNetwork(torch.export.load(path).module())
+    except (RuntimeError, ValueError, KeyError, OSError, AssertionError) as error:
+        raise InputError(
+            f"expected a torch.export file, but {path} cannot be read: {error}"
+        ) from error
+
+
+class ExportedNetwork(nn.Module):
+    """An exported program as an ordinary module: `eval` and `train` do nothing to it."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.program(x)
+        return out
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """Exported programs refuse to change mode; what was exported is what runs."""
+        self.training = mode
+        return self
+
+
+def _pickle(path: Path) -> UnsafeFileError:
+    return UnsafeFileError(
+        f"{path} is a pickle, and loading a pickle can run code hidden in it: expected a "
+        ".safetensors file. Convert it once, where you trust it: "
+        "safetensors.torch.save_file(torch.load(path, weights_only=True), 'weights.safetensors')"
+    )

@@ -1,0 +1,102 @@
+"""Pictures: bias against performance, with intervals and the constant classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from retrofair.audit import Estimate
+from retrofair.files import replacing
+from retrofair.metrics import Array
+
+# Okabe and Ito's colours: told apart by colour-blind readers; markers differ as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network or rule: its bias and performance, each with an interval."""
+
+    name: str
+    bias: Estimate
+    performance: Estimate
+
+
+def bias_performance(
+    points: Sequence[Point],
+    path: str | Path,
+    *,
+    title: str,
+    epsilon: float | None = None,
+    optimum: tuple[Array, Array] | None = None,
+) -> Path:
+    """Draw points with their intervals, the bound on the bias, and the known optimum if any.
+
+    Args:
+        epsilon: draws the band of allowed bias.
+        optimum: bounds on the bias and the best performance at each, both (k,).
+    """
+    path = Path(path)
+    figure = Figure(figsize=(8, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    if epsilon is not None:
+        axes.axvspan(-epsilon, epsilon, color="#E8F1E4", zorder=0)
+        axes.annotate(
+            f"|bias| < {epsilon:g}",
+            (0, 0.01),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color="#55704A",
+        )
+    axes.axvline(0, color="#999999", linewidth=0.8, zorder=0)
+    if optimum is not None:
+        bounds, best = optimum
+        sign = -1 if points and points[0].bias.value < 0 else 1
+        axes.plot(sign * bounds, best, color="#777777", linestyle="--", linewidth=1.2, zorder=1)
+        axes.annotate(
+            "best possible",
+            (sign * bounds[len(bounds) // 2], best[len(best) // 2]),
+            xytext=(0, 6),
+            textcoords="offset points",
+            fontsize=8,
+            color="#666666",
+            ha="center",
+        )
+    for index, point in enumerate(points):
+        bias, good = point.bias, point.performance
+        axes.errorbar(
+            bias.value,
+            good.value,
+            xerr=_arms(bias),
+            yerr=_arms(good),
+            fmt=MARKERS[index % len(MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            markersize=8,
+            capsize=3,
+            linewidth=1.2,
+            label=point.name,
+        )
+    if points:
+        axes.set_xlabel(f"{points[0].bias.name} on test data (0 is fair), 95 % interval")
+        axes.set_ylabel(f"{points[0].performance.name.replace('_', ' ')}, 95 % interval")
+    axes.set_title(title, fontsize=11)
+    axes.grid(color="#EEEEEE", zorder=0)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside right center", fontsize=9, frameon=False)
+    with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
+        figure.savefig(temporary, dpi=150)
+    return path
+
+
+def _arms(estimate: Estimate) -> Array:
+    """Lengths below and above the value, (2, 1)."""
+    arms = np.array([estimate.value - estimate.low, estimate.high - estimate.value])
+    return np.nan_to_num(np.maximum(arms, 0))[:, None]
