@@ -59,11 +59,11 @@ def bias_performance(
     axes.axvline(0, color="#999999", linewidth=0.8, zorder=0)
     if optimum is not None:
         bounds, best = optimum
-        sign = -1 if points and points[0].bias.value < 0 else 1
-        axes.plot(sign * bounds, best, color="#777777", linestyle="--", linewidth=1.2, zorder=1)
+        both = np.concatenate([-bounds[::-1], bounds]), np.concatenate([best[::-1], best])
+        axes.plot(*both, color="#777777", linestyle="--", linewidth=1.2, zorder=1)
         axes.annotate(
             "best possible",
-            (sign * bounds[len(bounds) // 2], best[len(best) // 2]),
+            (bounds[len(bounds) // 2], best[len(best) // 2]),
             xytext=(0, 6),
             textcoords="offset points",
             fontsize=8,

@@ -15,13 +15,15 @@ class GBRT:
 
     `ask` gives a point, `tell` takes its value. The first points are uniform; then three boosted
     tree ensembles estimate the median and one standard deviation of the value, and the candidate
-    with the smallest median - kappa * deviation is asked for. Half of the candidates are uniform,
-    half lie around the best point so far.
+    with the smallest median - kappa * deviation is asked for. The candidates lie around the best
+    point so far: trees cannot tell far points apart, and with uniform candidates and kappa 1.96,
+    as scikit-optimize has them, 20 evaluations in 4 dimensions did no better than random search.
 
     Args:
         initial: points before the first model.
         candidates: points among which the bound is minimised.
         kappa: weight of the uncertainty.
+        reach: standard deviation of the candidates around the best point.
 
     Example:
         >>> optimiser = GBRT(1, np.random.default_rng(0))
@@ -41,12 +43,14 @@ class GBRT:
         dims: int,
         random: np.random.Generator,
         *,
-        initial: int = 6,
-        candidates: int = 1000,
-        kappa: float = 1.96,
+        initial: int = 10,
+        candidates: int = 500,
+        kappa: float = 0.3,
+        reach: float = 0.2,
     ) -> None:
         self.dims, self.random = dims, random
-        self.initial, self.candidates, self.kappa = initial, candidates, kappa
+        self.initial, self.candidates = initial, candidates
+        self.kappa, self.reach = kappa, reach
         self.points: list[Array] = []
         self.values: list[float] = []
 
@@ -59,10 +63,8 @@ class GBRT:
         """The next point, (dims,)."""
         if len(self.points) < self.initial:
             return self.random.uniform(-1, 1, self.dims)
-        half = self.candidates // 2
-        around = self.best + self.random.normal(0, 0.2, (half, self.dims))
-        uniform = self.random.uniform(-1, 1, (self.candidates - half, self.dims))
-        points = np.concatenate([np.clip(around, -1, 1), uniform])
+        around = self.random.normal(0, self.reach, (self.candidates, self.dims))
+        points = np.clip(self.best + around, -1, 1)
         low, middle, high = (self._model(q).predict(points) for q in (LOWER, MIDDLE, UPPER))
         bound = middle - self.kappa * (high - low) / 2
         # trees are piecewise constant: many candidates tie, and the first would always win

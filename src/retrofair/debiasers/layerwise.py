@@ -58,7 +58,7 @@ class Layerwise:
     space: Literal["directions", "weights"] = "directions"
     box: float = 2.2
     optimizer: Literal["gbrt", "random"] = "gbrt"
-    kappa: float = 1.96
+    kappa: float = 0.3
     name: ClassVar[str] = "layerwise"
     changes_weights: ClassVar[bool] = True
 
@@ -96,7 +96,7 @@ class Layerwise:
                 edit(np.zeros(optimiser.dims))  # the layer before gets its weights back
                 random = np.random.default_rng(draw_seed(generator))
                 dims, edit = self._space(model, name, data)
-                initial = self.evaluations if self.optimizer == "random" else 6
+                initial = self.evaluations if self.optimizer == "random" else 10
                 optimiser = GBRT(dims, random, initial=initial, kappa=self.kappa)
             point = optimiser.ask()
             edit(self.box * point)
