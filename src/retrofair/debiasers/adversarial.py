@@ -27,9 +27,15 @@ from retrofair.progress import track
 class Adversarial:
     """Fine-tunes the network against a critic that reads a whole minibatch and predicts its bias.
 
-    The critic gets the penultimate representations of a minibatch drawn with replacement, one
-    after the other, and learns the bias of the network's probabilities in it; that makes the bias
-    differentiable. Two losses for the network, with the critic's prediction m:
+    Minibatches are drawn with replacement; the critic learns the bias of the network's
+    probabilities in them, which makes the bias differentiable. In the papers it gets nothing but
+    the rows' penultimate representations, one after the other. From a deep network's last layer,
+    which hardly holds more than the logit, it cannot tell who belongs to which group, and learns
+    next to nothing. By default it reads each row's representation with its label and group, and
+    the rows in any order (the mean of a row network); `critic="concatenated"` with
+    `reads="representation"` is the papers' critic. Neither is needed to predict.
+
+    Two losses for the network, with the critic's prediction m:
 
     - "product", of the second paper: max(1, strength * (|m| - epsilon + margin) + 1) * BCE;
     - "sum", of the first: lam * |m| + (1 - lam) * BCE. Its listing has lam and 1 - lam the other
@@ -51,6 +57,9 @@ class Adversarial:
         strength: how strict the constraint of the product loss is (lambda in the paper).
         margin: aimed below epsilon by this much (delta in the paper).
         lam: weight of the bias in the sum loss; None: the objective's.
+        critic: "pooled" (any order of rows) or "concatenated" (the papers').
+        reads: "minibatch" (representation, label and group) or "representation" (the papers').
+        minibatches: drawn per step of the critic.
         layer: name of the layer that reads the representation; None: the last one to run.
 
     Reference:
@@ -85,6 +94,12 @@ class Adversarial:
             raise InputError("expected positive learning rates and strength >= 0")
         if self.loss not in ("auto", "product", "sum"):
             raise unknown("loss", self.loss, ("auto", "product", "sum"))
+        if self.critic not in ("pooled", "concatenated"):
+            raise unknown("critic", self.critic, ("pooled", "concatenated"))
+        if self.reads not in ("minibatch", "representation"):
+            raise unknown("choice for reads", self.reads, ("minibatch", "representation"))
+        if self.minibatches < 1:
+            raise InputError(f"expected minibatches >= 1, got {self.minibatches}")
         if self.lam is not None and not 0 <= self.lam <= 1:
             raise InputError(f"expected lam in [0, 1], got {self.lam}")
 
@@ -131,7 +146,10 @@ class Adversarial:
         measure: Measure,
         generator: torch.Generator,
     ) -> float:
-        """The network stands still meanwhile, so one pass gives all representations."""
+        """The network stands still meanwhile, so one pass gives all representations.
+
+        Returns the critic's mean squared error as a share of the variance it has to explain.
+        """
         hidden = representation(model, data, layer)
         chance = probabilities(model, data)
         drawn = self.critic_steps * self.minibatches
@@ -158,7 +176,7 @@ class Adversarial:
             total += float(loss.detach())
         critic.eval()
         set_trainable(critic, False)
-        return total / self.critic_steps / float(targets.var())
+        return total / self.critic_steps / max(float(targets.var()), 1e-12)
 
     def _train_actor(
         self,

@@ -12,10 +12,10 @@ def mlp_critic(
     inputs: int, outputs: int, generator: torch.Generator, *, width: int = 32, dropout: float = 0.2
 ) -> nn.Sequential:
     """Three hidden layers, as in the papers' code: (k, inputs) -> (k, outputs)."""
-    layers: list[nn.Module] = []
-    for size in (inputs, width, width):
-        layers += [nn.Linear(size, width), nn.ReLU(), nn.Dropout(dropout)]
     with seeded(generator):
+        layers: list[nn.Module] = []
+        for size in (inputs, width, width):
+            layers += [nn.Linear(size, width), nn.ReLU(), nn.Dropout(dropout)]
         return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 

@@ -91,7 +91,6 @@ class CallableMeasure:
 
 def _rows(counts: Array) -> tuple[Array, Array, Array]:
     """Labels, predictions and groups of rows with these counts."""
-    group, y, prediction = (
-        np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(counts.shape)
-    )
+    whole = np.rint(counts).astype(np.int64).ravel()  # threshold searches count in floats
+    group, y, prediction = (np.repeat(axis.ravel(), whole) for axis in np.indices(counts.shape))
     return y, prediction, group

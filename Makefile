@@ -1,0 +1,47 @@
+# `make demo` and `make test` set themselves up; nothing else has to be done first.
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p))))
+BIN := .venv/bin
+JOBS ?= 2
+# Real data for the tests, where the folder is there; without it those tests say so.
+RETROFAIR_DATA ?= $(abspath $(wildcard ../shared/data))
+ifneq ($(RETROFAIR_DATA),)
+export RETROFAIR_DATA
+endif
+
+.PHONY: demo test check benchmark results clean
+
+## The main job on embedded data; `make demo ARGS="--data adult"` on real data.
+demo: .venv/run.stamp
+	$(BIN)/retrofair demo $(ARGS)
+
+## Every check: format, lint, types, tests, examples in the docs.
+test: .venv/dev.stamp check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -q
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+## Speed, as ratios in one run (minutes); docs/results/speed.md.
+benchmark: .venv/dev.stamp
+	$(BIN)/python benchmarks/speed.py --page docs/results/speed.md
+
+## The table of all methods (an hour); it goes on where it was stopped; docs/results/debias.md.
+STORE ?= $(HOME)/.cache/retrofair/results
+results: .venv/dev.stamp
+	$(BIN)/python benchmarks/debias_table.py --store $(STORE) --page docs/results/debias.md
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/dev.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch .venv/run.stamp $@
