@@ -22,6 +22,10 @@ LEVEL = metrics.LEVEL
 RARE = 0.005
 FEW_ROWS = 30
 WIDE = 0.1
+MANY_GROUPS = 1_000
+ALIASES = {alias: known.name for known in metrics.ALL for alias in known.aliases} | {
+    alias: known.name for known in metrics.performance.ALL for alias in known.aliases
+}
 
 
 @dataclass(frozen=True)
@@ -68,19 +72,16 @@ class Audit:
 
     def __getitem__(self, name: str) -> Estimate:
         """The estimate of a measure or performance, by name or alias."""
-        if name in self.estimates:
-            return self.estimates[name]
-        aliases = {alias: known.name for known in metrics.ALL for alias in known.aliases}
-        aliases |= {a: known.name for known in metrics.performance.ALL for a in known.aliases}
-        if aliases.get(name) in self.estimates:
-            return self.estimates[aliases[name]]
-        raise unknown("measure", name, self.estimates)
+        known = name if name in self.estimates else ALIASES.get(name, name)
+        if known not in self.estimates:
+            raise unknown("measure", name, self.estimates)
+        return self.estimates[known]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.estimates)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.estimates
+        return name in self.estimates or ALIASES.get(str(name)) in self.estimates
 
     @property
     def n(self) -> int:
@@ -191,7 +192,8 @@ def audit_predictions(
         scores: (n,) scores, for the area under the ROC curve.
 
     Raises:
-        InputError: other values, different lengths, or fewer than two groups with rows.
+        InputError: other values, different lengths, fewer than two groups with rows, or two
+            measures of one name.
 
     Example:
         >>> found = audit_predictions([1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 1, 1])
@@ -201,15 +203,20 @@ def audit_predictions(
     y, y_hat, group = (np.asarray(values).reshape(-1) for values in (y, y_hat, group))
     if not len(group):
         raise InputError("expected rows to audit, got none")
-    if group.dtype.kind not in "iufb" or not np.isfinite(group.max()):
-        raise InputError(f"expected integer group codes, got {group.dtype}; name them with names=")
-    names = tuple(group_names or (str(code) for code in range(max(int(group.max()), 1) + 1)))
+    names = _names(group, group_names)
     counts = metrics.count(y, y_hat, group, len(names))
     filled = [name for name, n in zip(names, counts.sum(axis=(1, 2)), strict=True) if n]
     if len(filled) < 2:
         raise InputError(f"expected at least two groups with rows, got {filled} of {list(names)}")
-    estimates = {}
-    for measure in (*metrics.ALL, *map(metrics.get, measures)):
+    estimates = {measure.name: _measure(measure, counts) for measure in metrics.ALL}
+    taken = {*estimates, *(known.name for known in metrics.performance.ALL), "roc_auc"}
+    for measure in map(metrics.get, measures):
+        if measure.name in taken and measure not in metrics.ALL:
+            raise InputError(
+                f"expected a measure with a name of its own, got another {measure.name!r}: "
+                "rename the function"
+            )
+        taken.add(measure.name)
         estimates[measure.name] = _measure(measure, counts)
     for performance in metrics.performance.ALL:
         low, high = performance.interval(counts)
@@ -219,7 +226,12 @@ def audit_predictions(
             performance.name, value, low, high, "performance", performance.meaning, 1.0, note
         )
     if scores is not None:
-        value, low, high = metrics.auc(np.asarray(scores), y)
+        scores = np.asarray(scores).reshape(-1)
+        if len(scores) != len(y) or scores.dtype.kind not in "iufb" or np.isnan(scores).any():
+            raise InputError(
+                f"expected {len(y):,} scores without NaN, got {len(scores):,} of {scores.dtype}"
+            )
+        value, low, high = metrics.auc(scores, y)
         estimates["roc_auc"] = Estimate(
             "roc_auc", value, low, high, "performance", "area under the ROC curve", 1.0
         )
@@ -231,6 +243,27 @@ def audit_predictions(
         flags=tuple(_flags(counts, names, estimates)),
         threshold=threshold,
     )
+
+
+def _names(group: Array, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The given names, or the codes themselves, at least two."""
+    if group.dtype.kind not in "iufb":
+        raise InputError(
+            f"expected integer group codes, got {group.dtype}: encode the groups, for example "
+            "group, names = pandas.factorize(group, sort=True), and pass group_names=names"
+        )
+    if names is not None and len(names):
+        named = tuple(map(str, names))
+        if len(set(named)) < len(named):
+            raise InputError(f"expected different group names, got {list(named)}")
+        return named
+    top = group.max()
+    if not top < MANY_GROUPS:
+        raise InputError(
+            f"expected group codes that count the groups from 0, below {MANY_GROUPS:,}, got {top}: "
+            "encode them, for example with pandas.factorize"
+        )
+    return tuple(str(code) for code in range(max(int(top), 1) + 1))
 
 
 def _measure(measure: Measure, counts: Array) -> Estimate:

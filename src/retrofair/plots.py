@@ -99,4 +99,4 @@ def bias_performance(
 def _arms(estimate: Estimate) -> Array:
     """Lengths below and above the value, (2, 1)."""
     arms = np.array([estimate.value - estimate.low, estimate.high - estimate.value])
-    return np.nan_to_num(np.maximum(arms, 0))[:, None]
+    return np.asarray(np.nan_to_num(np.maximum(arms, 0))[:, None])

@@ -30,13 +30,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", RetrofairWarning)
         warnings.showwarning = _say
         try:
-            status = command.main(
+            status: Any = command.main(
                 list(sys.argv[1:] if arguments is None else arguments),
                 prog_name="retrofair",
                 standalone_mode=False,
             )
         except (typer.Abort, KeyboardInterrupt):
-            return _stop("interrupted; nothing was left half-written", INTERRUPTED)
+            status = INTERRUPTED
         except USAGE_ERROR as error:
             where = getattr(getattr(error, "ctx", None), "command_path", "retrofair")
             return _stop(f"{error.format_message()} (see {where} --help)", BAD_INPUT)
@@ -44,6 +44,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _stop(str(error), BAD_INPUT)
         except OSError as error:
             return _stop(f"cannot read or write: {error}", BAD_INPUT)
+    if status == INTERRUPTED:  # newer typers return this instead of raising
+        return _stop("interrupted; nothing was left half-written", INTERRUPTED)
     return status if isinstance(status, int) else DONE
 
 

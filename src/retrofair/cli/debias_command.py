@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from retrofair import debiasers, metrics
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.cli import options as o
@@ -20,16 +21,21 @@ from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.plots import Point, bias_performance
 
 Method = Annotated[
-    str, typer.Option(help="How: `--method help` lists the methods.", show_default=True)
+    str, typer.Option(help="One of: " + ", ".join(known.name for known in debiasers.ALL) + ".")
 ]
-MeasureName = Annotated[str, typer.Option(help="Bias measure, such as spd, eod or aod.")]
+MeasureName = Annotated[
+    str, typer.Option(help="One of: " + ", ".join(known.name for known in metrics.ALL) + ".")
+]
 Epsilon = Annotated[float, typer.Option(help="Bound on the bias.")]
 Lam = Annotated[
     float | None,
     typer.Option(help="Minimise LAM*bias + (1-LAM)*(1-performance) instead of bounding the bias."),
 ]
 PerformanceName = Annotated[
-    str | None, typer.Option(help="balanced_accuracy (default), accuracy, precision or recall.")
+    str,
+    typer.Option(
+        help="One of: " + ", ".join(known.name for known in metrics.performance.ALL) + "."
+    ),
 ]
 
 
@@ -44,7 +50,7 @@ def debias(
     measure: MeasureName = "spd",
     epsilon: Epsilon = 0.05,
     lam: Lam = None,
-    performance: PerformanceName = None,
+    performance: PerformanceName = "balanced_accuracy",
     network: o.Network = None,
     weights: o.Weights = None,
     trust_network_file: o.Trust = False,
@@ -104,14 +110,11 @@ def debias(
     return 0 if result.status is Status.MET else 3
 
 
-def objective_of(
-    measure: str, epsilon: float, lam: float | None, performance: str | None
-) -> Objective:
+def objective_of(measure: str, epsilon: float, lam: float | None, performance: str) -> Objective:
     """The objective that the options say."""
-    good = performance or "balanced_accuracy"
     if lam is not None:
-        return Weighted(measure, lam=lam, performance=good)
-    return Constrained(measure, epsilon=epsilon, performance=good)
+        return Weighted(measure, lam=lam, performance=performance)
+    return Constrained(measure, epsilon=epsilon, performance=performance)
 
 
 def constant_audit(test: GroupedData, result: Debiased) -> Audit:

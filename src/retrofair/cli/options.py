@@ -42,7 +42,7 @@ MissingChoice = Annotated[
 Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
 NoScale = Annotated[bool, typer.Option("--no-scale", help="Keep the numbers' own units.")]
 Root = Annotated[
-    Path | None, typer.Option(help="Folder with the data sets' files [env: RETROFAIR_DATA].")
+    Path | None, typer.Option(help="Folder with the data sets' files (or set RETROFAIR_DATA).")
 ]
 Network = Annotated[str | None, typer.Option(help="Your own network, as package.module:factory.")]
 Weights = Annotated[Path | None, typer.Option(help="Its weights, a .safetensors file.")]

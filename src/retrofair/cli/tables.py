@@ -31,7 +31,7 @@ class Row:
 def console() -> Console:
     """Standard output; wide enough for the tables where it is not a terminal."""
     out = Console()
-    return out if out.is_terminal else Console(width=120)
+    return out if out.is_terminal else Console(width=140)
 
 
 def show_audit(found: Audit, title: str) -> None:
@@ -79,24 +79,27 @@ def show_comparison(
     """Original, constant and debiased networks side by side."""
     measure = objective.bias_measure.name
     performance = objective.performance_measure.name
+    if any(row.name.endswith("*") for row in rows):
+        caption = "; ".join(filter(None, [caption, "* must be told each row's group to decide"]))
     table = Table(title=escape(title), title_justify="left", caption=escape(caption) or None)
-    table.add_column("network")
-    table.add_column("fit\nobjective", justify="right")
-    table.add_column(f"test {measure}\n[95 % interval]", justify="right")
-    table.add_column(f"test {performance.replace('_', ' ')}\n[95 % interval]", justify="right")
+    table.add_column("network", no_wrap=True)
+    table.add_column("objective\non fit data", justify="right")
+    table.add_column(f"{measure} on test\n\\[95 % interval]", justify="right", no_wrap=True)
+    good = performance.replace("_", " ")
+    table.add_column(f"{good} on test\n\\[95 % interval]", justify="right", no_wrap=True)
     table.add_column("goal on\nfit data")
     if isinstance(objective, Constrained):
         table.add_column(f"|{measure}| < {objective.epsilon:g}\non test")
     table.add_column("seconds", justify="right")
     for row in rows:
-        bias, good = row.audit[measure], row.audit[performance]
+        bias = row.audit[measure]
         style = STATUS_STYLE.get(row.status, "") if row.status else ""
         verdict = row.status.value.replace("_", " ") if row.status else row.note
         cells = [
             escape(row.name),
             "" if row.score is None else number(row.score),
             str(bias).replace("[", "\\["),
-            str(good).replace("[", "\\["),
+            str(row.audit[performance]).replace("[", "\\["),
             f"[{style}]{verdict}[/{style}]" if style else verdict,
         ]
         if isinstance(objective, Constrained):
@@ -107,7 +110,7 @@ def show_comparison(
 
 
 def holds(bias: Estimate, epsilon: float, ideal: float) -> str:
-    """Whether the interval lies inside the bound, outside it, or on both sides."""
+    """Whether the bound holds; "not sure" where the interval reaches over it."""
     if bias.value != bias.value:
         return "undefined"
     low, high = sorted((abs(bias.low - ideal), abs(bias.high - ideal)))
@@ -116,11 +119,12 @@ def holds(bias: Estimate, epsilon: float, ideal: float) -> str:
         return "yes"
     if not crosses and low >= epsilon:
         return "no"
-    return "cannot tell: " + ("inside" if abs(bias.value - ideal) < epsilon else "outside")
+    return ("yes" if abs(bias.value - ideal) < epsilon else "no") + ", not sure"
 
 
 def row_of(name: str, result: Debiased, audit: Audit) -> Row:
-    """The line of a result."""
+    """The line of a result; a star where it needs the group of each row to decide."""
+    name = name + " *" if result.needs_group else name
     return Row(name, audit, result.after.objective, result.status, result.about["seconds"])
 
 

@@ -50,6 +50,7 @@ def train(
         seed,
     )
     splits = choice.splits()
+    o.say(f"training a network on {len(splits.train):,} rows of {choice.data} ...")
     network = train_mlp(
         splits.train,
         splits.valid,

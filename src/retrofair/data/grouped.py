@@ -17,6 +17,7 @@ from retrofair.errors import InputError
 
 Batch = tuple[Any, Tensor, Tensor]
 BATCH_ROWS = 65_536
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch cannot compare these
 
 
 @runtime_checkable
@@ -74,12 +75,15 @@ class GroupedData:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        exact = isinstance(self.x, Tensor)  # an array of doubles is no wish for a double network
         put(self, "x", _tensor(self.x, "x"))
         put(self, "y", _tensor(self.y, "y").reshape(-1))
         put(self, "group", _tensor(self.group, "group").reshape(-1))
         put(self, "group_names", tuple(str(name) for name in self.group_names))
-        if not self.x.is_floating_point():
+        if not self.x.is_floating_point() or not exact:
             put(self, "x", self.x.float())
+        if not self.x.ndim:
+            raise InputError("expected x of shape (n, ...), got a single number")
         if not len(self.x) == len(self.y) == len(self.group):
             raise InputError(
                 "expected x, y and group of one length, got "
@@ -184,10 +188,11 @@ class GroupedData:
 
     def __getitem__(self, index: Any) -> GroupedData:
         """The chosen rows (a slice, an index tensor or a mask), with the same groups."""
-        if isinstance(index, int):
-            index = slice(index, index + 1 or None)
+        if isinstance(index, int | np.integer):
+            index = [index]
         if isinstance(index, np.ndarray | list):
-            index = torch.as_tensor(np.asarray(index))
+            index = np.asarray(index)
+            index = torch.as_tensor(index if index.size else index.astype(np.int64))
         return dataclasses.replace(self, x=self.x[index], y=self.y[index], group=self.group[index])
 
     def __iter__(self) -> Iterator[Batch]:
@@ -203,7 +208,8 @@ class GroupedData:
 
 def _tensor(values: Any, name: str) -> Tensor:
     try:
-        return torch.as_tensor(values)
+        tensor = torch.as_tensor(values)
+        return tensor.long() if tensor.dtype in UNSIGNED else tensor
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
             f"expected {name} to be a tensor or an array of numbers, got {type(values).__name__};"
@@ -212,8 +218,8 @@ def _tensor(values: Any, name: str) -> Tensor:
 
 
 def _check_groups(group: Tensor, names: tuple[str, ...]) -> None:
-    if group.is_floating_point() and not torch.equal(group, group.round()):
-        raise InputError("expected integer group codes, got fractions or NaN")
+    if group.is_floating_point() and not bool((group.frac() == 0).all()):
+        raise InputError("expected integer group codes, got fractions, NaN or infinity")
     if len(names) != len(set(names)):
         raise InputError(f"expected different group names, got {list(names)}")
     if len(group) and not 0 <= int(group.min()) <= int(group.max()) < len(names):

@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 Missing = Literal["drop", "impute", "raise"]
 MISSING = "(missing)"
 MANY_GROUP_VALUES = 50
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,16 @@ class Preparation:
         _check_columns(frame, (label, *protected, *drop, *(flags or {})))
         if label in protected:
             raise InputError(f"expected a sensitive column other than the label {label!r}")
+        if len(set(protected)) < len(protected):
+            raise InputError(f"expected different sensitive columns, got {list(protected)}")
         frame = frame.dropna(subset=[label, *protected])
         if not len(frame):
             raise InputError(
                 f"expected rows with a label and a group, got none: {label!r} or "
                 f"{', '.join(map(repr, protected))} is missing everywhere"
             )
+        if regression:
+            _check_numbers(frame[label])
         value = None if regression else _positive(frame[label], positive)
         groups, notes = _groups(frame, protected, privileged, label, value)
         flag_values = {name: text_of(v) for name, v in (flags or {}).items()}
@@ -166,6 +171,10 @@ class Preparation:
         if not columns:
             raise InputError("expected at least one feature column, got none")
         made = cls(columns, label, value, protected, groups, missing, notes)
+        for kind, found in (("feature", made.feature_names), ("group", made.group_names)):
+            twice = sorted({name for name in found if found.count(name) > 1})
+            if twice:
+                raise InputError(f"expected different {kind} names, but {twice} come up twice")
         return made.fitted(frame, scale=scale)
 
     def fitted(self, frame: pd.DataFrame, *, scale: bool = True) -> Preparation:
@@ -194,7 +203,7 @@ class Preparation:
             done = "dropped" if self.missing == "drop" else "imputed values in"
             notes += _missing_note(frame, gaps, rows, done)
             if self.missing == "drop":
-                keep &= ~rows
+                keep = keep & ~rows
         if not keep.any():
             raise InputError(
                 "expected at least one complete row, got none"
@@ -268,7 +277,13 @@ def as_text(column: pd.Series) -> pd.Series:
     """The column's values as texts; 1.0 and 1 are both "1"; missing values stay missing."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    codes, values = pd.factorize(column)
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:
+        raise InputError(
+            f"expected numbers or texts in column {column.name!r}, got values that are neither "
+            f"({error}): leave it out with drop=... (--drop)"
+        ) from None
     texts = np.array([text_of(value) for value in values] + [None], dtype=object)
     return pd.Series(texts[codes], index=column.index, dtype=object)
 
@@ -288,6 +303,12 @@ def _check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
     if not frame.columns.is_unique:
         twice = sorted(set(map(str, frame.columns[frame.columns.duplicated()])))
         raise InputError(f"expected different column names, got {twice} more than once")
+    other = [name for name in frame.columns if not isinstance(name, str)]
+    if other:
+        raise InputError(
+            f"expected texts as column names, got {other[:5]}: rename them, for example with "
+            "frame.columns = frame.columns.map(str)"
+        )
     for name in names:
         if name not in frame.columns:
             raise unknown("column", name, frame.columns)
@@ -386,7 +407,7 @@ def _encoder(column: pd.Series, flag: str | None, missing: Missing, protected: b
             f"column {name!r} has {len(values):,} different texts in {len(column):,} rows, like "
             "an identifier: leave it out with drop=... (--drop) or group its values first"
         )
-    if missing == "impute" and texts.isna().any():
+    if missing == "impute" and texts.isna().any() and MISSING not in values:
         values.append(MISSING)
     return Category(name, tuple(values))
 
@@ -396,17 +417,20 @@ def _fitted_number(column: Number, values: pd.Series, scale: bool) -> Number:
     known = numbers[~np.isnan(numbers)]
     if not len(known):
         raise InputError(f"column {column.name!r} has no values at all: leave it out with drop=...")
-    if not np.isfinite(known).all():
+    wild = int((np.abs(known) > LARGEST).sum())
+    if wild:
         raise InputError(
-            f"expected finite numbers in column {column.name!r}, got "
-            f"{int((~np.isfinite(known)).sum()):,} infinite values: replace them first"
+            f"expected finite numbers in column {column.name!r}, got {wild:,} infinite values "
+            f"or values beyond {LARGEST:.1g}: replace them first"
         )
     fill = float(np.median(known))
     if not scale or pd.api.types.is_bool_dtype(values):
         return Number(column.name, fill)
     filled = np.where(np.isnan(numbers), fill, numbers)
-    spread = float(filled.std())
-    return Number(column.name, fill, float(filled.mean()), spread if spread > 0 else 1.0)
+    mean, spread = float(filled.mean()), float(filled.std())
+    # the spread of a constant column is rounding error, not always 0
+    constant = spread <= 1e-12 * float(np.abs(filled).max())
+    return Number(column.name, fill, mean, 1.0 if constant else spread)
 
 
 def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str) -> Iterator[str]:
@@ -418,10 +442,14 @@ def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str)
 
 def _label(preparation: Preparation, column: pd.Series) -> Array:
     if preparation.positive is None:
-        if not pd.api.types.is_numeric_dtype(column):
-            raise InputError(f"expected numbers in the label {column.name!r}, got {column.dtype}")
+        _check_numbers(column)
         return column.to_numpy(dtype=np.float32)
     return (as_text(column) == preparation.positive).to_numpy(dtype=np.int64)
+
+
+def _check_numbers(label: pd.Series) -> None:
+    if not pd.api.types.is_numeric_dtype(label):
+        raise InputError(f"expected numbers in the label {label.name!r}, got {label.dtype}")
 
 
 def _codes(preparation: Preparation, frame: pd.DataFrame) -> Array:

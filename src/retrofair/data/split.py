@@ -42,7 +42,7 @@ def split_frame(
     Raises:
         InputError: the shares are no partition, or as `GroupedData.from_frame`.
     """
-    if min(parts) < 0 or abs(sum(parts) - 1) > 1e-9:
+    if len(parts) != 3 or min(parts) < 0 or not abs(sum(parts) - 1) <= 1e-9:
         raise InputError(f"expected three shares that add up to 1, got {parts}")
     scale = options.get("scale", True)
     preparation = Preparation.fit(frame, **options)

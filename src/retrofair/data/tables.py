@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -41,13 +42,24 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-        delimiter = max(DELIMITERS, key=header.count)
-        frame = pd.read_csv(
-            path, sep=delimiter, skipinitialspace=True, encoding="utf-8-sig", low_memory=False
-        )
+            header = next((line for line in file if line.strip()), "")
+        delimiter = max(DELIMITERS, key=lambda mark: len(_fields(header, mark)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                sep=delimiter,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+                low_memory=False,
+                index_col=False,
+            )
     except UnicodeDecodeError as error:
         raise InputError(f"expected a CSV file in UTF-8, but {path} is not: {error}") from None
+    except pd.errors.ParserWarning:
+        raise InputError(
+            f"expected as many fields as column names, but the rows of {path} have more fields"
+        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(
             f"expected a CSV file, but {path} cannot be read (damaged or cut off?): "
@@ -55,23 +67,38 @@ def _read_csv(path: Path) -> pd.DataFrame:
         ) from None
     if not len(frame):
         raise InputError(f"expected a table with rows, but {path} has only a header")
-    last = _last_line(path)
-    fields = len(next(csv.reader(io.StringIO(last), delimiter=delimiter, skipinitialspace=True)))
-    if fields < len(frame.columns):
-        raise InputError(
-            f"{path} looks cut off: its last line has {fields} of {len(frame.columns)} fields; "
-            "fetch it again or delete that line"
-        )
+    if frame.iloc[-1].isna().any():
+        fields = len(_fields(_last_record(path), delimiter))
+        if fields < len(frame.columns):
+            raise InputError(
+                f"{path} looks cut off: its last line has {fields} of {len(frame.columns)} "
+                "fields; fetch it again or delete that line"
+            )
     return frame
 
 
-def _last_line(path: Path) -> str:
-    """The last line with something in it; enough is read from the end to hold it."""
+def _fields(text: str, delimiter: str) -> list[str]:
+    """The fields of the last record of a text."""
+    source = io.StringIO(text, newline="")
+    try:
+        rows = list(csv.reader(source, delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # a field beyond csv's limit
+        return text.split(delimiter)
+    return rows[-1] if rows else []
+
+
+def _last_record(path: Path) -> str:
+    """The last record with something in it; enough is read from the end to hold it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         for reach in (65_536, size):
             file.seek(max(0, size - reach))
             lines = [line for line in file.read().splitlines() if line.strip()]
-            if len(lines) > 1:
+            start = len(lines) - 1
+            odd = lines[start].count(b'"') % 2
+            while odd and start:  # inside quotes: the record began on an earlier line
+                start -= 1
+                odd = (odd + lines[start].count(b'"')) % 2
+            if start:
                 break
-    return lines[-1].decode("utf-8", errors="replace")
+    return b"\n".join(lines[start:]).decode("utf-8", errors="replace")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from retrofair.data import Batches
 from retrofair.debiasers import rules
 from retrofair.errors import InputError
-from retrofair.files import replacing, write_json
+from retrofair.files import json_text, replacing
 from retrofair.metrics import Array
 from retrofair.networks.outputs import LogitOf, evaluating, forward, probability
 
@@ -117,14 +117,21 @@ class Debiased:
         return np.concatenate([self.predict(x, group).numpy() for x, _, group in data])
 
     def _codes(self, group: Tensor | Array | None, n: int) -> Array:
-        code = rules.codes(None if group is None else np.asarray(group).reshape(-1))
-        if len(code) != n:
-            raise InputError(f"expected {n:,} group codes, got {len(code):,}")
-        if n and not 0 <= code.min() <= code.max() < len(self.group_names):
+        if group is None:
+            return rules.codes(None)
+        given = np.asarray(group).reshape(-1)
+        if len(given) != n:
+            raise InputError(f"expected {n:,} group codes, got {len(given):,}")
+        if given.dtype.kind not in "iufb":
+            raise InputError(f"expected integer group codes, got {given.dtype}")
+        if n and not 0 <= given.min() <= given.max() < len(self.group_names):
             raise InputError(
                 f"expected group codes from 0 to {len(self.group_names) - 1}, "
-                f"got {code.min()} to {code.max()}"
+                f"got {given.min()} to {given.max()}"
             )
+        code = rules.codes(given)
+        if (code != given).any():
+            raise InputError("expected integer group codes, got fractions")
         return code
 
     def history_frame(self) -> pd.DataFrame:
@@ -138,22 +145,21 @@ class Debiased:
             name: value.detach().cpu().clone().contiguous()
             for name, value in self.model.state_dict().items()
         }
-        with replacing(folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
-        write_json(
-            folder / ABOUT,
-            {
-                "format": FORMAT,
-                "rule": rules.to_dict(self.rule),
-                "status": self.status.value,
-                "before": vars(self.before),
-                "after": vars(self.after),
-                "constant": vars(self.constant),
-                "group_names": self.group_names,
-                "about": self.about,
-                "history": self.history,
-            },
-        )
+        about = {
+            "format": FORMAT,
+            "rule": rules.to_dict(self.rule),
+            "status": self.status.value,
+            "before": vars(self.before),
+            "after": vars(self.after),
+            "constant": vars(self.constant),
+            "group_names": self.group_names,
+            "about": self.about,
+            "history": self.history,
+        }
+        # both are written before either takes its place: no new weights with an old rule
+        with replacing(folder / ABOUT) as text, replacing(folder / WEIGHTS) as weights:
+            text.write_text(json_text(about) + "\n", encoding="utf-8")
+            save_file(state, weights)
         return folder
 
 
@@ -166,6 +172,8 @@ def load_result(folder: str | Path, net: nn.Module) -> Debiased:
     Raises:
         InputError: the folder holds no result, or one that does not fit the network.
     """
+    if not isinstance(net, nn.Module):
+        raise InputError(f"expected a torch.nn.Module as the network, got {type(net).__name__}")
     folder = Path(folder)
     for name in (ABOUT, WEIGHTS):
         if not (folder / name).is_file():
@@ -177,19 +185,30 @@ def load_result(folder: str | Path, net: nn.Module) -> Debiased:
         raise InputError(
             f"expected a saved result in {folder}, but it is damaged: {error}"
         ) from None
-    if values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else values
         raise InputError(
-            f"expected a result of format {FORMAT} in {folder}, got {values.get('format')!r}: "
+            f"expected a result of format {FORMAT} in {folder}, got {found!r}: "
             "it was written by another version"
         )
-    model = copy.deepcopy(net).eval()
-    if values["about"].get("outputs") == "probabilities":
-        model = LogitOf(model).eval()
     try:
-        model.load_state_dict(state)
+        return _read(values, state, net)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the weights in {folder} do not fit this network: {reason}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"expected a saved result in {folder}, but {ABOUT} is damaged: {error!r}"
+        ) from None
+
+
+def _read(values: dict[str, Any], state: dict[str, Tensor], net: nn.Module) -> Debiased:
+    model = copy.deepcopy(net).eval()
+    if values["about"].get("outputs") == "probabilities":
+        model = LogitOf(model).eval()
+    model.load_state_dict(state)
     return Debiased(
         model=model,
         rule=rules.from_dict(values["rule"]),

@@ -61,10 +61,11 @@ def reading(model: nn.Module, layer: str) -> Iterator[dict[str, Tensor]]:
     """While open, each forward pass leaves the layer's input under "input", one row a row."""
     seen: dict[str, Tensor] = {}
 
-    def keep(_module: nn.Module, inputs: Any) -> None:
+    def keep(module: nn.Module, inputs: Any) -> None:
         value: Tensor = inputs[0]
-        if value.ndim > 2:  # (n, channels, ...) of a convolution: the mean over positions
-            value = value.flatten(2).mean(-1)
+        if value.ndim > 2:  # the mean over positions
+            linear = isinstance(module, nn.Linear)  # its features come last, a convolution's second
+            value = value.flatten(1, -2).mean(1) if linear else value.flatten(2).mean(-1)
         seen["input"] = value
 
     hook = model.get_submodule(layer).register_forward_pre_hook(keep)

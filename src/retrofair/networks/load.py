@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from retrofair.errors import InputError, MissingFileError, UnsafeFileError
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+PICKLED = (b"\x80", b"PK\x03\x04")
 
 
 def load_network(
@@ -31,7 +32,7 @@ def load_network(
         InputError: there is no such factory, it fails, or the weights do not fit.
         UnsafeFileError: a pickle, or a .pt2 file without trust.
     """
-    if network.endswith(".pt2"):
+    if network.lower().endswith(".pt2"):
         model = _exported(Path(network), trust_network_file)
     elif network.lower().endswith(PICKLES):
         raise _pickle(Path(network))
@@ -62,8 +63,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise MissingFileError(f"expected a weights file, but {path} is not there (--weights)")
     with path.open("rb") as file:
-        head = file.read(4)
-    if path.suffix.lower() in PICKLES or head[:1] == b"\x80" or head == b"PK\x03\x04":
+        head = file.read(9)
+    # safetensors: eight bytes of length (whose first may be a pickle's), then JSON
+    if path.suffix.lower() in PICKLES or (head[8:] != b"{" and head.startswith(PICKLED)):
         raise _pickle(path)
     try:
         return load_file(path)
@@ -82,7 +84,7 @@ def _factory(network: str) -> nn.Module:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # the user's own code may raise anything
         raise InputError(
             f"cannot import {module_name!r} for --network {network}: {error}; run from the folder "
             "that holds it, or install it"
@@ -92,7 +94,7 @@ def _factory(network: str) -> nn.Module:
         raise InputError(f"expected a factory {name!r} in {module_name}, got {factory!r}")
     try:
         model = factory()
-    except TypeError as error:
+    except Exception as error:
         raise InputError(
             f"expected a factory without arguments, but {network}() fails: {error}"
         ) from error
@@ -112,7 +114,7 @@ def _exported(path: Path, trusted: bool) -> nn.Module:
         raise MissingFileError(f"expected a network file, but {path} is not there (--network)")
     try:
         return ExportedNetwork(torch.export.load(path).module())
-    except (RuntimeError, ValueError, KeyError, OSError, AssertionError) as error:
+    except Exception as error:  # torch.export raises many kinds, zipfile's among them
         raise InputError(
             f"expected a torch.export file, but {path} cannot be read: {error}"
         ) from error

@@ -104,16 +104,17 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
             low, high = min(low, float(out.min())), max(high, float(out.max()))
     if outputs is None:
         outputs = "logits"
-        if 0 <= low < high <= 1:
+        last = [m for m in model.modules() if not list(m.children())][-1]
+        if 0 <= low <= high <= 1 and isinstance(last, nn.Sigmoid):
             outputs = "probabilities"
-            last = [m for m in model.modules() if not list(m.children())][-1:]
-            if not isinstance(last[0], nn.Sigmoid):
-                warnings.warn(
-                    f"the network's outputs lie between {low:.3g} and {high:.3g}: taken as "
-                    "probabilities; say outputs='logits' (--outputs logits) if they are logits",
-                    RetrofairWarning,
-                    stacklevel=3,
-                )
+        elif 0 <= low < high <= 1:
+            outputs = "probabilities"
+            warnings.warn(
+                f"the network's outputs lie between {low:.3g} and {high:.3g}: taken as "
+                "probabilities; say outputs='logits' (--outputs logits) if they are logits",
+                RetrofairWarning,
+                stacklevel=3,
+            )
     elif outputs == "probabilities" and not 0 <= low <= high <= 1:
         raise InputError(
             f"expected probabilities in [0, 1], got outputs from {low:.3g} to {high:.3g}; "
@@ -125,7 +126,7 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
 def _checked(model: nn.Module, x: Any, rows: int) -> Tensor:
     try:
         out = forward(model, x)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # a user's own network may raise anything
         shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
@@ -36,7 +38,7 @@ class Training:
     max_epochs: int = 1000
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2 or self.learning_rate <= 0:
+        if self.batch_size < 2 or not 0 < self.learning_rate < math.inf:
             raise InputError(
                 "expected batch_size >= 2 and learning_rate > 0, got "
                 f"{self.batch_size} and {self.learning_rate}"
@@ -73,7 +75,8 @@ def train_mlp(
             of trained again, and written there when trained.
 
     Raises:
-        InputError: a label that is not 0/1 or has one class, or a setting out of range.
+        InputError: a label that is not 0/1 or has one class, features that are not float32 of
+            shape (n, d), or a setting out of range.
 
     Example:
         >>> import retrofair as rf
@@ -88,14 +91,23 @@ def train_mlp(
         if classes != {0, 1}:
             shown = sorted(classes)[:5]
             raise InputError(f"expected both classes, 0 and 1, in the {name} labels, got {shown}")
+        shape, dtype = tuple(data.x.shape), str(data.x.dtype).removeprefix("torch.")
+        if len(shape) != 2 or shape[1:] != train.x.shape[1:] or dtype != "float32":
+            raise InputError(
+                f"expected the same columns in both parts, (n, d) float32, got {shape} {dtype} as "
+                f"the {name} features"
+            )
     generator = torch.Generator().manual_seed(seed)
     with seeded(generator):
         network = MLP(train.x.shape[1], width=width, depth=depth, dropout=dropout)
         path = None if cache is None else Path(cache) / f"{_key(train, valid, settings, seed)}"
         file = None if path is None else path.with_suffix(".safetensors")
         if file is not None and file.exists():
-            network.load_state_dict(load_file(file))
-            return network.eval()
+            try:
+                network.load_state_dict(load_file(file))
+                return network.eval()
+            except SafetensorError:
+                pass  # damaged: trained again, and replaced
         with fitting_threads(network):
             _fit(network, train, valid, settings)
     if file is not None:

@@ -1,0 +1,337 @@
+"""The command line as a user meets it: output, exit status, files, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import retrofair as rf
+from retrofair.cli import run
+from retrofair.datasets.synthetic import read
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test in a folder of its own, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A user's table with decisions of another system."""
+    frame = read({}, n=1500, seed=1)
+    frame["hired"] = np.where(frame["hired"] == 1, "yes", "no")
+    frame["decision"] = (frame["skill"] + frame["neighbourhood"] > 0).astype(int)
+    path = tmp_path / "people.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+COLUMNS = ["--label", "hired", "--positive", "yes", "--sensitive", "sex", "--privileged", "Male"]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> list[str]:
+    """A user's own network: a module with a factory, and safetensors weights."""
+    (tmp_path / "own_network.py").write_text(
+        textwrap.dedent(
+            """
+            from torch import nn
+            def make():
+                return nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 1))
+            def wrong():
+                return nn.Linear(3, 1)
+            """
+        )
+    )
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 1))
+    save_file(net.state_dict(), tmp_path / "own.safetensors")
+    return ["--network", "own_network:make", "--weights", "own.safetensors"]
+
+
+def fails(capsys, message: str, *arguments: object) -> None:
+    """Exit status 2, one line on standard error, nothing on standard output."""
+    assert run([str(a) for a in arguments]) == 2
+    out, err = capsys.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("retrofair: ")
+    assert message in last
+    assert "Traceback" not in err
+    assert not out
+
+
+def test_audit_of_a_column_prints_one_json_object_only(people, capsys):
+    assert run(["audit", str(people), *COLUMNS, "--prediction", "decision", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    frame = pd.read_csv(people)
+    rates = frame.groupby("sex")["decision"].mean()
+    assert found["spd"]["value"] == pytest.approx(rates["Female"] - rates["Male"], abs=1e-12)
+    assert found["spd"]["low"] < found["spd"]["value"] < found["spd"]["high"]
+    assert found["accuracy"]["value"] == pytest.approx(
+        ((frame["hired"] == "yes") == frame["decision"]).mean()
+    )
+    assert set(found["eod"]) == {"value", "low", "high"}
+
+
+def test_audit_shows_tables_with_intervals_and_flags(people, capsys):
+    assert run(["audit", "--data", str(people), *COLUMNS, "--prediction", "decision"]) == 0
+    out = capsys.readouterr().out
+    for text in ("spd", "Female", "Male", "95 % interval", "Four-fifths rule"):
+        assert text in out
+
+
+def test_audit_of_intersections_and_of_parquet(people, capsys, tmp_path):
+    path = tmp_path / "people.parquet"
+    pd.read_csv(people).to_parquet(path)
+    options = ["--label", "hired", "--positive", "yes", "--sensitive", "sex,region"]
+    options += ["--privileged", "Male,Coast", "--prediction", "decision"]
+    assert run(["audit", str(path), *options]) == 0
+    assert "Female & Hills" in capsys.readouterr().out
+
+
+def test_audit_of_an_own_network(people, own, capsys):
+    """All rows are audited, with the decisions of the network."""
+    command = ["audit", people, *COLUMNS, *own, "--drop", "decision", "--json"]
+    assert run([str(c) for c in command]) == 0
+    found = json.loads(capsys.readouterr().out)
+    data = rf.GroupedData.from_frame(
+        pd.read_csv(people),
+        label="hired",
+        positive="yes",
+        sensitive="sex",
+        privileged="Male",
+        drop=["decision"],
+    )
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 1))
+    expected = rf.audit(net, data)
+    assert found["spd"]["value"] == pytest.approx(expected["spd"].value, abs=0.002)
+    assert found["balanced_accuracy"]["value"] == pytest.approx(
+        expected["balanced_accuracy"].value, abs=0.002
+    )
+
+
+def test_debias_an_own_network_and_load_it_again(people, own, capsys, tmp_path):
+    command = ["debias", people, *COLUMNS, *own, "--drop", "decision", "--method", "random"]
+    command += ["--epsilon", "0.1", "--out", "fair", "--json"]
+    status = run([str(c) for c in command])
+    found = json.loads(capsys.readouterr().out)
+    assert status == {"met": 0}.get(found["status"], 3)
+    net = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 1))
+    result = rf.load_result(tmp_path / "fair", net)
+    assert result.threshold == pytest.approx(found["threshold"])
+    assert result.about["rows"] == 750  # half of the file, the other half is the test
+    assert sorted(p.name for p in (tmp_path / "fair").iterdir()) == [
+        "audit.json",
+        "before-after.png",
+        "model.safetensors",
+        "result.json",
+    ]
+
+
+def test_debias_of_a_table_trains_a_network_and_says_so(people, capsys, monkeypatch):
+    short = rf.networks.train_mlp
+
+    def quick(*data, **options):
+        return short(*data, **options | {"max_epochs": 4, "depth": 2})
+
+    monkeypatch.setattr("retrofair.cli.options.train_mlp", quick)
+    command = ["debias", people, *COLUMNS, "--drop", "decision", "--method", "reject_option"]
+    assert run([str(c) for c in command]) == 0
+    out, err = capsys.readouterr()
+    assert "training a base network" in err
+    for text in ("constant classifier", "original, threshold 0.5", "reject_option", "on test"):
+        assert text in out
+
+
+def test_an_unreached_goal_is_exit_status_3(people, own, capsys):
+    command = ["debias", people, *COLUMNS, *own, "--drop", "decision", "--method"]
+    command += ["calibrated_equalized_odds", "--measure", "accuracy_difference"]
+    command += ["--epsilon", "0.00001"]
+    assert run([str(c) for c in command]) == 3
+    assert "goal not met" in capsys.readouterr().err
+
+
+def test_train_writes_weights_and_its_preparation(people, capsys, tmp_path):
+    command = ["train", people, *COLUMNS, "--depth", "1", "--patience", "1", "--out", "trained"]
+    assert run([str(c) for c in command]) == 0
+    about = json.loads((tmp_path / "trained/network.json").read_text())
+    assert about["preparation"]["positive"] == "yes"
+    net = rf.networks.MLP(about["features"], depth=1)
+    rf.networks.load_weights(net, tmp_path / "trained/network.safetensors")
+
+
+def test_demo_tells_the_whole_story(capsys, monkeypatch, tmp_path, quick):
+    short, debias = rf.networks.train_mlp, rf.debias
+    monkeypatch.setattr(
+        "retrofair.cli.demo_command.train_mlp",
+        lambda *data, **options: short(*data, **options | {"max_epochs": 4, "depth": 2}),
+    )
+    monkeypatch.setattr(
+        "retrofair.cli.demo_command.debias",
+        lambda net, data, objective, method, seed: debias(
+            net, data, objective, quick[method], seed=seed
+        ),
+    )
+    assert run(["demo", "--out", "pictures"]) == 0
+    out = capsys.readouterr().out
+    for text in ("constant classifier", "original", "random", "layerwise", "adversarial", "[-"):
+        assert text in out
+    picture = (tmp_path / "pictures/demo-synthetic.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "audit", "debias"])
+def test_help_has_an_example(command, capsys):
+    assert run([command, "--help"]) == 0
+    assert f"Example: retrofair {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_version_and_no_arguments(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == rf.__version__
+    run([])
+    assert "audit" in capsys.readouterr().out
+
+
+def test_unknown_names(people, capsys):
+    fails(capsys, "did you mean 'adult'?", "audit", "--data", "adlt")
+    fails(capsys, "did you mean 'random'?", "debias", "--data", "synthetic", "--method", "rndom")
+    fails(capsys, "did you mean 'spd'?", "debias", "--data", "synthetic", "--measure", "sdp")
+    fails(capsys, "did you mean 'sex'?", "audit", "--data", "synthetic", "--sensitive", "sexx")
+    wrong = ["--label", "hird", "--sensitive", "sex"]
+    fails(capsys, "did you mean 'hired'?", "debias", people, *wrong)
+    fails(
+        capsys, "did you mean 'decision'?", "audit", people, *COLUMNS, "--prediction", "decisions"
+    )
+    fails(capsys, "No such option", "audit", "--dta", "adult")
+    fails(capsys, "No such command", "adit")
+
+
+def test_ranges(capsys):
+    fails(capsys, "expected epsilon in (0, 1]", "debias", "synthetic", "--epsilon", "0")
+    fails(capsys, "expected lam in [0, 1]", "debias", "synthetic", "--lam", "2")
+    fails(capsys, "--epsilon", "debias", "synthetic", "--epsilon", "small")
+
+
+def test_missing_choices(people, own, capsys):
+    fails(capsys, "expected data", "audit")
+    fails(capsys, "expected --label", "audit", people)
+    fails(capsys, "expected --sensitive", "audit", people, "--label", "hired")
+    fails(
+        capsys,
+        "say which one is positive",
+        "audit",
+        people,
+        "--label",
+        "hired",
+        "--sensitive",
+        "sex",
+        "--prediction",
+        "decision",
+    )
+    fails(capsys, "one data set", "audit", people, "--data", "adult")
+    fails(capsys, "--network MODULE:FACTORY", "audit", "synthetic", "--weights", "own.safetensors")
+    fails(
+        capsys,
+        "--prediction or --network",
+        "audit",
+        people,
+        *COLUMNS,
+        *own,
+        "--prediction",
+        "decision",
+    )
+    fails(capsys, "is for files", "audit", "synthetic", "--label", "hired")
+
+
+def test_tables_that_cannot_be_used(people, capsys, tmp_path):
+    one_class = pd.read_csv(people).assign(hired="yes")
+    one_class.to_csv("one.csv", index=False)
+    fails(capsys, "two classes", "audit", "one.csv", *COLUMNS, "--prediction", "decision")
+    Path("empty.csv").write_text("")
+    fails(capsys, "empty", "audit", "empty.csv", *COLUMNS)
+    text = people.read_text()
+    Path("cut.csv").write_text(text[: len(text) // 2].rsplit(",", 4)[0])
+    fails(capsys, "cut off", "audit", "cut.csv", *COLUMNS)
+    fails(capsys, "no file", "audit", "nowhere.csv", *COLUMNS)
+    Path("not.parquet").write_text("hello")
+    fails(capsys, "not.parquet", "audit", "not.parquet", *COLUMNS)
+    scores = pd.read_csv(people).assign(decision=0.3)
+    scores.to_csv("scores.csv", index=False)
+    fails(capsys, "0/1 decisions", "audit", "scores.csv", *COLUMNS, "--prediction", "decision")
+
+
+def test_networks_that_cannot_be_used(people, own, capsys, tmp_path):
+    audit = ["audit", people, *COLUMNS, "--drop", "decision", "--network"]
+    torch.save({"w": torch.zeros(1)}, "net.pt")
+    fails(capsys, "is a pickle", *audit, "own_network:make", "--weights", "net.pt")
+    Path("net.pt").rename("disguised.safetensors")
+    fails(capsys, "is a pickle", *audit, "own_network:make", "--weights", "disguised.safetensors")
+    fails(capsys, "--trust-network-file", *audit, "net.pt2")
+    fails(capsys, "do not fit", *audit, "own_network:wrong", "--weights", "own.safetensors")
+    fails(capsys, "takes x of shape", *audit, "own_network:wrong")
+    fails(capsys, "cannot import", *audit, "no_such_module:make")
+    fails(capsys, "expected a factory", *audit, "own_network:nothing")
+    fails(capsys, "package.module:factory", *audit, "own_network")
+
+
+def test_missing_files_of_a_data_set_are_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RETROFAIR_DATA", str(tmp_path))
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network"))
+    )
+    fails(capsys, "adult/adult.data", "audit", "--data", "adult")
+
+
+def test_notes_are_one_line_each(people, capsys):
+    frame = pd.read_csv(people)
+    frame.loc[:9, "skill"] = np.nan
+    frame.to_csv("gaps.csv", index=False)
+    command = ["audit", "gaps.csv", "--label", "hired", "--positive", "yes", "--sensitive", "sex"]
+    assert run([*command, "--prediction", "decision"]) == 0
+    notes = [x for x in capsys.readouterr().err.splitlines() if x.startswith("note: ")]
+    assert any("'Male' as the privileged group" in note for note in notes)
+
+
+def test_interrupting_leaves_no_half_written_file(people, tmp_path):
+    """A real process, a real Ctrl-C, in the middle of a training run."""
+    command = [
+        sys.executable,
+        "-m",
+        "retrofair",
+        "train",
+        str(people),
+        *COLUMNS,
+        "--out",
+        "trained",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE
+    )
+    assert b"training a network" in process.stderr.readline()
+    time.sleep(0.5)
+    assert process.poll() is None, "the training was over before it could be interrupted"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    assert not (tmp_path / "trained").exists() or not list((tmp_path / "trained").iterdir())
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))

@@ -1,0 +1,294 @@
+"""What a network answers: logits or probabilities, shapes, failures, and nothing left changed."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from retrofair.data import GroupedData, grouped
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.networks import LogitOf, as_logits, logits, probabilities, probability
+from retrofair.networks.outputs import evaluating, forward
+
+
+class Says(nn.Module):
+    """A network that is any function of x."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+class Pair(nn.Module):
+    """Takes two inputs, by place or by name."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left[:, 0] - 2 * right[:, 0]
+
+
+class Stream:
+    """Batches whose x is a tuple or a dict."""
+
+    group_names = ("a", "b")
+
+    def __init__(self, named: bool) -> None:
+        self.named = named
+        self.y, self.group = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+        self.left, self.right = torch.arange(4.0)[:, None], torch.ones(4, 1)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Any:
+        for rows in (slice(0, 3), slice(3, 4)):
+            parts: Any = self.left[rows], self.right[rows]
+            x = dict(zip(("left", "right"), parts, strict=True)) if self.named else parts
+            yield x, self.y[rows], self.group[rows]
+
+
+def data(n: int = 40) -> GroupedData:
+    x = torch.linspace(-3, 3, 3 * n).reshape(n, 3)
+    row = torch.arange(n)
+    return GroupedData(x=x, y=row % 2, group=row // 2 % 2, group_names=("a", "b"))
+
+
+def linear(*after: nn.Module) -> nn.Sequential:
+    network = nn.Linear(3, 1)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[1.0, 0.5, -0.2]]))
+        network.bias.fill_(0.1)
+    return nn.Sequential(network, *after)
+
+
+# --- logits or probabilities --------------------------------------------------------------------
+
+
+def test_logits_are_left_as_they_are() -> None:
+    network = linear()
+    assert as_logits(network, data()) is network
+
+
+def test_a_network_that_ends_in_a_sigmoid_is_turned_into_logits_without_a_warning() -> None:
+    found = as_logits(linear(nn.Sigmoid()), data())
+    assert isinstance(found, LogitOf)
+    assert torch.allclose(logits(found, data()), logits(linear(), data()), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_also_when_it_says_the_same_of_everybody(value: float) -> None:
+    constant = nn.Sequential(Says(lambda x: x[:, :1] * 0 + value), nn.Sigmoid())
+    found = as_logits(constant, data())
+    expected = 1 / (1 + math.exp(-value))
+    assert probabilities(found, data()) == pytest.approx([expected] * 40, abs=1e-6)
+
+
+def test_a_single_row_too() -> None:
+    assert isinstance(as_logits(linear(nn.Sigmoid()), data()[:1]), LogitOf)
+
+
+def test_probabilities_of_another_kind_are_taken_with_a_warning() -> None:
+    network = linear(Says(torch.sigmoid))
+    with pytest.warns(RetrofairWarning, match="outputs lie between .*: taken as probabilities"):
+        found = as_logits(network, data())
+    assert isinstance(found, LogitOf)
+
+
+def test_a_sigmoid_inside_is_no_sigmoid_at_the_end() -> None:
+    network = nn.Sequential(nn.Sigmoid(), linear())
+    assert as_logits(network, data()) is network
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 0.3])
+def test_one_same_logit_for_everybody_stays_a_logit(shift: float) -> None:
+    network = Says(lambda x: x[:, 0] * 0 + shift)
+    assert as_logits(network, data()) is network
+
+
+def test_outputs_decides() -> None:
+    network = linear(Says(torch.sigmoid))
+    assert as_logits(network, data(), "logits") is network
+    assert isinstance(as_logits(network, data(), "probabilities"), LogitOf)
+    ends_in_sigmoid = linear(nn.Sigmoid())
+    assert as_logits(ends_in_sigmoid, data(), "logits") is ends_in_sigmoid
+
+
+def test_outputs_that_cannot_be() -> None:
+    with pytest.raises(InputError, match=r"probabilities in \[0, 1\], got outputs from -.* to .*"):
+        as_logits(linear(), data(), "probabilities")
+    with pytest.raises(InputError, match="outputs='logits' or 'probabilities', got 'logit'"):
+        as_logits(linear(), data(), "logit")  # type: ignore[arg-type]
+
+
+def test_certain_probabilities_have_finite_logits() -> None:
+    found = LogitOf(Says(lambda x: torch.tensor([0.0, 1.0, 0.5])))(torch.zeros(3, 1))
+    assert found[:2].tolist() == pytest.approx([-16.118, 15.942], abs=1e-2)  # float32 near 1
+    assert found[2] == 0
+
+
+# --- shapes and failures ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["(n,)", "(n, 1)"])
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid()])
+def test_both_shapes_are_one(shape: str, end: nn.Module) -> None:
+    network = linear(end, nn.Flatten(0)) if shape == "(n,)" else linear(end)
+    out = logits(as_logits(network, data(), None if end is None else "logits"), data())
+    assert out.shape == (40,)
+    assert torch.equal(out, network(data().x).detach().reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: x[:, :2], r"shape \(40,\) or \(40, 1\), got \(40, 2\); for two classes return"),
+        (lambda x: x[:, :1, None], r"got \(40, 1, 1\)"),
+        (lambda x: x[:5, 0], r"got \(5,\)"),
+        (lambda x: x.sum(), r"got \(\)"),
+        (lambda x: (x[:, 0],), "got tuple"),
+        (lambda x: None, "got NoneType"),
+        (lambda x: x[:, 0] * math.nan, "got 40 NaN or infinite ones of 40"),
+        (lambda x: 1 / (x[:, 0] * 0), "NaN or infinite"),
+        (lambda x: x[:, 9], "takes x of shape"),
+        (lambda x: x @ torch.zeros(4, 1), r"takes x of shape \(40, 3\), but it fails: mat1"),
+        (lambda x: x.nothing, "fails: .*nothing"),
+        (lambda x: {}["key"], "fails: 'key'"),
+    ],
+)
+def test_networks_that_do_not_fit(function: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        as_logits(Says(function), data())
+
+
+def test_an_assertion_in_the_users_network_is_the_reason_given() -> None:
+    def fails(x: Tensor) -> Tensor:
+        assert x.shape[1] == 9, "nine features please"
+        return x[:, 0]
+
+    with pytest.raises(InputError, match="nine features please"):
+        as_logits(Says(fails), data())
+
+
+def test_a_network_of_doubles_says_what_does_not_fit() -> None:
+    with pytest.raises(InputError, match="same dtype"):
+        as_logits(linear().double(), data())
+    doubles = GroupedData(
+        x=data().x.double(), y=data().y, group=data().group, group_names=("a", "b")
+    )
+    assert as_logits(linear().double(), doubles) is not None
+
+
+@pytest.mark.parametrize("network", [lambda x: x, nn.Linear, None])
+def test_what_is_no_network(network: Any) -> None:
+    with pytest.raises(InputError, match=r"expected a torch\.nn\.Module"):
+        as_logits(network, data())
+
+
+def test_no_rows() -> None:
+    with pytest.raises(InputError, match="data with rows"):
+        as_logits(linear(), data()[:0])
+
+
+def test_a_nan_in_the_last_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, "BATCH_ROWS", 16)
+    last = float(data().x[-1, 0])
+    network = Says(lambda x: torch.where(x[:, 0] == last, math.nan, x[:, 0]))
+    with pytest.raises(InputError, match="got 1 NaN or infinite ones of 8"):
+        as_logits(network, data())
+
+
+def test_a_logit_in_the_last_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, "BATCH_ROWS", 16)
+    last = float(data().x[-1, 0])
+    network = Says(lambda x: torch.where(x[:, 0] == last, 3.0, torch.sigmoid(x[:, 0])))
+    assert as_logits(network, data()) is network
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+def test_batches_give_what_one_pass_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = logits(linear(), data())
+    monkeypatch.setattr(grouped, "BATCH_ROWS", 7)
+    assert torch.allclose(logits(linear(), data()), whole, atol=1e-6)
+    assert len(probabilities(linear(), data())) == 40
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_x_of_several_parts(named: bool) -> None:
+    assert logits(Pair(), Stream(named)).tolist() == [-2, -1, 0, 1]
+    assert as_logits(Pair(), Stream(named)) is not None
+
+
+def test_probabilities_are_the_sigmoid_in_double_precision() -> None:
+    logit = torch.tensor([-200.0, -20.0, 0.0, 1.0, 20.0, 40.0, 200.0])
+    found = probability(logit)
+    assert found.dtype == np.float64
+    expected = [1 / (1 + math.exp(-float(v))) for v in logit]
+    assert found.tolist() == pytest.approx(expected, rel=1e-15)
+    assert probability(torch.tensor([-1000.0, 1000.0])).tolist() == [0, 1]
+    # in single precision these two would both be 1
+    assert found[4] < probability(torch.tensor([21.0]))[0] < 1
+
+
+# --- nothing is left changed --------------------------------------------------------------------
+
+
+def mixed() -> nn.Module:
+    """Submodules in different modes, with dropout and batch norm."""
+    network = nn.Sequential(
+        nn.Linear(3, 4),
+        nn.BatchNorm1d(4),
+        nn.Sequential(nn.Dropout(0.5), nn.ReLU()),
+        nn.Linear(4, 1),
+    )
+    network.train()
+    network[1].eval()
+    network[2][1].eval()
+    return network
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m: as_logits(m, data()),
+        lambda m: logits(m, data()),
+        lambda m: probabilities(m, data()),
+    ],
+)
+def test_modes_weights_and_random_state_stay(use: Any) -> None:
+    network = mixed()
+    modes = [module.training for module in network.modules()]
+    state = copy.deepcopy(network.state_dict())
+    random = torch.random.get_rng_state()
+    use(network)
+    assert [module.training for module in network.modules()] == modes
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+
+
+def test_modes_come_back_after_a_failure() -> None:
+    network = nn.Sequential(nn.Dropout(), Says(lambda x: x.nothing))
+    with pytest.raises(InputError):
+        as_logits(network, data())
+    assert all(module.training for module in network.modules())
+
+
+def test_outputs_are_those_of_eval_mode() -> None:
+    network = mixed()
+    torch.manual_seed(0)
+    once, again = logits(network, data()), logits(network, data())
+    assert torch.equal(once, again)
+    with evaluating(network):
+        assert not any(module.training for module in network.modules())
+        assert torch.equal(forward(network, data().x), once)
