@@ -3,12 +3,14 @@
     python benchmarks/debias_table.py --store FOLDER        run what is missing, then write the page
 
 Every cell (data, measure, method, seed) is one file in the store, so that a run can be stopped at
-any time and goes on where it was. Split and base network have the seed of the cell.
+any time and goes on where it was; other options or another version make it another cell. Split and base network have the seed of the cell.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
 import itertools
 import json
 import time
@@ -20,6 +22,7 @@ import torch
 
 import retrofair as rf
 from retrofair.debiasers import Adversarial, Layerwise, Random
+from retrofair.debiasers.run import resolve
 from retrofair.files import write_json
 
 SETTINGS = (("adult", "sex"), ("compas", "race"), ("bank", "age"))
@@ -51,7 +54,10 @@ def network(data: str, attribute: str, seed: int, store: Path) -> tuple[rf.Split
 
 def cell_path(store: Path, data: str, measure: str, method: str, seed: int) -> Path:
     name = method.replace(" ", "_").replace(",", "").replace("'", "")
-    return store / "cells" / f"{data}-{measure}-{name}-{seed}.json"
+    debiaser = resolve(METHODS[method])
+    options = json.dumps({"epsilon": EPSILON, **dataclasses.asdict(debiaser)}, sort_keys=True)
+    changed = hashlib.sha256(f"{rf.__version__} {options}".encode()).hexdigest()[:8]
+    return store / "cells" / f"{data}-{measure}-{name}-{seed}-{changed}.json"
 
 
 def run_cell(store: Path, data: str, attribute: str, measure: str, method: str, seed: int) -> None:

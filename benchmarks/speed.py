@@ -1,6 +1,6 @@
 """How fast the three hot spots are, against the plain way: the page docs/results/speed.md.
 
-    python benchmarks/speed.py --page docs/results/speed.md     about nine minutes
+    python benchmarks/speed.py --page docs/results/speed.md     about ten minutes
     python benchmarks/speed.py --quick                          a minute, fewer rows and rounds
 
 Every comparison is made in one process with its sides alternating (A, B, A, B, ...), so that
@@ -178,7 +178,8 @@ def trial(net: nn.Module, data: rf.GroupedData, sizes: Sizes) -> str:
         steps[threads] = breakdown(net, data, sizes)
     jobs = {"pass": on(2, passes), "trial": on(1, trials)}
     crossed = interleaved(sizes.rounds, jobs)
-    rows.append(_trial_row("1, as `debias` runs it", "2", crossed["trial"], crossed["pass"]))
+    row = _trial_row("1, as `debias` runs it", "2", crossed["trial"], crossed["pass"])
+    rows.append([*row[:-1], "none set"])
     torch.set_num_threads(before)
     head = ("threads: trial", "forward pass", "one trial", "one forward pass", "ratio", "target")
     parts = [[phase, *(show(steps[t][phase], "us", 0) for t in (1, 2))] for phase in PHASES]
@@ -195,7 +196,9 @@ def trial(net: nn.Module, data: rf.GroupedData, sizes: Sizes) -> str:
         "and the forward pass empties the cache before each search, so that a step costs more "
         "here than repeated alone):\n\n"
         + table(("step", "1 thread", "2 threads"), parts)
-        + "\n\n`debias` itself runs networks of this size on one thread."
+        + "\n\n`debias` itself runs networks of this size on one thread: the first row is the one "
+        "that counts. With two threads on two cores any other process stalls both sides, and these "
+        "rows say little unless the machine is idle."
     )
 
 

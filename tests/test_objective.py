@@ -44,6 +44,7 @@ def test_constrained_by_hand() -> None:
 def test_the_bound_is_strict() -> None:
     quarter = np.array([[[3, 1], [0, 0]], [[4, 0], [0, 0]]])  # a bias of exactly 0.25
     assert not bool(Constrained("spd", epsilon=0.25).feasible(quarter))
+    assert float(Constrained("spd", epsilon=0.25).rank(quarter)) == -0.25
     assert bool(Constrained("spd", epsilon=0.2500001).feasible(quarter))
 
 

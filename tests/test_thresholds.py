@@ -48,11 +48,8 @@ def spread(values: list[float]) -> float:
 def impact(values: list[float]) -> float:
     if not values[-1] > 0:
         return NAN
-    ratios = [v / values[-1] for v in values[:-1] if not math.isnan(v)]
-    if not ratios:
-        return NAN
-    smallest = min(ratios)
-    return 1 - (min(smallest, 1 / smallest) if smallest > 0 else 0)
+    known = [v for v in values[:-1] if not math.isnan(v)]
+    return max((1 - min(v, values[-1]) / max(v, values[-1]) for v in known), default=NAN)
 
 
 def plain_bias(name: str, rows: Rows, n_groups: int) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from retrofair import metrics
 from retrofair.data import Batches
@@ -144,6 +144,8 @@ def audit(
         >>> report["spd"].low <= report["spd"].value <= report["spd"].high
         True
     """
+    if not isinstance(data, Batches):
+        raise InputError(f"expected GroupedData to audit, got {type(data).__name__}")
     if isinstance(subject, Debiased):
         if threshold is not None:
             raise InputError("expected no threshold= with a result: it brings its own rule")
@@ -152,12 +154,13 @@ def audit(
                 f"expected data with the groups {list(subject.group_names)} of the result, "
                 f"got {list(data.group_names)}"
             )
-        chance = probabilities(as_logits(subject.model, data, "logits"), data)
-        decided = subject.predict_data(data)
+        if outputs is not None:
+            raise InputError("expected no outputs= with a result: its network answers with logits")
+        chance, decided = subject.score_data(data)
         used = None if subject.needs_group else subject.threshold
     else:
         used = 0.5 if threshold is None else threshold
-        if not 0 <= used <= 1:
+        if not isinstance(used, int | float) or not 0 <= used <= 1:
             raise InputError(f"expected a threshold in [0, 1], got {used} (--threshold)")
         chance = probabilities(as_logits(subject, data, outputs), data)
         decided = (chance > used).view(np.uint8)
@@ -166,7 +169,8 @@ def audit(
         decided,
         data.group.numpy(),
         group_names=data.group_names,
-        scores=chance,
+        # rules that look at the group no longer decide by the score alone: it has no curve
+        scores=None if used is None else chance,
         threshold=used,
         measures=measures,
     )
@@ -200,7 +204,7 @@ def audit_predictions(
         >>> found["spd"].value
         -1.0
     """
-    y, y_hat, group = (np.asarray(values).reshape(-1) for values in (y, y_hat, group))
+    y, y_hat, group = (_array(values) for values in (y, y_hat, group))
     if not len(group):
         raise InputError("expected rows to audit, got none")
     names = _names(group, group_names)
@@ -264,6 +268,12 @@ def _names(group: Array, names: Sequence[str] | None) -> tuple[str, ...]:
             "encode them, for example with pandas.factorize"
         )
     return tuple(str(code) for code in range(max(int(top), 1) + 1))
+
+
+def _array(values: Any) -> Array:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+    return np.asarray(values).reshape(-1)
 
 
 def _measure(measure: Measure, counts: Array) -> Estimate:

@@ -60,8 +60,10 @@ class Constrained:
 
     def __post_init__(self) -> None:
         _check(self)
-        if not 0 < self.epsilon <= 1:
-            raise InputError(f"expected epsilon in (0, 1], got {self.epsilon} (epsilon, --epsilon)")
+        if not isinstance(self.epsilon, int | float) or not 0 < self.epsilon <= 1:
+            raise InputError(
+                f"expected epsilon in (0, 1], got {self.epsilon!r} (epsilon, --epsilon)"
+            )
 
     @property
     def bias_measure(self) -> Measure:
@@ -120,8 +122,8 @@ class Weighted:
 
     def __post_init__(self) -> None:
         _check(self)
-        if not 0 <= self.lam <= 1:
-            raise InputError(f"expected lam in [0, 1], got {self.lam} (lam, --lam)")
+        if not isinstance(self.lam, int | float) or not 0 <= self.lam <= 1:
+            raise InputError(f"expected lam in [0, 1], got {self.lam!r} (lam, --lam)")
 
     @property
     def bias_measure(self) -> Measure:

@@ -45,18 +45,20 @@ def bias_performance(
     path = Path(path)
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.add_subplot()
+    ideal = points[0].bias.ideal if points else 0.0
     if epsilon is not None:
-        axes.axvspan(-epsilon, epsilon, color="#E8F1E4", zorder=0)
+        band = (-epsilon, epsilon) if ideal == 0 else (1 - epsilon, 1 / max(1 - epsilon, 1e-9))
+        axes.axvspan(*band, color="#E8F1E4", zorder=0)
         axes.annotate(
-            f"|bias| < {epsilon:g}",
-            (0, 0.01),
+            f"within {epsilon:g}",
+            (ideal, 0.01),
             xycoords=("data", "axes fraction"),
             ha="center",
             va="bottom",
             fontsize=8,
             color="#55704A",
         )
-    axes.axvline(0, color="#999999", linewidth=0.8, zorder=0)
+    axes.axvline(ideal, color="#999999", linewidth=0.8, zorder=0)
     if optimum is not None:
         bounds, best = optimum
         both = np.concatenate([-bounds[::-1], bounds]), np.concatenate([best[::-1], best])
@@ -85,7 +87,7 @@ def bias_performance(
             label=point.name,
         )
     if points:
-        axes.set_xlabel(f"{points[0].bias.name} on test data (0 is fair), 95 % interval")
+        axes.set_xlabel(f"{points[0].bias.name} on test data ({ideal:g} is fair), 95 % interval")
         axes.set_ylabel(f"{points[0].performance.name.replace('_', ' ')}, 95 % interval")
     axes.set_title(title, fontsize=11)
     axes.grid(color="#EEEEEE", zorder=0)

@@ -155,7 +155,8 @@ def test_any_module_such_as_a_convolutional_one(name, quick, splits):
 @pytest.mark.parametrize("name", NAMES)
 def test_probabilities_are_taken_as_such(name, quick, splits, trained):
     net = nn.Sequential(trained, nn.Sigmoid())
-    result = rf.debias(net, splits.valid, OBJECTIVE, quick[name])
+    with pytest.warns(rf.RetrofairWarning, match="taken as probabilities"):
+        result = rf.debias(net, splits.valid, OBJECTIVE, quick[name])
     assert result.about["outputs"] == "probabilities"
     assert (
         np.abs(

@@ -163,7 +163,7 @@ def test_selecting_rows(index: Any, rows: list[int]) -> None:
 
 @pytest.mark.parametrize("index", [10, -11, [10], torch.tensor([10]), torch.tensor([True])])
 def test_a_row_that_is_not_there(index: Any) -> None:
-    with pytest.raises(IndexError):
+    with pytest.raises(InputError, match="rows from 0 to 9, as a slice, index or mask"):
         many(10)[index]
 
 

@@ -73,6 +73,9 @@ def test_what_is_not_data_or_an_objective(splits, trained):
     fails("expected GroupedData", trained, [1, 2, 3])
     fails("expected an objective", trained, splits.valid, "spd")
     fails("method's name or a debiaser", trained, splits.valid, SPD, 3)
+    fails("method's name or a debiaser", trained, splits.valid, SPD, rf.debiasers.Random)
+    for seed in (-1, None, 1.5, 2**70):
+        fails("expected a seed", trained, splits.valid, seed=seed)
 
 
 def test_probabilities_are_detected_and_said(splits):
@@ -85,7 +88,9 @@ def test_probabilities_are_detected_and_said(splits):
             return torch.sigmoid(self.layer(x))
 
     net = Squashed()
-    with pytest.warns(rf.RetrofairWarning, match="taken as probabilities.*outputs='logits'"):
+    with pytest.warns(
+        rf.RetrofairWarning, match="taken as probabilities; decide it with outputs='logits'"
+    ):
         result = rf.debias(net, splits.valid, SPD, "threshold")
     assert result.about["outputs"] == "probabilities"
     assert (
@@ -123,3 +128,52 @@ def test_the_papers_weighted_objective_rewards_refusing_everybody(splits):
     result = rf.debias(net, data, rf.Weighted("spd", lam=0.75), "threshold")
     assert result.status is rf.Status.DEGENERATE
     assert result.constant.objective == pytest.approx(0.25 * float(y.float().mean()))
+
+
+def test_predict_takes_what_people_have_and_says_what_is_wrong(splits, trained):
+    result = rf.debias(trained, splits.valid, SPD, "threshold")
+    x = splits.test.x[:50]
+    expected = result.predict(x)
+    assert torch.equal(result.predict(x.numpy()), expected)
+    assert torch.equal(result.predict(x.double()), expected)
+    broken = x.clone()
+    broken[3, 0] = float("nan")
+    for bad, message in (
+        (broken, "finite scores"),
+        (x[:, :4], "takes x of shape"),
+        (splits.test, r"predict_data\(data\)"),
+        (object(), "tensor or an array"),
+    ):
+        with pytest.raises(InputError, match=message):
+            result.predict(bad)
+
+
+class Frozen(nn.Module):
+    """A network that somebody froze, in double precision, with a single layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(9, 1).double().requires_grad_(False)
+
+    def forward(self, x):
+        return self.layer(input=x.double())
+
+
+@pytest.mark.parametrize("name", [known.name for known in rf.debiasers.ALL])
+def test_frozen_double_single_layer_networks(name, quick, splits):
+    torch.manual_seed(0)
+    net = Frozen()
+    result = rf.debias(net, splits.valid, SPD, quick[name])
+    assert result.predict(splits.test.x, splits.test.group).shape == (len(splits.test),)
+    assert not net.layer.weight.requires_grad
+
+
+def test_a_favoured_third_group_is_bias_too():
+    """Ratios look at both sides: the objective must not call this fair."""
+    import numpy as np
+
+    counts = np.array([[[80, 20], [0, 0]], [[0, 100], [0, 0]], [[80, 20], [0, 0]]])
+    measure = rf.metrics.get("disparate_impact")
+    assert float(measure(counts)) == pytest.approx(1.0)
+    assert float(measure.bias(counts)) == pytest.approx(0.8)
+    assert not rf.Constrained("disparate_impact", epsilon=0.5).feasible(counts)

@@ -84,7 +84,6 @@ NETWORKS: list[tuple[nn.Module, GroupedData, list[str]]] = [
     (Convolutions(linear=False), data(1, 6, 6), ["first", "out"]),
     (Backwards(), data(3), ["first", "middle", "last"]),
     (Tied(), data(3), ["twice", "copy", "out"]),
-    (nn.Linear(3, 1), data(3), [""]),
 ]
 each = pytest.mark.parametrize(
     ("network", "rows", "names"), NETWORKS, ids=lambda v: type(v).__name__
@@ -147,6 +146,22 @@ def test_of_a_linear_layer_over_steps_it_is_the_mean_over_steps() -> None:
         assert torch.allclose(found, network.table(steps).mean(1), atol=1e-6)
         assert torch.allclose(network.each(found)[:, 0], network(rows.x), atol=1e-6)
     assert weight_layers(network, rows.x) == ["each"]  # a table of embeddings is no layer here
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (nn.Linear(3, 1), None),
+        (nn.Sequential(nn.Linear(3, 1), nn.Tanh()), None),
+        (Backwards(), "first"),
+    ],
+)
+def test_what_the_first_layer_reads_no_weight_can_change(network: nn.Module, name: Any) -> None:
+    rows = data(3)
+    assert last_layer(network, rows, name) == ""  # stands for the network's own output
+    with evaluating(network):
+        out = network(rows.x).reshape(10, 1)
+    assert torch.equal(representation(network, rows, ""), out)
 
 
 def test_a_layer_may_be_named() -> None:

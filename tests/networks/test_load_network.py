@@ -111,21 +111,14 @@ def test_modules_that_cannot_be_imported(own: str, tmp_path: Path, source: str) 
         load_network(f"{name}:make")
 
 
-@pytest.mark.parametrize("width", range(1, 60))
-def test_weights_of_any_size_are_no_pickle(width: int, tmp_path: Path) -> None:
+def test_weights_of_any_size_are_no_pickle(tmp_path: Path) -> None:
     # the first byte of a safetensors file is a length, and may be a pickle's first byte
-    saved, empty = nn.Linear(width, 1), nn.Linear(width, 1)
-    path = tmp_path / "w.safetensors"
-    save_file(saved.state_dict(), path, metadata={"note": "x" * width})
-    load_weights(empty, path)
-    assert torch.equal(saved.weight, empty.weight)
-
-
-def test_the_sizes_above_include_the_one_that_looks_like_a_pickle(tmp_path: Path) -> None:
-    firsts = set()
-    for width in range(1, 60):
-        path = tmp_path / "w.safetensors"
-        save_file(nn.Linear(width, 1).state_dict(), path, metadata={"note": "x" * width})
+    path, firsts = tmp_path / "w.safetensors", set()
+    for extra in range(1, 300, 8):
+        saved, empty = linear(), linear()
+        save_file(saved.state_dict(), path, metadata={"note": "x" * extra})
+        load_weights(empty, path)
+        assert torch.equal(saved[0].weight, empty[0].weight)
         firsts.add(path.read_bytes()[0])
     assert 0x80 in firsts
 
@@ -137,7 +130,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"do not fit the network: .*Missing key.*other"):
         load_weights(network, path)
     save_file({"0.weight": torch.zeros(1, 4), "0.bias": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="do not fit the network: .*size mismatch"):
+    with pytest.raises(InputError, match=r"do not fit the network: .*size mismatch"):
         load_weights(network, path)
 
 

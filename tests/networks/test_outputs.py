@@ -49,6 +49,9 @@ class Stream:
     def __len__(self) -> int:
         return 4
 
+    def sample(self, rows: int, generator: torch.Generator) -> Any:
+        raise NotImplementedError
+
     def __iter__(self) -> Any:
         for rows in (slice(0, 3), slice(3, 4)):
             parts: Any = self.left[rows], self.right[rows]
@@ -78,29 +81,32 @@ def test_logits_are_left_as_they_are() -> None:
     assert as_logits(network, data()) is network
 
 
-def test_a_network_that_ends_in_a_sigmoid_is_turned_into_logits_without_a_warning() -> None:
-    found = as_logits(linear(nn.Sigmoid()), data())
-    assert isinstance(found, LogitOf)
-    assert torch.allclose(logits(found, data()), logits(linear(), data()), atol=1e-4)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.5])
-def test_also_when_it_says_the_same_of_everybody(value: float) -> None:
-    constant = nn.Sequential(Says(lambda x: x[:, :1] * 0 + value), nn.Sigmoid())
-    found = as_logits(constant, data())
-    expected = 1 / (1 + math.exp(-value))
-    assert probabilities(found, data()) == pytest.approx([expected] * 40, abs=1e-6)
-
-
-def test_a_single_row_too() -> None:
-    assert isinstance(as_logits(linear(nn.Sigmoid()), data()[:1]), LogitOf)
-
-
-def test_probabilities_of_another_kind_are_taken_with_a_warning() -> None:
-    network = linear(Says(torch.sigmoid))
-    with pytest.warns(RetrofairWarning, match="outputs lie between .*: taken as probabilities"):
+@pytest.mark.parametrize("end", [nn.Sigmoid(), Says(torch.sigmoid)], ids=["module", "function"])
+def test_outputs_in_0_1_are_taken_as_probabilities_with_a_warning(end: nn.Module) -> None:
+    network = linear(end)
+    with pytest.warns(RetrofairWarning, match=r"outputs lie between .*: taken as probabilities"):
         found = as_logits(network, data())
     assert isinstance(found, LogitOf)
+    assert torch.allclose(logits(found, data()), logits(linear(), data()), atol=1e-4)
+    said = as_logits(network, data(), "probabilities")  # without a warning
+    assert torch.equal(logits(said, data()), logits(found, data()))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_one_same_output_in_0_1_for_everybody_is_taken_as_a_logit_with_a_warning(
+    value: float,
+) -> None:
+    network = Says(lambda x: x[:, 0] * 0 + value)
+    with pytest.warns(RetrofairWarning, match="taken as logits"):
+        assert as_logits(network, data()) is network
+    assert as_logits(network, data(), "logits") is network
+    assert isinstance(as_logits(network, data(), "probabilities"), LogitOf)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_one_same_output_elsewhere_is_a_logit(value: float) -> None:
+    network = Says(lambda x: x[:, 0] * 0 + value)
+    assert as_logits(network, data()) is network
 
 
 def test_a_sigmoid_inside_is_no_sigmoid_at_the_end() -> None:
@@ -108,18 +114,10 @@ def test_a_sigmoid_inside_is_no_sigmoid_at_the_end() -> None:
     assert as_logits(network, data()) is network
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.0, 0.3])
-def test_one_same_logit_for_everybody_stays_a_logit(shift: float) -> None:
-    network = Says(lambda x: x[:, 0] * 0 + shift)
-    assert as_logits(network, data()) is network
-
-
 def test_outputs_decides() -> None:
     network = linear(Says(torch.sigmoid))
     assert as_logits(network, data(), "logits") is network
     assert isinstance(as_logits(network, data(), "probabilities"), LogitOf)
-    ends_in_sigmoid = linear(nn.Sigmoid())
-    assert as_logits(ends_in_sigmoid, data(), "logits") is ends_in_sigmoid
 
 
 def test_outputs_that_cannot_be() -> None:
@@ -142,7 +140,7 @@ def test_certain_probabilities_have_finite_logits() -> None:
 @pytest.mark.parametrize("end", [nn.Identity(), nn.Sigmoid()])
 def test_both_shapes_are_one(shape: str, end: nn.Module) -> None:
     network = linear(end, nn.Flatten(0)) if shape == "(n,)" else linear(end)
-    out = logits(as_logits(network, data(), None if end is None else "logits"), data())
+    out = logits(as_logits(network, data(), "logits"), data())
     assert out.shape == (40,)
     assert torch.equal(out, network(data().x).detach().reshape(-1))
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import typer
 
+from retrofair.cli import notes
 from retrofair.errors import RetrofairError, RetrofairWarning
 
 # Newer typers carry their own copy of click, older ones depend on it: this is either's base.
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    notes.drop()
     from retrofair.cli.app import app  # here, so that importing this package stays light
 
     command = typer.main.get_command(app)
@@ -46,10 +48,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _stop(f"cannot read or write: {error}", BAD_INPUT)
     if status == INTERRUPTED:  # newer typers return this instead of raising
         return _stop("interrupted; nothing was left half-written", INTERRUPTED)
+    notes.flush()
     return status if isinstance(status, int) else DONE
 
 
 def _stop(message: str, status: int) -> int:
+    notes.drop()
     print("retrofair: " + " ".join(message.split()), file=sys.stderr)
     return status
 
@@ -64,4 +68,4 @@ def _say(
 ) -> None:
     """Our own warnings as one line; others (of libraries) stay out of a user's way."""
     if issubclass(category, RetrofairWarning):
-        print(f"note: {message}", file=sys.stderr)
+        notes.say(f"note: {message}")

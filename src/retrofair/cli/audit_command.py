@@ -59,15 +59,19 @@ def audit(
         root,
         seed,
     )
+    answers = o.outputs_of(outputs)
+    o.checked_out(out)
+    if not 0 <= threshold <= 1:
+        raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
     if prediction is not None:
-        if network is not None:
+        if network is not None or weights is not None:
             raise InputError("expected --prediction or --network, got both")
         found = audit_column(choice, prediction)
         title = f"{choice.data}: the decisions in {prediction!r}, {found.n:,} rows"
     else:
         looked_at = o.subject(choice, network, weights, trust_network_file, whole=True)
         found = audit_network(
-            looked_at.network, looked_at.test, threshold=threshold, outputs=o.outputs_of(outputs)
+            looked_at.network, looked_at.test, threshold=threshold, outputs=answers
         )
         what = "the base network on test data" if looked_at.trained_here else str(network)
         title = f"{choice.data}: {what}, {found.n:,} rows"

@@ -15,7 +15,7 @@ from retrofair.cli.tables import Row, row_of, show_comparison, show_flags
 from retrofair.data import GroupedData
 from retrofair.debiasers import Debiased, Status
 from retrofair.debiasers import debias as debias_network
-from retrofair.debiasers.run import resolve
+from retrofair.debiasers.run import check_data, resolve
 from retrofair.files import json_text, write_json
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.plots import Point, bias_performance
@@ -80,8 +80,17 @@ def debias(
         root,
         seed,
     )
-    what = o.subject(choice, network, weights, trust_network_file)
     answers = o.outputs_of(outputs)
+    o.checked_out(out)
+    what = o.subject(
+        choice,
+        network,
+        weights,
+        trust_network_file,
+        check=lambda fit: metrics.require(
+            objective.bias_measure, check_data(fit, objective), fit.group_names
+        ),
+    )
     result = debias_network(what.network, what.fit, objective, method, seed=seed, outputs=answers)
     # with probabilities the first audit warned; the second must read the outputs alike
     kind = result.about["outputs"]

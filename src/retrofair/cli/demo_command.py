@@ -38,9 +38,11 @@ def demo(
     name = data or "synthetic"
     started = time.perf_counter()
     choice = o.TableChoice(name, sensitive=sensitive, root=root, seed=seed)
+    o.checked_out(out)
     splits = choice.splits()
     objective = Constrained("spd", epsilon=epsilon)
     o.say(f"training a network on {len(splits.train):,} rows of {name} ...")
+    o.flush()
     network = train_mlp(
         splits.train, splits.valid, seed=seed, patience=PATIENCE, cache=o.cache_folder()
     )
@@ -50,6 +52,7 @@ def demo(
     rows = [Row("original, threshold 0.5", before)]
     for method in METHODS:
         o.say(f"debiasing with {method} on {len(splits.valid):,} validation rows ...")
+        o.flush()
         result = debias(network, splits.valid, objective, method, seed=seed)
         rows.append(row_of(method, result, audit_network(result, splits.test)))
     constant = constant_audit(splits.test, result)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 import platformdirs
 import typer
 from torch import nn
 
 from retrofair import datasets
+from retrofair.cli.notes import flush, say
 from retrofair.data import GroupedData, Missing, Splits, read_table, split_frame
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, unknown
@@ -53,7 +54,9 @@ Trust = Annotated[
 OutputsChoice = Annotated[
     str | None, typer.Option("--outputs", help="What the network answers: logits, probabilities.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the split, the training and the method.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split, the training and the method.")
+]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
@@ -77,7 +80,9 @@ class TableChoice:
     @property
     def is_file(self) -> bool:
         """A file, rather than the name of a data set."""
-        return Path(self.data).suffix.lower() in TABLES or Path(self.data).exists()
+        if self.data in {known.name for known in datasets.ALL}:
+            return False
+        return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
 
     @property
     def columns(self) -> list[str] | None:
@@ -110,6 +115,8 @@ class TableChoice:
                     f"{option} is for files, but {self.data!r} is taken as a data set's name "
                     f"(choose from: {', '.join(known.name for known in datasets.ALL)})"
                 )
+        if self.missing not in get_args(Missing):
+            raise unknown("choice for --missing", self.missing, get_args(Missing))
         privileged = commas(self.privileged)
         return datasets.load(
             self.data,
@@ -178,21 +185,24 @@ def subject(
     trust: bool,
     *,
     whole: bool = False,
+    check: Callable[[GroupedData], object] = len,
 ) -> Subject:
     """The user's network, or a base network trained here, which is said on standard error.
 
     A file that comes with a network was not used to train it, as far as anybody can say: half of
     it serves for debiasing and half for testing, or with `whole` all of it for testing. Otherwise
-    the splits are 60/20/20.
+    the splits are 60/20/20. `check` sees the validation data before anything is trained.
     """
     if network is None:
         if weights is not None:
             raise InputError("expected --network MODULE:FACTORY with --weights, got none")
         splits = choice.splits()
+        check(splits.valid)
         say(
             f"no --network given: training a base network on {len(splits.train):,} rows of "
             f"{choice.data} (seed {choice.seed}); it is kept in the cache"
         )
+        flush()
         trained = train_mlp(splits.train, splits.valid, seed=choice.seed, cache=cache_folder())
         return Subject(trained, splits.valid, splits.test, True)
     model = load_network(network, weights, trust_network_file=trust)
@@ -207,6 +217,8 @@ def subject(
     return Subject(model, splits.valid, splits.test, False)
 
 
-def say(text: str) -> None:
-    """A line for the person at the terminal, on standard error."""
-    print(text, file=sys.stderr)
+def checked_out(out: Path | None) -> Path | None:
+    """The folder to write to, before any work is done for it."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"expected a folder to write to, but {out} is a file (--out)")
+    return out

@@ -89,7 +89,7 @@ def show_comparison(
     table.add_column(f"{good} on test\n\\[95 % interval]", justify="right", no_wrap=True)
     table.add_column("goal on\nfit data")
     if isinstance(objective, Constrained):
-        table.add_column(f"|{measure}| < {objective.epsilon:g}\non test")
+        table.add_column(f"bias < {objective.epsilon:g}\non test")
     table.add_column("seconds", justify="right")
     for row in rows:
         bias = row.audit[measure]
@@ -113,13 +113,20 @@ def holds(bias: Estimate, epsilon: float, ideal: float) -> str:
     """Whether the bound holds; "not sure" where the interval reaches over it."""
     if bias.value != bias.value:
         return "undefined"
-    low, high = sorted((abs(bias.low - ideal), abs(bias.high - ideal)))
+    low, high = sorted((_deviation(bias.low, ideal), _deviation(bias.high, ideal)))
     crosses = (bias.low - ideal) * (bias.high - ideal) <= 0
     if high < epsilon:
         return "yes"
     if not crosses and low >= epsilon:
         return "no"
-    return ("yes" if abs(bias.value - ideal) < epsilon else "no") + ", not sure"
+    return ("yes" if _deviation(bias.value, ideal) < epsilon else "no") + ", not sure"
+
+
+def _deviation(value: float, ideal: float) -> float:
+    """How far a value is from fair, as the objective counts it."""
+    if ideal == 0:
+        return abs(value)
+    return 1 - min(value, 1 / value) if value > 0 else 1.0
 
 
 def row_of(name: str, result: Debiased, audit: Audit) -> Row:

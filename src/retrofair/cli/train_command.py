@@ -49,8 +49,10 @@ def train(
         root,
         seed,
     )
+    o.checked_out(out)
     splits = choice.splits()
     o.say(f"training a network on {len(splits.train):,} rows of {choice.data} ...")
+    o.flush()
     network = train_mlp(
         splits.train,
         splits.valid,

@@ -193,7 +193,15 @@ class GroupedData:
         if isinstance(index, np.ndarray | list):
             index = np.asarray(index)
             index = torch.as_tensor(index if index.size else index.astype(np.int64))
-        return dataclasses.replace(self, x=self.x[index], y=self.y[index], group=self.group[index])
+        try:
+            y, group, x = self.y[index], self.group[index], self.x[index]
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"expected rows from 0 to {len(self) - 1}, as a slice, index or mask: {error}"
+            ) from None
+        if y.ndim != 1:
+            raise InputError(f"expected a slice, a list of rows or a mask, got {index!r}")
+        return dataclasses.replace(self, x=x, y=y, group=group)
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self), BATCH_ROWS):
@@ -208,7 +216,7 @@ class GroupedData:
 
 def _tensor(values: Any, name: str) -> Tensor:
     try:
-        tensor = torch.as_tensor(values)
+        tensor = torch.as_tensor(values).detach().cpu()
         return tensor.long() if tensor.dtype in UNSIGNED else tensor
     except (TypeError, ValueError, RuntimeError):
         raise InputError(

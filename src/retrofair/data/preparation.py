@@ -14,83 +14,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from retrofair.data.encoders import (
+    KINDS,
+    MISSING,
+    Array,
+    Category,
+    Encoder,
+    Flag,
+    Number,
+    as_text,
+    text_of,
+)
 from retrofair.errors import InputError, RetrofairWarning, unknown
 
-Array = npt.NDArray[Any]
 Missing = Literal["drop", "impute", "raise"]
-MISSING = "(missing)"
 MANY_GROUP_VALUES = 50
 LARGEST = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Number:
-    """One column of numbers; becomes (value - mean) / spread."""
-
-    name: str
-    fill: float = 0.0
-    mean: float = 0.0
-    spread: float = 1.0
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def encode(self, column: pd.Series, out: Array) -> None:
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        values = np.where(np.isnan(values), self.fill, values)
-        out[:, 0] = (values - self.mean) / self.spread
-
-
-@dataclass(frozen=True)
-class Category:
-    """One column of texts; becomes one 0/1 column per known text."""
-
-    name: str
-    values: tuple[str, ...]
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}={value}" for value in self.values)
-
-    def encode(self, column: pd.Series, out: Array) -> None:
-        texts = as_text(column).fillna(MISSING)
-        codes = pd.Index(self.values).get_indexer(pd.Index(texts))
-        if (codes < 0).any():
-            new = sorted(set(texts[codes < 0]))
-            raise InputError(
-                f"column {self.name!r} has categories that the preparation does not know: "
-                f"{', '.join(map(repr, new[:5]))} ({int((codes < 0).sum()):,} rows); "
-                "drop these rows or prepare again with them"
-            )
-        out[:] = 0
-        out[np.arange(len(codes)), codes] = 1
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One column in which a single value counts; becomes 1 there and 0 elsewhere."""
-
-    name: str
-    value: str
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def encode(self, column: pd.Series, out: Array) -> None:
-        out[:, 0] = (as_text(column) == self.value).to_numpy(dtype=bool, na_value=False)
-
-
-Encoder = Number | Category | Flag
-KINDS: dict[str, type[Number] | type[Category] | type[Flag]] = {
-    "number": Number,
-    "category": Category,
-    "flag": Flag,
-}
 
 
 @dataclass(frozen=True)
@@ -273,30 +214,6 @@ def prepare(
     return x, _label(preparation, frame[preparation.label]), _codes(preparation, frame), notes
 
 
-def as_text(column: pd.Series) -> pd.Series:
-    """The column's values as texts; 1.0 and 1 are both "1"; missing values stay missing."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
-    try:
-        codes, values = pd.factorize(column)
-    except TypeError as error:
-        raise InputError(
-            f"expected numbers or texts in column {column.name!r}, got values that are neither "
-            f"({error}): leave it out with drop=... (--drop)"
-        ) from None
-    texts = np.array([text_of(value) for value in values] + [None], dtype=object)
-    return pd.Series(texts[codes], index=column.index, dtype=object)
-
-
-def text_of(value: object) -> str:
-    """One value as text: whole numbers without a decimal point, truth values as 0 and 1."""
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def _check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"expected a pandas DataFrame, got {type(frame).__name__}")
@@ -330,9 +247,17 @@ def _positive(label: pd.Series, positive: object) -> str:
             f"expected a 0/1 label, but {label.name!r} has the values {shown}: "
             "say which one is positive with positive=... (--positive)"
         )
-    if text_of(positive) not in values:
-        raise unknown(f"value of the label {label.name!r}", positive, values)
-    return text_of(positive)
+    return _known(positive, values, f"value of the label {label.name!r}")
+
+
+def _known(value: object, values: list[str], kind: str) -> str:
+    """The value as it stands in the column; True and False are its 1 and 0."""
+    text = text_of(value)
+    truth = {"true": "1", "false": "0"}.get(text.lower(), text)
+    for known in (text, truth):
+        if known in values:
+            return known
+    raise unknown(kind, value, values)
 
 
 def _groups(
@@ -374,10 +299,10 @@ def _groups(
             raise InputError(
                 f"expected one privileged value for each of {list(protected)}, got {given}"
             )
-        last = tuple(text_of(value) for value in given)
-        for name, value in zip(protected, last, strict=True):
-            if value not in values[name]:
-                raise unknown(f"value of the column {name!r}", value, values[name])
+        last = tuple(
+            _known(value, values[name], f"value of the column {name!r}")
+            for name, value in zip(protected, given, strict=True)
+        )
     present = set(zip(*(texts[name] for name in protected), strict=True)) | {last}
     every = [g for g in itertools.product(*values.values()) if g in present and g != last]
     return (*every, last), notes
@@ -410,6 +335,14 @@ def _encoder(column: pd.Series, flag: str | None, missing: Missing, protected: b
     if missing == "impute" and texts.isna().any() and MISSING not in values:
         values.append(MISSING)
     return Category(name, tuple(values))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _fitted_number(column: Number, values: pd.Series, scale: bool) -> Number:

@@ -22,6 +22,18 @@ class Splits:
     test: GroupedData
 
 
+def check_seed(seed: int) -> int:
+    """The seed, if it is one.
+
+    Raises:
+        InputError: it is not a whole number from 0 to 2**63 - 1.
+    """
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**63:
+        raise InputError(f"expected a seed from 0 to 2**63 - 1, got {seed!r} (seed, --seed)")
+    return int(seed)
+
+
 def split_frame(
     frame: pd.DataFrame,
     *,
@@ -44,6 +56,7 @@ def split_frame(
     """
     if len(parts) != 3 or min(parts) < 0 or not abs(sum(parts) - 1) <= 1e-9:
         raise InputError(f"expected three shares that add up to 1, got {parts}")
+    check_seed(seed)
     scale = options.get("scale", True)
     preparation = Preparation.fit(frame, **options)
     kept, _ = preparation.kept(frame)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retrofair.data import Splits, split_frame
+from retrofair.data.split import check_seed
 from retrofair.datasets.acs_income import ACS_INCOME
 from retrofair.datasets.adult import ADULT
 from retrofair.datasets.bank import BANK
@@ -85,6 +86,7 @@ def load(
         (600, 200, 200, ('Female', 'Male'))
     """
     data_set = get(name)
+    check_seed(seed)
     own = [option for option in data_set.options if option != "seed"]
     for option in options:
         if option not in (*own, *SPLIT_OPTIONS):

@@ -244,4 +244,6 @@ def minibatch_bias(measure: Measure, y: Array, chance: Array, group: Array, n_gr
     counts = np.stack([rows - positive, positive], axis=-1)
     if isinstance(measure, CallableMeasure):
         counts = counts.round().astype(np.int64)
-    return np.nan_to_num(measure(counts), nan=0.0, posinf=0.0, neginf=0.0)
+    # where 1 is fair (ratios) the value would be pushed to 0, the worst
+    bias = measure(counts) if measure.ideal == 0 else measure.bias(counts)
+    return np.nan_to_num(bias, nan=0.0, posinf=0.0, neginf=0.0)

@@ -51,8 +51,12 @@ class Debiaser(Protocol):
 
 
 def clone(model: nn.Module) -> nn.Module:
-    """A copy with its own weights, in eval mode; the original is left alone."""
-    return copy.deepcopy(model).eval()
+    """A copy with its own weights, all of them trainable, in eval mode; the original stays."""
+    copied = copy.deepcopy(model).eval()
+    for parameter in copied.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    return copied
 
 
 def search(data: Batches, objective: Objective) -> ThresholdSearch:

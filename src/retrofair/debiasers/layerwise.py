@@ -85,7 +85,16 @@ class Layerwise:
     ) -> Fit:
         model = clone(model)
         x, _, _ = next(iter(data))
-        names = weight_layers(model, first_rows(x, 2))[-(self.layers or 0) :]
+        names = [
+            name
+            for name in weight_layers(model, first_rows(x, 2))
+            if self.space == "weights" or _is_plain(model.get_submodule(name))
+        ][-(self.layers or 0) :]
+        if not names:
+            raise InputError(
+                "expected a linear or ungrouped convolution layer for space='directions', got none:"
+                " use space='weights'"
+            )
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, layer="", trial=0)]
         steps = [(name, trial) for name in names for trial in range(1, self.evaluations + 1)]
@@ -114,6 +123,14 @@ class Layerwise:
         return _directions(layer, inputs, data.y.float(), data.group, len(data.group_names))
 
 
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether the layer is its weight times its input: others have no directions to scale."""
+    computed = torch.nn.utils.parametrize.is_parametrized(layer)
+    linear = isinstance(layer, nn.Linear)
+    kernel = isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups == 1
+    return (linear or kernel) and not computed and "weight" in dict(layer.named_parameters())
+
+
 def _nothing(_point: Array) -> None:
     """Before the first layer there is nothing to undo."""
 
@@ -139,15 +156,15 @@ def _directions(
     layer: Any, inputs: Tensor, y: Tensor, group: Tensor, n_groups: int
 ) -> tuple[int, Edit]:
     """Directions of the layer's input that matter; a point scales each, -1 erases it."""
-    weight = layer.weight.detach().clone()
-    bias = None if layer.bias is None else layer.bias.detach().clone()
+    weight = layer.weight.detach().float().clone()
+    bias = None if layer.bias is None else layer.bias.detach().float().clone()
     mean = inputs.mean(0)
     found = _group_directions(inputs, y, group, n_groups)
     flat = weight.flatten(2).mean(2) if weight.ndim > 2 else weight
     gain = (flat.cpu() @ found.T).norm(dim=0)  # how much of each direction passes the layer
     typical = flat.cpu().norm() / flat.shape[1] ** 0.5
     # A single output that ignores a direction could never learn to use it by scaling alone.
-    steer = found[gain < typical] if flat.shape[0] == 1 else found[:0]
+    steer = found[gain < typical] if weight.ndim == 2 and len(flat) == 1 else found[:0]
 
     def edit(point: Array) -> None:
         z = torch.from_numpy(point).float()

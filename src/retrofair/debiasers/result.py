@@ -21,7 +21,14 @@ from retrofair.debiasers import rules
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
 from retrofair.metrics import Array
-from retrofair.networks.outputs import LogitOf, evaluating, forward, probability
+from retrofair.networks.outputs import (
+    LogitOf,
+    as_input,
+    checked,
+    evaluating,
+    probability,
+    rows_of,
+)
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -103,22 +110,32 @@ class Debiased:
             group: (n,) group codes, used only where `needs_group`.
 
         Raises:
-            InputError: the group is needed and missing, or of another length.
+            InputError: the group is needed and missing, or of another length; x does not fit the
+                network, or gives scores that are not finite.
         """
-        with evaluating(self.model):
-            logit = forward(self.model, x).float().cpu()
-        chance = probability(logit)
-        coin = None if self.rule.seed is None else rules.coins(x, self.rule.seed)
-        code = self._codes(group, len(chance)) if self.needs_group else None
-        return torch.from_numpy(self.rule(chance, code, coin))
+        return torch.from_numpy(self._decide(as_input(x, self.model), group)[1])
 
     def predict_data(self, data: Batches) -> Array:
         """Decisions for every row of the data: (n,) int64 of 0/1."""
-        return np.concatenate([self.predict(x, group).numpy() for x, _, group in data])
+        return self.score_data(data)[1]
+
+    def score_data(self, data: Batches) -> tuple[Array, Array]:
+        """Probabilities (n,) float64 and decisions (n,) int64 of 0/1 for every row of the data."""
+        parts = [self._decide(x, group) for x, _, group in data]
+        chances, decisions = zip(*parts, strict=True)
+        return np.concatenate(chances), np.concatenate(decisions)
+
+    def _decide(self, x: Any, group: Tensor | Array | None) -> tuple[Array, Array]:
+        with evaluating(self.model):
+            chance = probability(checked(self.model, x, rows_of(x)).float().cpu())
+        coin = None if self.rule.seed is None else rules.coins(x, self.rule.seed)
+        code = self._codes(group, len(chance)) if self.needs_group else None
+        return chance, self.rule(chance, code, coin)
 
     def _codes(self, group: Tensor | Array | None, n: int) -> Array:
         if group is None:
             return rules.codes(None)
+        group = group.cpu() if isinstance(group, Tensor) else group
         given = np.asarray(group).reshape(-1)
         if len(given) != n:
             raise InputError(f"expected {n:,} group codes, got {len(given):,}")
@@ -141,6 +158,8 @@ class Debiased:
     def save(self, folder: str | Path) -> Path:
         """Write weights (safetensors) and everything else (JSON) into a folder."""
         folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"expected a folder to save to, but {folder} is a file")
         state = {
             name: value.detach().cpu().clone().contiguous()
             for name, value in self.model.state_dict().items()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 
 from retrofair.errors import InputError
 from retrofair.metrics import Array
@@ -186,6 +187,7 @@ def coins(x: Any, seed: int) -> Array:
     state: Array = np.full(len(parts[0]), start, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:
+            part = part.float() if part.dtype == torch.bfloat16 else part  # numpy has none
             rows = part.detach().cpu().reshape(len(state), math.prod(part.shape[1:])).numpy()
             rows = np.ascontiguousarray(rows + 0 if rows.dtype.kind == "f" else rows)  # no -0.0
             words = rows.view(f"u{min(rows.itemsize, 4)}")

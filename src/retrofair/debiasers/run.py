@@ -17,6 +17,7 @@ from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
 from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.networks.randomness import generator_of
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.thresholds import Choice
@@ -60,6 +61,7 @@ def debias(
         False
     """
     debiaser = resolve(method)
+    generator_of(seed)
     counts = check_data(data, objective)
     metrics.require(objective.bias_measure, counts, data.group_names)
     model = as_logits(net, data, outputs)
@@ -68,7 +70,7 @@ def debias(
     constant = thresholds.constant()
     started = time.perf_counter()
     with fitting_threads(model):
-        fit = debiaser(model, data, objective, generator=torch.Generator().manual_seed(seed))
+        fit = debiaser(model, data, objective, generator=generator_of(seed))
     seconds = time.perf_counter() - started
     result = Debiased(
         model=fit.model.eval(),
@@ -109,8 +111,8 @@ def resolve(method: str | Debiaser) -> Debiaser:
             if known.name == method:
                 return known()
         raise unknown("method", method, [known.name for known in ALL])
-    if not callable(method) or not hasattr(method, "name"):
-        raise InputError(f"expected a method's name or a debiaser, got {type(method).__name__}")
+    if isinstance(method, type) or not callable(method) or not hasattr(method, "name"):
+        raise InputError(f"expected a method's name or a debiaser, got {method!r}")
     return method
 
 

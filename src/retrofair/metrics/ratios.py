@@ -43,10 +43,22 @@ class RateRatio:
         return np.asarray(np.min(values, axis=0))
 
     def bias(self, counts: Array) -> Array:
-        """1 minus the ratio or its inverse, whichever is smaller than 1: in [0, 1]."""
-        value = self(counts)
-        inverse = np.divide(1.0, value, out=np.full_like(value, np.inf), where=value > 0)
-        return np.asarray(1 - np.minimum(value, inverse))
+        """1 minus the ratio or its inverse, whichever is below 1, of the worst group: in [0, 1].
+
+        It looks at both sides: a group selected five times as often as the privileged one is as
+        far from fair as one selected a fifth as often, though the value only shows the latter.
+        """
+        if self.worst:
+            return np.asarray(1 - self(counts))
+        deviations = []
+        for rate in self.rates:
+            rates = rate(counts)
+            low = np.minimum(rates[..., :-1], rates[..., -1:])
+            high = np.maximum(rates[..., :-1], rates[..., -1:])
+            # a ratio to a rate of 0 has no value, and therefore no bias either
+            high = np.where(rates[..., -1:] > 0, high, np.nan)
+            deviations.append(nan_max(1 - low / high))
+        return np.asarray(np.max(deviations, axis=0))
 
     def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]:
         """Simultaneous over the ratios compared, so at least at the level."""

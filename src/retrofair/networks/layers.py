@@ -16,6 +16,11 @@ from retrofair.networks.outputs import evaluating, forward
 
 def weight_layers(model: nn.Module, x: Any) -> list[str]:
     """Names of the layers with a weight matrix or kernel, in the order in which they run."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            "expected a network whose layers can be looked into, got a TorchScript module: use "
+            "method='random' or a post-processor, or the nn.Module it was made from"
+        )
     order: list[str] = []
 
     def noter(name: str) -> Any:
@@ -44,6 +49,9 @@ def weight_layers(model: nn.Module, x: Any) -> list[str]:
 def last_layer(model: nn.Module, data: Batches, name: str | None = None) -> str:
     """The name of the layer that reads the penultimate representation: given, or the last to run.
 
+    The first layer to run reads nothing that depends on any weight: then the name is "", which
+    stands for the network's own output.
+
     Raises:
         InputError: the network has no such layer.
     """
@@ -51,9 +59,10 @@ def last_layer(model: nn.Module, data: Batches, name: str | None = None) -> str:
         choices = [known for known, module in model.named_modules() if _has_weight(module)]
         if name not in choices:
             raise unknown("layer", name, choices)
-        return name
     x, _, _ = next(iter(data))
-    return weight_layers(model, first_rows(x, 2))[-1]
+    order = weight_layers(model, first_rows(x, 2))
+    chosen = order[-1] if name is None else name
+    return "" if chosen == order[0] else chosen
 
 
 @contextmanager
@@ -61,14 +70,21 @@ def reading(model: nn.Module, layer: str) -> Iterator[dict[str, Tensor]]:
     """While open, each forward pass leaves the layer's input under "input", one row a row."""
     seen: dict[str, Tensor] = {}
 
-    def keep(module: nn.Module, inputs: Any) -> None:
-        value: Tensor = inputs[0]
+    def keep_output(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        seen["input"] = output.reshape(len(output), -1).float()
+
+    def keep(module: nn.Module, inputs: Any, named: Any) -> None:
+        value: Tensor = inputs[0] if inputs else next(iter(named.values()))
         if value.ndim > 2:  # the mean over positions
             linear = isinstance(module, nn.Linear)  # its features come last, a convolution's second
             value = value.flatten(1, -2).mean(1) if linear else value.flatten(2).mean(-1)
-        seen["input"] = value
+        seen["input"] = value.float()
 
-    hook = model.get_submodule(layer).register_forward_pre_hook(keep)
+    hook = (
+        model.get_submodule(layer).register_forward_pre_hook(keep, with_kwargs=True)
+        if layer
+        else model.register_forward_hook(keep_output)
+    )
     try:
         yield seen
     finally:
@@ -81,7 +97,7 @@ def representation(model: nn.Module, data: Batches, layer: str) -> Tensor:
     with reading(model, layer) as seen, evaluating(model):
         for x, _, _ in data:
             forward(model, x)
-            parts.append(seen["input"].float().cpu())
+            parts.append(seen["input"].cpu())
     return torch.cat(parts).clone()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _factory(network: str) -> nn.Module:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise InputError(
             f"cannot import {module_name!r} for --network {network}: {error}; run from the folder "
             "that holds it, or install it"
@@ -94,7 +95,7 @@ def _factory(network: str) -> nn.Module:
         raise InputError(f"expected a factory {name!r} in {module_name}, got {factory!r}")
     try:
         model = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"expected a factory without arguments, but {network}() fails: {error}"
         ) from error
@@ -113,11 +114,14 @@ def _exported(path: Path, trusted: bool) -> nn.Module:
     if not path.is_file():
         raise MissingFileError(f"expected a network file, but {path} is not there (--network)")
     try:
+        logging.disable(logging.CRITICAL)  # torch.export logs a traceback before it raises
         return ExportedNetwork(torch.export.load(path).module())
     except Exception as error:  # torch.export raises many kinds, zipfile's among them
         raise InputError(
             f"expected a torch.export file, but {path} cannot be read: {error}"
         ) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class ExportedNetwork(nn.Module):

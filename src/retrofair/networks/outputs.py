@@ -83,8 +83,8 @@ def probabilities(model: nn.Module, data: Batches) -> Array:
 def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -> nn.Module:
     """Check a network on the data and return one that answers with logits.
 
-    A network whose outputs all lie in [0, 1] is taken to answer with probabilities, with a warning
-    that says so unless it ends in a sigmoid; `outputs` decides it.
+    A network whose outputs all lie in [0, 1] is taken to answer with probabilities, unless they are
+    all alike; either is said in a warning, and `outputs` decides it.
 
     Raises:
         InputError: the network fails on the data, or its output has another shape than (n,) or
@@ -94,24 +94,23 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
         raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"expected a torch.nn.Module as the network, got {type(model).__name__}")
+    if not isinstance(data, Batches):
+        raise InputError(f"expected GroupedData, got {type(data).__name__}")
     if not len(data):
         raise InputError("expected data with rows, got none")
     # all rows are looked at: one NaN in the last batch would spoil every later threshold
     low, high = np.inf, -np.inf
     with evaluating(model):
         for x, y, _ in data:
-            out = _checked(model, x, len(y))
+            out = checked(model, x, len(y))
             low, high = min(low, float(out.min())), max(high, float(out.max()))
     if outputs is None:
         outputs = "logits"
-        last = [m for m in model.modules() if not list(m.children())][-1]
-        if 0 <= low <= high <= 1 and isinstance(last, nn.Sigmoid):
-            outputs = "probabilities"
-        elif 0 <= low < high <= 1:
-            outputs = "probabilities"
+        if 0 <= low <= high <= 1:
+            outputs = "probabilities" if low < high else "logits"
             warnings.warn(
-                f"the network's outputs lie between {low:.3g} and {high:.3g}: taken as "
-                "probabilities; say outputs='logits' (--outputs logits) if they are logits",
+                f"the network's outputs lie between {low:.3g} and {high:.3g}: taken as {outputs}; "
+                "decide it with outputs='logits' or 'probabilities' (--outputs)",
                 RetrofairWarning,
                 stacklevel=3,
             )
@@ -123,7 +122,36 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
     return LogitOf(model) if outputs == "probabilities" else model
 
 
-def _checked(model: nn.Module, x: Any, rows: int) -> Tensor:
+def rows_of(x: Any) -> int:
+    """The rows of a batch's x."""
+    first = next(iter(x.values())) if isinstance(x, dict) else x[0] if isinstance(x, tuple) else x
+    return len(first)
+
+
+def as_input(x: Any, model: nn.Module) -> Any:
+    """What a user hands to `predict` as a network's input: arrays become tensors of its dtype.
+
+    Raises:
+        InputError: it is no tensor, array, dict or tuple of them.
+    """
+    if isinstance(x, dict):
+        return {name: as_input(value, model) for name, value in x.items()}
+    if isinstance(x, tuple | list) and x and isinstance(x[0], Tensor):
+        return tuple(as_input(value, model) for value in x)
+    if isinstance(x, Batches):
+        raise InputError("expected x, got data: use predict_data(data), or predict(data.x)")
+    try:
+        values = torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"expected a tensor or an array of numbers as x, got {type(x).__name__}"
+        ) from None
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    return values.to(dtype) if values.is_floating_point() and values.dtype != dtype else values
+
+
+def checked(model: nn.Module, x: Any, rows: int) -> Tensor:
+    """The network's outputs for a batch, (rows,), with one clear error where there are none."""
     try:
         out = forward(model, x)
     except Exception as error:  # a user's own network may raise anything

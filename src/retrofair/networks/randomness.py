@@ -7,6 +7,17 @@ from contextlib import contextmanager
 
 import torch
 
+from retrofair.data.split import check_seed
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """A generator started from a seed.
+
+    Raises:
+        InputError: it is not a whole number from 0 to 2**63 - 1.
+    """
+    return torch.Generator().manual_seed(check_seed(seed))
+
 
 def draw_seed(generator: torch.Generator) -> int:
     """A fresh seed from a generator."""

@@ -20,7 +20,7 @@ from retrofair.data import GroupedData
 from retrofair.errors import InputError
 from retrofair.files import replacing
 from retrofair.networks.mlp import MLP
-from retrofair.networks.randomness import seeded
+from retrofair.networks.randomness import generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 from retrofair.progress import track
 
@@ -97,7 +97,7 @@ def train_mlp(
                 f"expected the same columns in both parts, (n, d) float32, got {shape} {dtype} as "
                 f"the {name} features"
             )
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     with seeded(generator):
         network = MLP(train.x.shape[1], width=width, depth=depth, dropout=dropout)
         path = None if cache is None else Path(cache) / f"{_key(train, valid, settings, seed)}"

@@ -1,0 +1,106 @@
+"""How one column of a table becomes numbers, and how its values are written as texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from retrofair.errors import InputError
+
+Array = npt.NDArray[Any]
+MISSING = "(missing)"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One column of numbers; becomes (value - mean) / spread."""
+
+    name: str
+    fill: float = 0.0
+    mean: float = 0.0
+    spread: float = 1.0
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def encode(self, column: pd.Series, out: Array) -> None:
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = np.where(np.isnan(values), self.fill, values)
+        out[:, 0] = (values - self.mean) / self.spread
+
+
+@dataclass(frozen=True)
+class Category:
+    """One column of texts; becomes one 0/1 column per known text."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}={value}" for value in self.values)
+
+    def encode(self, column: pd.Series, out: Array) -> None:
+        texts = as_text(column).fillna(MISSING)
+        codes = pd.Index(self.values).get_indexer(pd.Index(texts))
+        if (codes < 0).any():
+            new = sorted(set(texts[codes < 0]))
+            raise InputError(
+                f"column {self.name!r} has categories that the preparation does not know: "
+                f"{', '.join(map(repr, new[:5]))} ({int((codes < 0).sum()):,} rows); "
+                "drop these rows or prepare again with them"
+            )
+        out[:] = 0
+        out[np.arange(len(codes)), codes] = 1
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One column in which a single value counts; becomes 1 there and 0 elsewhere."""
+
+    name: str
+    value: str
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def encode(self, column: pd.Series, out: Array) -> None:
+        out[:, 0] = (as_text(column) == self.value).to_numpy(dtype=bool, na_value=False)
+
+
+Encoder = Number | Category | Flag
+KINDS: dict[str, type[Number] | type[Category] | type[Flag]] = {
+    "number": Number,
+    "category": Category,
+    "flag": Flag,
+}
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """The column's values as texts; 1.0 and 1 are both "1"; missing values stay missing."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:
+        raise InputError(
+            f"expected numbers or texts in column {column.name!r}, got values that are neither "
+            f"({error}): leave it out with drop=... (--drop)"
+        ) from None
+    texts = np.array([text_of(value) for value in values] + [None], dtype=object)
+    return pd.Series(texts[codes], index=column.index, dtype=object)
+
+
+def text_of(value: object) -> str:
+    """One value as text: whole numbers without a decimal point, truth values as 0 and 1."""
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
