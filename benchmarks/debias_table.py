@@ -3,7 +3,8 @@
     python benchmarks/debias_table.py --store FOLDER        run what is missing, then write the page
 
 Every cell (data, measure, method, seed) is one file in the store, so that a run can be stopped at
-any time and goes on where it was; other options or another version make it another cell. Split and base network have the seed of the cell.
+any time and goes on where it was; other options or another version make it another cell. Split and
+base network have the seed of the cell.
 """
 
 from __future__ import annotations

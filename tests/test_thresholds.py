@@ -209,6 +209,14 @@ def test_the_best_cut_on_either_side_of_a_blocks_edge(
         assert choice.rank == 0
 
 
+@pytest.mark.parametrize("n_groups", [127, 128, 129, 300])  # codes of one byte and of more
+def test_many_groups(n_groups: int) -> None:
+    random = np.random.default_rng(n_groups)
+    group = np.array([n_groups - 1, n_groups - 1, *random.integers(n_groups, size=8)])
+    for objective in (Weighted("spd"), Constrained("demographic_parity_difference", epsilon=0.9)):
+        check(objective, random.random(10), np.arange(10) % 2, group, n_groups)
+
+
 # --- special thresholds -----------------------------------------------------------------------
 
 

@@ -83,8 +83,9 @@ class Constrained:
     def rank(self, counts: Array) -> Array:
         """Performance where the bound holds, minus the bias elsewhere: all below, least first."""
         bias = self.bias_measure.bias(counts)
-        good = np.nan_to_num(self.performance_measure(counts), nan=0.0)
-        return np.where(bias < self.epsilon, good, -np.nan_to_num(bias, nan=np.inf))
+        good = self.performance_measure(counts)
+        good = np.where(np.isnan(good), 0.0, good)
+        return np.where(bias < self.epsilon, good, np.where(np.isnan(bias), -np.inf, -bias))
 
     def to_dict(self) -> dict[str, Any]:
         return {

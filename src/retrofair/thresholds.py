@@ -45,8 +45,10 @@ class ThresholdSearch:
     def __init__(self, y: Array, group: Array, n_groups: int, objective: Objective) -> None:
         self.objective = objective
         self.n_groups = n_groups
-        self._cells = np.arange(2 * n_groups, dtype=np.int64)[:, None]
-        self._code = np.asarray(group, dtype=np.int64) * 2 + np.asarray(y, dtype=np.int64)
+        small = np.uint8 if n_groups <= 128 else np.int64
+        self._cells = np.arange(2 * n_groups, dtype=small)[:, None]
+        code = np.asarray(group, dtype=np.int64) * 2 + np.asarray(y, dtype=np.int64)
+        self._code = code.astype(small)
         self._total = np.bincount(self._code, minlength=2 * n_groups).astype(np.float64)
         self._slow = isinstance(objective.bias_measure, CallableMeasure)
 
@@ -112,8 +114,9 @@ class ThresholdSearch:
             stop = min(start + BLOCK, len(code))
             above = np.empty((2 * self.n_groups, stop - start + 1))
             above[:, :1] = before
-            np.cumsum(code[start:stop] == self._cells, axis=1, out=above[:, 1:])
-            above[:, 1:] += before
+            # whole numbers add up four times as fast as floating-point ones
+            ones = (code[start:stop] == self._cells).view(np.int8)
+            np.add(np.cumsum(ones, axis=1, dtype=np.int32), before, out=above[:, 1:])
             before = above[:, -1:].copy()
             last = stop if stop < len(code) else stop + 1
             here = cuts[np.searchsorted(cuts, start) : np.searchsorted(cuts, last)]

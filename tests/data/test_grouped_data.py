@@ -167,6 +167,12 @@ def test_a_row_that_is_not_there(index: Any) -> None:
         many(10)[index]
 
 
+@pytest.mark.parametrize("index", [torch.tensor(1), (0, 1), "0", 0.5, None])
+def test_what_selects_no_rows(index: Any) -> None:
+    with pytest.raises(InputError, match="slice"):
+        many(10)[index]
+
+
 def test_selecting_keeps_names_and_notes() -> None:
     data = made(feature_names=("u", "v"), notes=("a note",))[1:]
     assert data.feature_names == ("u", "v")

@@ -92,6 +92,15 @@ def test_outputs_in_0_1_are_taken_as_probabilities_with_a_warning(end: nn.Module
     assert torch.equal(logits(said, data()), logits(found, data()))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_one_same_output_of_a_sigmoid_is_a_probability(value: float) -> None:
+    network = nn.Sequential(Says(lambda x: x[:, :1] * 0 + value), nn.Sigmoid())
+    with pytest.warns(RetrofairWarning, match="taken as probabilities"):
+        found = as_logits(network, data())
+    expected = 1 / (1 + math.exp(-value))
+    assert probabilities(found, data()) == pytest.approx([expected] * 40, abs=1e-6)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_one_same_output_in_0_1_for_everybody_is_taken_as_a_logit_with_a_warning(
     value: float,

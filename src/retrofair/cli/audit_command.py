@@ -10,6 +10,7 @@ import typer
 
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
+from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
@@ -77,7 +78,7 @@ def audit(
         title = f"{choice.data}: {what}, {found.n:,} rows"
     if out is not None:
         write_json(out / "audit.json", found.to_dict())
-        o.say(f"wrote {out / 'audit.json'}")
+        notes.say(f"wrote {out / 'audit.json'}")
     if as_json:
         print(json_text(found.to_dict()))
     else:

@@ -10,6 +10,7 @@ import typer
 from retrofair import debiasers, metrics
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
+from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.tables import Row, row_of, show_comparison, show_flags
 from retrofair.data import GroupedData
@@ -156,7 +157,7 @@ def write(
         title=f"{title}: before and after",
         epsilon=getattr(objective, "epsilon", None),
     )
-    o.say(f"wrote model.safetensors, result.json, audit.json and before-after.png into {out}")
+    notes.say(f"wrote model.safetensors, result.json, audit.json and before-after.png into {out}")
 
 
 def summary(result: Debiased, before: Audit, after: Audit, constant: Audit) -> dict[str, Any]:
@@ -188,4 +189,4 @@ def verdict(result: Debiased) -> None:
         Status.DEGENERATE: "degenerate: it decides alike for (almost) everybody, or a constant "
         "classifier scores as well; do not use it",
     }
-    o.say(lines[result.status])
+    notes.say(lines[result.status])

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from retrofair.audit import audit as audit_network
+from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.debias_command import constant_audit
 from retrofair.cli.tables import Row, row_of, show_audit, show_comparison
@@ -41,8 +42,8 @@ def demo(
     o.checked_out(out)
     splits = choice.splits()
     objective = Constrained("spd", epsilon=epsilon)
-    o.say(f"training a network on {len(splits.train):,} rows of {name} ...")
-    o.flush()
+    notes.say(f"training a network on {len(splits.train):,} rows of {name} ...")
+    notes.flush()
     network = train_mlp(
         splits.train, splits.valid, seed=seed, patience=PATIENCE, cache=o.cache_folder()
     )
@@ -51,8 +52,8 @@ def demo(
         show_audit(before, f"Audit of the network on {before.n:,} test rows of {name}")
     rows = [Row("original, threshold 0.5", before)]
     for method in METHODS:
-        o.say(f"debiasing with {method} on {len(splits.valid):,} validation rows ...")
-        o.flush()
+        notes.say(f"debiasing with {method} on {len(splits.valid):,} validation rows ...")
+        notes.flush()
         result = debias(network, splits.valid, objective, method, seed=seed)
         rows.append(row_of(method, result, audit_network(result, splits.test)))
     constant = constant_audit(splits.test, result)
@@ -75,7 +76,7 @@ def demo(
             f"{name}: maximise balanced accuracy subject to |spd| < {epsilon:g}",
             caption="fitted on validation data, shown on test data; intervals are of the test rows",
         )
-    o.say(f"wrote {picture} ({time.perf_counter() - started:.0f} s in all)")
+    notes.say(f"wrote {picture} ({time.perf_counter() - started:.0f} s in all)")
     return 0
 
 

@@ -9,6 +9,7 @@ import typer
 from safetensors.torch import save_file
 
 from retrofair.audit import audit
+from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.tables import show_audit
 from retrofair.files import json_text, replacing, write_json
@@ -51,8 +52,8 @@ def train(
     )
     o.checked_out(out)
     splits = choice.splits()
-    o.say(f"training a network on {len(splits.train):,} rows of {choice.data} ...")
-    o.flush()
+    notes.say(f"training a network on {len(splits.train):,} rows of {choice.data} ...")
+    notes.flush()
     network = train_mlp(
         splits.train,
         splits.valid,
@@ -82,5 +83,5 @@ def train(
         print(json_text(found.to_dict()))
     else:
         show_audit(found, f"{choice.data}: the trained network on {found.n:,} test rows")
-    o.say(f"wrote {out / 'network.safetensors'} and network.json")
+    notes.say(f"wrote {out / 'network.safetensors'} and network.json")
     return 0

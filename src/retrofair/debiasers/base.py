@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -105,3 +107,25 @@ def record(objective: Objective, choice: Choice, **about: Any) -> dict[str, Any]
         "performance": float(objective.performance_measure(choice.counts)),
         "threshold": choice.threshold,
     }
+
+
+def records(objective: Objective, choices: Sequence[Choice]) -> tuple[dict[str, Any], ...]:
+    """One record per trial, computed for all of them at once."""
+    counts = np.stack([choice.counts for choice in choices])
+    columns = zip(
+        objective.score(counts).tolist(),
+        objective.bias_measure(counts).tolist(),
+        objective.performance_measure(counts).tolist(),
+        choices,
+        strict=True,
+    )
+    return tuple(
+        {
+            "trial": trial,
+            "objective": score,
+            "bias": bias,
+            "performance": good,
+            "threshold": choice.threshold,
+        }
+        for trial, (score, bias, good, choice) in enumerate(columns)
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.base import Best, Fit, clone, records
 from retrofair.debiasers.rules import Cut
 from retrofair.errors import InputError
 from retrofair.objective import Objective
@@ -59,12 +59,12 @@ class Random:
         model = clone(model)
         weights = Flat(model, batch_norm=self.batch_norm)
         best = Best.start(model, data, objective)
-        history = [record(objective, best.choice, trial=0)]
-        for trial in track(range(1, self.trials + 1), "random perturbation"):
+        choices = [best.choice]
+        for _ in track(range(1, self.trials + 1), "random perturbation"):
             weights.scale_by(self.noise(len(weights), generator))
-            history.append(record(objective, best.look(), trial=trial))
+            choices.append(best.look())
         best.restore()
-        return Fit(model, Cut(best.choice.threshold), tuple(history))
+        return Fit(model, Cut(best.choice.threshold), records(objective, choices))
 
     def noise(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """The factors of one trial, (size,)."""

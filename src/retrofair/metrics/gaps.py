@@ -8,7 +8,7 @@ import numpy as np
 
 from retrofair.metrics.counts import Array
 from retrofair.metrics.intervals import LEVEL, linear, quantile
-from retrofair.metrics.rates import Rate
+from retrofair.metrics.rates import Rate, mean
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SignedGap:
     ideal: float = 0.0
 
     def __call__(self, counts: Array) -> Array:
-        rates = np.mean([rate(counts) for rate in self.rates], axis=0)
+        rates = mean([rate(counts) for rate in self.rates])
         difference = rates[..., :-1] - rates[..., -1:]
         if difference.shape[-1] == 1:
             return np.asarray(difference[..., 0])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from retrofair.metrics.counts import Array
 from retrofair.metrics.intervals import LEVEL, linear, quantile
-from retrofair.metrics.rates import CORRECT, PPV, TNR, TPR, Rate
+from retrofair.metrics.rates import CORRECT, PPV, TNR, TPR, Rate, mean
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Performance:
 
     def __call__(self, counts: Array) -> Array:
         pooled = counts.sum(axis=-3, keepdims=True)
-        return np.asarray(np.mean([rate(pooled)[..., 0] for rate in self.rates], axis=0))
+        return mean([rate(pooled)[..., 0] for rate in self.rates])
 
     def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]:
         pooled = counts.sum(axis=-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +42,14 @@ def divide(hits: Array, base: Array) -> Array:
     """hits / base, nan where base is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(base > 0, hits / base, np.nan)
+
+
+def mean(values: Sequence[Array]) -> Array:
+    """Elementwise; much faster than np.mean of a list, which copies it into one array first."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return np.asarray(total / len(values) if len(values) > 1 else total)
 
 
 def _pick(counts: Array, cells: tuple[tuple[int, int], tuple[int, int]]) -> Array:

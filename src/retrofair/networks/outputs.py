@@ -33,14 +33,15 @@ class LogitOf(nn.Module):
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every submodule gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -84,7 +85,7 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
     """Check a network on the data and return one that answers with logits.
 
     A network whose outputs all lie in [0, 1] is taken to answer with probabilities, unless they are
-    all alike; either is said in a warning, and `outputs` decides it.
+    all alike and no sigmoid comes last; either is said in a warning, and `outputs` decides it.
 
     Raises:
         InputError: the network fails on the data, or its output has another shape than (n,) or
@@ -94,8 +95,6 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
         raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"expected a torch.nn.Module as the network, got {type(model).__name__}")
-    if not isinstance(data, Batches):
-        raise InputError(f"expected GroupedData, got {type(data).__name__}")
     if not len(data):
         raise InputError("expected data with rows, got none")
     # all rows are looked at: one NaN in the last batch would spoil every later threshold
@@ -107,7 +106,9 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
     if outputs is None:
         outputs = "logits"
         if 0 <= low <= high <= 1:
-            outputs = "probabilities" if low < high else "logits"
+            last = [m for m in model.modules() if not list(m.children())][-1]
+            squashed = low < high or isinstance(last, nn.Sigmoid)
+            outputs = "probabilities" if squashed else "logits"
             warnings.warn(
                 f"the network's outputs lie between {low:.3g} and {high:.3g}: taken as {outputs}; "
                 "decide it with outputs='logits' or 'probabilities' (--outputs)",
