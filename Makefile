@@ -1,5 +1,5 @@
 # `make demo` and `make test` set themselves up; nothing else has to be done first.
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p))))
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell sh -c 'command -v $(p)')))
 BIN := .venv/bin
 JOBS ?= 2
 # Real data for the tests, where the folder is there; without it those tests say so.

@@ -150,7 +150,7 @@ def table(store: Path, data: str, attribute: str, measure: str) -> str:
         f"## {data}, {attribute}: {measure}",
         "",
         f"{rows_valid:,} validation rows, {rows_test:,} test rows, {len(first)} seeds; one seed's "
-        f"95 % interval on test is about +-{half_width(first):.3f} wide for {measure}.",
+        f"95 % interval of {measure} on test is about +-{half_width(first):.3f}.",
         "",
         f"| method | validation objective | test objective | test {measure} | test balanced "
         f"accuracy | bound held on test | status | seconds |",
