@@ -1,5 +1,7 @@
 # `make demo` and `make test` set themselves up; nothing else has to be done first.
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell sh -c 'command -v $(p)')))
+# The first interpreter that runs and is new enough (a version manager's stub may exist and not run).
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 JOBS ?= 2
 # Real data for the tests, where the folder is there; without it those tests say so.
@@ -36,6 +38,7 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "expected Python 3.11 or newer, got none: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/run.stamp: .venv/bin/python pyproject.toml constraints.txt
