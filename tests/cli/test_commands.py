@@ -343,7 +343,12 @@ def test_interrupting_leaves_no_half_written_file(people, tmp_path):
         "trained",
     ]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        # a test run in the background of a shell ignores the signal, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert b"training a network" in process.stderr.readline()
     time.sleep(0.5)
