@@ -47,9 +47,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             return _stop(f"cannot read or write: {error}", BAD_INPUT)
     if status == INTERRUPTED:  # newer typers return this instead of raising
-        # CPython notes an interrupt inside exec() (as in creating a dataclass while a module is
-        # imported) as unhandled, and would kill itself at exit; running another clears the note.
-        exec("")
         return _stop("interrupted; nothing was left half-written", INTERRUPTED)
     notes.flush()
     return status if isinstance(status, int) else DONE
