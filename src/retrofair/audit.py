@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers.result import Debiased
+from retrofair.debiasers.run import RARE
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array, Measure
 from retrofair.networks.outputs import Outputs, as_logits, probabilities
 
 LEVEL = metrics.LEVEL
-RARE = 0.005
 FEW_ROWS = 30
 WIDE = 0.1
 MANY_GROUPS = 1_000

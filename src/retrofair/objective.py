@@ -32,8 +32,23 @@ class Objective(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
+class _Named:
+    """The measures behind the names that both objectives hold."""
+
+    measure: MeasureLike
+    performance: str
+
+    @property
+    def bias_measure(self) -> Measure:
+        return get(self.measure)
+
+    @property
+    def performance_measure(self) -> Performance:
+        return get_performance(self.performance)
+
+
 @dataclass(frozen=True)
-class Constrained:
+class Constrained(_Named):
     """Maximise performance subject to |bias| < epsilon; the score is 0 where that fails.
 
     Args:
@@ -65,14 +80,6 @@ class Constrained:
                 f"expected epsilon in (0, 1], got {self.epsilon!r} (epsilon, --epsilon)"
             )
 
-    @property
-    def bias_measure(self) -> Measure:
-        return get(self.measure)
-
-    @property
-    def performance_measure(self) -> Performance:
-        return get_performance(self.performance)
-
     def feasible(self, counts: Array) -> Array:
         return self.bias_measure.bias(counts) < self.epsilon
 
@@ -97,7 +104,7 @@ class Constrained:
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(_Named):
     """Minimise lam * |bias| + (1 - lam) * (1 - performance).
 
     With lam = 0.75 and accuracy, the paper's setting, refusing everybody scores a quarter of the
@@ -125,14 +132,6 @@ class Weighted:
         _check(self)
         if not isinstance(self.lam, int | float) or not 0 <= self.lam <= 1:
             raise InputError(f"expected lam in [0, 1], got {self.lam!r} (lam, --lam)")
-
-    @property
-    def bias_measure(self) -> Measure:
-        return get(self.measure)
-
-    @property
-    def performance_measure(self) -> Performance:
-        return get_performance(self.performance)
 
     def feasible(self, counts: Array) -> Array:
         return ~np.isnan(self.bias_measure.bias(counts))
