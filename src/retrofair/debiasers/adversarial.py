@@ -123,8 +123,8 @@ class Adversarial:
             if self.critic == "pooled"
             else ConcatenatedCritic(width, self.batch_size, generator)
         )
-        actor_optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
-        critic_optimiser = torch.optim.Adam(critic.parameters(), lr=self.critic_rate)
+        actor_optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
+        critic_optimiser = torch.optim.Adam(critic.parameters(), lr=self.critic_rate, fused=True)
         for epoch in track(range(1, self.epochs + 1), "adversarial fine-tuning"):
             with seeded(generator):
                 error = self._train_critic(

@@ -95,8 +95,10 @@ class Zhang:
         with_label = _given_label(objective.bias_measure)
         width = representation(model, data, layer).shape[1] + with_label
         critic = mlp_critic(width, len(data.group_names), generator)
-        critic_optimiser = torch.optim.Adam(critic.parameters(), lr=self.critic_rate)
-        actor_optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early))
+        critic_optimiser = torch.optim.Adam(critic.parameters(), lr=self.critic_rate, fused=True)
+        actor_optimiser = torch.optim.Adam(
+            layer_rates(model, self.learning_rate, self.early), fused=True
+        )
         for epoch in track(range(1, self.epochs + 1), "adversarial debiasing (Zhang)"):
             with seeded(generator):
                 error = self._train_critic(
@@ -162,19 +164,23 @@ def project(parameters: Sequence[Tensor], task: Tensor, critic: Tensor, alpha: f
     """Set the parameters' gradients to Zhang's update, from the two losses."""
     g_task = torch.autograd.grad(task, parameters, retain_graph=True, allow_unused=True)
     g_critic = torch.autograd.grad(critic, parameters, allow_unused=True)
-    pairs = [
-        (p, _or_zero(a, p), _or_zero(b, p))
-        for p, a, b in zip(parameters, g_task, g_critic, strict=True)
-    ]
-    inner = sum(float((a * b).sum()) for _, a, b in pairs)
-    square = sum(float((b * b).sum()) for _, _, b in pairs)
-    along = inner / square if square > 0 else 0.0
-    for parameter, a, b in pairs:
-        parameter.grad = a - (along + alpha) * b
+    a, b = _flat(g_task, parameters), _flat(g_critic, parameters)
+    square = float(b @ b)
+    along = float(a @ b) / square if square > 0 else 0.0
+    update = torch.add(a, b, alpha=-(along + alpha))
+    parts = update.split([p.numel() for p in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
 
 
-def _or_zero(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if gradient is None else gradient
+def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
+    """All gradients as one vector; zeros where a loss does not depend on a parameter."""
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if gradient is None else gradient).reshape(-1)
+            for gradient, p in zip(gradients, parameters, strict=True)
+        ]
+    )
 
 
 def _given_label(measure: Measure) -> bool:
