@@ -19,6 +19,7 @@ from retrofair.debiasers import debias
 from retrofair.files import json_text
 from retrofair.metrics import Array
 from retrofair.networks import train_mlp
+from retrofair.networks.train import cache_folder
 from retrofair.objective import Constrained
 from retrofair.plots import Point, bias_performance
 
@@ -45,7 +46,7 @@ def demo(
     notes.say(f"training a network on {len(splits.train):,} rows of {name} ...")
     notes.flush()
     network = train_mlp(
-        splits.train, splits.valid, seed=seed, patience=PATIENCE, cache=o.cache_folder()
+        splits.train, splits.valid, seed=seed, patience=PATIENCE, cache=cache_folder()
     )
     before = audit_network(network, splits.test)
     if not as_json:

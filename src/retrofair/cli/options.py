@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
-import platformdirs
 import typer
 from torch import nn
 
@@ -17,6 +16,7 @@ from retrofair.data import GroupedData, Missing, Splits, read_table, split_frame
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, unknown
 from retrofair.networks import Outputs, load_network, train_mlp
+from retrofair.networks.train import cache_folder
 
 File = Annotated[
     str | None, typer.Argument(help="A data set's name or a table; the same as --data.")
@@ -161,11 +161,6 @@ def outputs_of(text: str | None) -> Outputs | None:
     if text not in (None, "logits", "probabilities"):
         raise unknown("choice for --outputs", text, ("logits", "probabilities"))
     return cast(Outputs | None, text)
-
-
-def cache_folder() -> Path:
-    """Where trained base networks are kept."""
-    return Path(platformdirs.user_cache_dir("retrofair")) / "networks"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from retrofair.cli import options as o
 from retrofair.cli.tables import show_audit
 from retrofair.files import json_text, replacing, write_json
 from retrofair.networks import train_mlp
+from retrofair.networks.train import cache_folder
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
         depth=depth,
         dropout=dropout,
         patience=patience,
-        cache=o.cache_folder(),
+        cache=cache_folder(),
     )
     found = audit(network, splits.test)
     with replacing(out / "network.safetensors") as temporary:

@@ -10,14 +10,16 @@ from retrofair.networks.outputs import (
     probabilities,
     probability,
 )
-from retrofair.networks.train import Training, train_mlp
+from retrofair.networks.train import Trained, Training, fitted, train_mlp
 
 __all__ = [
     "MLP",
     "LogitOf",
     "Outputs",
+    "Trained",
     "Training",
     "as_logits",
+    "fitted",
     "load_network",
     "load_weights",
     "logits",

@@ -7,11 +7,13 @@ import hashlib
 import json
 import math
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import platformdirs
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
@@ -86,6 +88,34 @@ def train_mlp(
         torch.Size([120])
     """
     settings = Training(width, depth, dropout, batch_size, learning_rate, patience, max_epochs)
+    return fitted(train, valid, settings, seed=seed, cache=cache).network
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network, in eval mode.
+
+    Args:
+        seconds: that training took, also where the network came from the cache.
+        epochs: until it stopped.
+        fresh: trained now, rather than read from the cache.
+    """
+
+    network: nn.Module
+    seconds: float
+    epochs: int
+    fresh: bool
+
+
+def fitted(
+    train: GroupedData,
+    valid: GroupedData,
+    settings: Training,
+    *,
+    seed: int = 0,
+    cache: str | Path | None = None,
+) -> Trained:
+    """`train_mlp` from settings, with what is known about the training."""
     for name, data in (("training", train), ("validation", valid)):
         classes = set(data.y.unique().tolist())
         if classes != {0, 1}:
@@ -99,29 +129,39 @@ def train_mlp(
             )
     generator = generator_of(seed)
     with seeded(generator):
-        network = MLP(train.x.shape[1], width=width, depth=depth, dropout=dropout)
+        network = MLP(
+            train.x.shape[1], width=settings.width, depth=settings.depth, dropout=settings.dropout
+        )
         path = None if cache is None else Path(cache) / f"{_key(train, valid, settings, seed)}"
         file = None if path is None else path.with_suffix(".safetensors")
         if file is not None and file.exists():
             try:
                 network.load_state_dict(load_file(file))
-                return network.eval()
+                with safe_open(file, framework="pt") as opened:
+                    about = opened.metadata() or {}
+                seconds, epochs = float(about.get("seconds", "nan")), int(about.get("epochs", 0))
+                return Trained(network.eval(), seconds, epochs, fresh=False)
             except SafetensorError:
                 pass  # damaged: trained again, and replaced
+        started = time.perf_counter()
         with fitting_threads(network):
-            _fit(network, train, valid, settings)
+            epochs = _fit(network, train, valid, settings)
+        seconds = time.perf_counter() - started
     if file is not None:
         with replacing(file) as temporary:
-            save_file(network.state_dict(), temporary)
-    return network.eval()
+            about = {"seconds": f"{seconds:.3f}", "epochs": str(epochs)}
+            save_file(network.state_dict(), temporary, metadata=about)
+    return Trained(network.eval(), seconds, epochs, fresh=True)
 
 
-def _fit(network: nn.Module, train: GroupedData, valid: GroupedData, settings: Training) -> None:
-    """Runs inside a seeded block: the order of rows comes from the global state."""
+def _fit(network: nn.Module, train: GroupedData, valid: GroupedData, settings: Training) -> int:
+    """Runs inside a seeded block, whose state gives the order of rows; returns the epochs run."""
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
     x, y = train.x, train.y.float()
     best, best_loss, waited = copy.deepcopy(network.state_dict()), float("inf"), 0
+    epochs = 0
     for _ in track(range(settings.max_epochs), "training the network"):
+        epochs += 1
         network.train()
         order = torch.randperm(len(x))
         for rows in order.split(settings.batch_size):
@@ -140,6 +180,12 @@ def _fit(network: nn.Module, train: GroupedData, valid: GroupedData, settings: T
         if waited >= settings.patience:
             break
     network.load_state_dict(best)
+    return epochs
+
+
+def cache_folder() -> Path:
+    """Where trained base networks are kept: in the user's own cache."""
+    return Path(platformdirs.user_cache_dir("retrofair")) / "networks"
 
 
 def _key(train: GroupedData, valid: GroupedData, settings: Training, seed: int) -> str:

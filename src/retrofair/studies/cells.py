@@ -1,0 +1,244 @@
+"""The units of a study: each is computed alone, stored when done, and never computed twice.
+
+Adding a kind of cell = a frozen dataclass with these members. What a cell answers are counts by
+group, label and prediction: every measure and its interval follow from them when a page is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import retrofair
+from retrofair import metrics
+from retrofair.data import GroupedData, Splits
+from retrofair.debiasers import Debiaser, debias
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.metrics import Array
+from retrofair.networks import MLP, Training, fitted
+from retrofair.networks.outputs import probabilities
+from retrofair.networks.threads import fitting_threads
+from retrofair.networks.train import cache_folder
+from retrofair.objective import Objective
+from retrofair.studies.sources import Source
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a cell found: plain values for the record, and tensors kept beside it.
+
+    Args:
+        seconds: of the part that is worth timing; None: of the whole cell.
+    """
+
+    values: dict[str, Any]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+class Cell(Protocol):
+    """One unit: its configuration decides its answer.
+
+    `needs` is the network cell whose tensors it starts from, if any.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def source(self) -> Source: ...
+    @property
+    def needs(self) -> NetworkCell | None: ...
+    @property
+    def label(self) -> str: ...
+    def config(self) -> dict[str, Any]: ...
+    def run(self, splits: Splits, network: nn.Module | None) -> Answer: ...
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers depend on: a cell of other versions is another cell."""
+    return {"retrofair": retrofair.__version__, "torch": torch.__version__.split("+")[0]}
+
+
+def key_of(cell: Cell, checksum: str) -> str:
+    """The cell's name in the store: changes with its configuration, versions and data."""
+    about = {"kind": cell.kind, "config": cell.config(), "versions": versions(), "data": checksum}
+    text = json.dumps(about, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class NetworkCell:
+    """Trains the papers' network and looks at its decisions at threshold 0.5."""
+
+    source: Source
+    seed: int
+    training: Training = Training()  # noqa: RUF009 - frozen
+    kind: ClassVar[str] = "network"
+
+    @property
+    def needs(self) -> None:
+        return None
+
+    @property
+    def label(self) -> str:
+        return "network"
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "source": self.source.to_dict(),
+            "seed": self.seed,
+            "training": dataclasses.asdict(self.training),
+        }
+
+    def run(self, splits: Splits, network: nn.Module | None = None) -> Answer:
+        # The groups play no part in training: settings of other groups find the same network.
+        trained = fitted(
+            splits.train, splits.valid, self.training, seed=self.seed, cache=cache_folder()
+        )
+        model = trained.network
+        chance = {part: probabilities(model, getattr(splits, part)) for part in ("valid", "test")}
+        values = _decided(splits, {part: chance[part] > 0.5 for part in chance}, chance["test"])
+        values |= {"epochs": trained.epochs, "trained": trained.fresh}
+        return Answer(values, dict(model.state_dict()), trained.seconds)
+
+    def build(self, splits: Splits, tensors: Tensors) -> nn.Module:
+        """The network that `run` trained."""
+        t = self.training
+        network = MLP(splits.train.x.shape[1], width=t.width, depth=t.depth, dropout=t.dropout)
+        network.load_state_dict(dict(tensors))
+        return network.eval()
+
+
+@dataclass(frozen=True)
+class DebiasCell:
+    """Debiases a network on the validation data, and looks at its decisions on test data.
+
+    Args:
+        name: what tables call the method; the debiaser's own name without it. It plays no part
+            in the result.
+    """
+
+    network: NetworkCell
+    debiaser: Debiaser
+    objective: Objective
+    seed: int
+    name: str = ""
+    kind: ClassVar[str] = "debias"
+
+    @property
+    def source(self) -> Source:
+        return self.network.source
+
+    @property
+    def needs(self) -> NetworkCell:
+        return self.network
+
+    @property
+    def label(self) -> str:
+        return self.name or self.debiaser.name
+
+    def config(self) -> dict[str, Any]:
+        options: Any = self.debiaser
+        return {
+            "network": self.network.config(),
+            "method": self.debiaser.name,
+            "options": dataclasses.asdict(options),
+            "objective": self.objective.to_dict(),
+            "seed": self.seed,
+        }
+
+    def run(self, splits: Splits, network: nn.Module | None) -> Answer:
+        assert network is not None
+        result = debias(network, splits.valid, self.objective, self.debiaser, seed=self.seed)
+        decided = {
+            part: result.predict_data(getattr(splits, part)).astype(bool)
+            for part in ("valid", "test")
+        }
+        values = _decided(splits, decided)
+        values |= {"status": result.status.value, "needs_group": result.needs_group}
+        return Answer(values, {}, float(result.about["seconds"]))
+
+
+def _decided(
+    splits: Splits, decided: Mapping[str, Array], chance: Array | None = None
+) -> dict[str, Any]:
+    """Counts of the decisions on each part, and the area under the curve on test data."""
+    values: dict[str, Any] = {"groups": list(splits.test.group_names)}
+    for part, chosen in decided.items():
+        data: GroupedData = getattr(splits, part)
+        counts = metrics.count(
+            data.y.numpy(), chosen, data.group.numpy(), len(data.group_names)
+        ).astype(np.int64)
+        values[part] = counts.tolist()
+    if chance is not None:
+        values["roc_auc"] = list(metrics.auc(chance, splits.test.y.numpy()))
+    return values
+
+
+def execute(
+    cell: Cell,
+    tensors: Tensors | None,
+    root: str | None,
+    threads: int,
+    expected: tuple[dict[str, str], str],
+) -> dict[str, Any]:
+    """Run one cell, here or on another machine; its record with its tensors, or its error.
+
+    Args:
+        tensors: of the network that the cell starts from.
+        threads: for torch in this process.
+        expected: versions and data checksum of the process that asks: others' numbers would be
+            mixed with its own.
+    """
+    started = time.perf_counter()
+    outcome: dict[str, Any] = {"status": "done"}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", RetrofairWarning)
+        try:
+            _same(cell, root, expected)
+            splits = cell.source.load(root)
+            network = None
+            if cell.needs is not None:
+                assert tensors is not None
+                network = cell.needs.build(splits, tensors)
+            with fitting_threads(network or nn.Identity()):
+                answer = cell.run(splits, network)
+            outcome |= {"answer": answer.values, "tensors": answer.tensors}
+            if answer.seconds is not None:
+                outcome["seconds"] = answer.seconds
+        except Exception as error:  # recorded with the cell; the rest of the study goes on
+            outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        finally:
+            torch.set_num_threads(before)
+    outcome["wall_seconds"] = time.perf_counter() - started
+    outcome.setdefault("seconds", outcome["wall_seconds"])
+    outcome["notes"] = sorted({str(warning.message) for warning in caught})
+    return outcome
+
+
+def _same(cell: Cell, root: str | None, expected: tuple[dict[str, str], str]) -> None:
+    theirs, checksum = expected
+    if versions() != theirs:
+        raise InputError(
+            f"expected a worker with the versions {theirs}, got {versions()}: install the same"
+        )
+    if cell.source.checksum(root) != checksum:
+        raise InputError(
+            f"expected a worker with the same files of {cell.source.data}, got other content: copy "
+            "them to its RETROFAIR_DATA"
+        )

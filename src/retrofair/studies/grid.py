@@ -1,0 +1,92 @@
+"""A study that debiases with every method, on all data, by every measure, for every seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from retrofair.debiasers import Debiaser
+from retrofair.networks import Training
+from retrofair.objective import Constrained, Objective, Weighted
+from retrofair.studies.cells import Cell, DebiasCell, NetworkCell
+from retrofair.studies.sources import Source
+
+
+@dataclass(frozen=True)
+class Method:
+    """A debiaser under the name that tables call it.
+
+    Args:
+        measures: those it is run for; None: all of the study's.
+    """
+
+    name: str
+    debiaser: Debiaser
+    measures: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One network, data set, measure and objective: a table of a page."""
+
+    source: Source
+    training: str
+    objective: Objective
+
+    @property
+    def measure(self) -> str:
+        return self.objective.bias_measure.name
+
+    @property
+    def title(self) -> str:
+        """Data and groups in words."""
+        return f"{self.source.to_dict()['data']}, {self.source.groups}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Data x networks x measures x methods x seeds.
+
+    A seed is that of the split, of the network and of the method.
+
+    Args:
+        sources: data and groups; their split is replaced by each seed.
+        objective: its measure is replaced by each of `measures`.
+        trainings: settings of the base network by name.
+    """
+
+    sources: tuple[Source, ...]
+    measures: tuple[str, ...]
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...]
+    objective: Constrained | Weighted
+    trainings: tuple[tuple[str, Training], ...] = (("", Training()),)
+
+    def network(self, source: Source, training: Training, seed: int) -> NetworkCell:
+        return NetworkCell(dataclasses.replace(source, split=seed), seed, training)
+
+    def settings(self) -> Iterator[tuple[Setting, Training]]:
+        """Every table of the study, with its network's settings."""
+        for (name, training), source, measure in product(
+            self.trainings, self.sources, self.measures
+        ):
+            objective = dataclasses.replace(self.objective, measure=measure)
+            yield Setting(source, name, objective), training
+
+    def methods_for(self, measure: str) -> list[Method]:
+        return [m for m in self.methods if m.measures is None or measure in m.measures]
+
+    def cell(self, setting: Setting, training: Training, method: Method, seed: int) -> DebiasCell:
+        network = self.network(setting.source, training, seed)
+        return DebiasCell(network, method.debiaser, setting.objective, seed, method.name)
+
+    def cells(self) -> list[Cell]:
+        """All cells, seed by seed, so that a study stopped early has whole seeds."""
+        return [
+            self.cell(setting, training, method, seed)
+            for seed in self.seeds
+            for setting, training in self.settings()
+            for method in self.methods_for(setting.measure)
+        ]

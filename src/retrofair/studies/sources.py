@@ -1,0 +1,116 @@
+"""Where a study's data come from, and what tells them from other data of the same name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from retrofair import datasets
+from retrofair.data import Splits, read_table, split_frame
+from retrofair.data.tables import TABLES
+from retrofair.datasets import fetch
+from retrofair.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set or a table, its groups, and the seed of its 60/20/20 split.
+
+    Args:
+        data: a data set's name, or a .csv or .parquet file.
+        sensitive: the protected columns.
+        split: seed of the split.
+        include_sensitive: keep the protected columns among the features.
+        label, positive, privileged: for a file, as in `GroupedData.from_frame`.
+    """
+
+    data: str
+    sensitive: tuple[str, ...]
+    split: int = 0
+    include_sensitive: bool = True
+    label: str | None = None
+    positive: str | None = None
+    privileged: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.is_file:
+            datasets.get(self.data).attributes(self.sensitive)
+        elif self.label is None:
+            raise InputError(f"expected label = COLUMN for the file {self.data}, got none")
+
+    @property
+    def is_file(self) -> bool:
+        """A table of the user's, rather than a data set by name."""
+        return Path(self.data).suffix.lower() in TABLES
+
+    @property
+    def groups(self) -> str:
+        """The protected columns as one word."""
+        return "+".join(self.sensitive)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides the rows, apart from the files' content; a file by its name alone."""
+        return {**asdict(self), "data": Path(self.data).name if self.is_file else self.data}
+
+    def load(self, root: str | None = None) -> Splits:
+        """Training, validation and test data; the last few are kept in memory.
+
+        Raises:
+            InputError: a file is missing or broken, or a column unknown.
+        """
+        return _load(self, root, self.checksum(root))
+
+    def checksum(self, root: str | None = None) -> str:
+        """SHA-256 of the files' bytes; "" for data that are generated.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        places = list(self._places(root))
+        return _digest(tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in places))
+
+    def _places(self, root: str | None) -> Iterator[Path]:
+        if not self.is_file:
+            yield from (fetch.find(file, root)[0] for file in datasets.get(self.data).files)
+            return
+        if not Path(self.data).is_file():
+            raise InputError(f"expected a table at {self.data}, found no such file")
+        yield Path(self.data)
+
+
+@lru_cache(maxsize=4)
+def _load(source: Source, root: str | None, _checksum: str) -> Splits:
+    if source.is_file:
+        assert source.label is not None
+        return split_frame(
+            read_table(source.data),
+            seed=source.split,
+            label=source.label,
+            positive=source.positive,
+            sensitive=list(source.sensitive),
+            privileged=None if source.privileged is None else list(source.privileged),
+            include_sensitive=source.include_sensitive,
+        )
+    return datasets.load(
+        source.data,
+        sensitive=list(source.sensitive),
+        root=root,
+        seed=source.split,
+        include_sensitive=source.include_sensitive,
+    )
+
+
+@lru_cache(maxsize=64)
+def _digest(places: tuple[tuple[str, int, int], ...]) -> str:
+    if not places:
+        return ""
+    digest = hashlib.sha256()
+    for place, _, _ in places:
+        with Path(place).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

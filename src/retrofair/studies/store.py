@@ -1,0 +1,200 @@
+"""Where finished cells are kept: one file that only ever grows.
+
+`cells.jsonl` has a header and one line per finished cell; tensors lie beside it, one safetensors
+file per cell, written before the line that names them. Killed while writing, it ends in part of a
+line, which the next reader ignores and the next writer cuts off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import retrofair
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.files import json_text, replacing
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: there, one study at a time per store
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 1
+FILE = "cells.jsonl"
+KEY = re.compile(r"[0-9a-f]{20}")
+
+
+class Store:
+    """Finished cells by key, in a folder.
+
+    Args:
+        folder: made when the first cell is added.
+
+    Raises:
+        InputError: the folder is a file, or holds a store of another format.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> Store(folder).add({"key": "0" * 20, "status": "done"})
+        >>> Store(folder).get("0" * 20)["status"]
+        'done'
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.file = self.folder / FILE
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"expected a folder, but {self.folder} is a file (--store)")
+        self._records: dict[str, dict[str, Any]] = {}
+        self.bad_lines = 0
+        if self.file.exists():
+            self._read()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._records.values())
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The last record of a cell; None if it never finished."""
+        return self._records.get(key)
+
+    def done(self, key: str) -> bool:
+        """Whether the cell finished well."""
+        record = self._records.get(key)
+        if record is None or record["status"] != "done":
+            return False
+        return not record.get("tensors") or self._tensor_file(key).exists()
+
+    def tensors(self, key: str) -> dict[str, Tensor]:
+        """The tensors of a finished cell.
+
+        Raises:
+            InputError: their file is missing or damaged.
+        """
+        file = self._tensor_file(key)
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"expected the tensors of a finished cell in {file}, got {error}; remove the file "
+                "to have the cell run again"
+            ) from None
+
+    def add(self, record: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Keep a finished cell: on disk when this returns.
+
+        Raises:
+            OSError: the disk is full or not writable; what was there before stays readable.
+        """
+        record = dict(record)
+        if not KEY.fullmatch(record["key"]):
+            raise InputError(f"expected a key of 20 hexadecimal digits, got {record['key']!r}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if tensors:
+            record["tensors"] = sorted(tensors)
+            with replacing(self._tensor_file(record["key"])) as temporary:
+                save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
+        line = json_text(record, indent=None)
+        with self._appending() as file:
+            file.write(line)
+        self._records[record["key"]] = json.loads(line)
+
+    def _tensor_file(self, key: str) -> Path:
+        return self.folder / "tensors" / f"{key}.safetensors"
+
+    @contextmanager
+    def _appending(self) -> Iterator[_Line]:
+        """Whole lines only: what a killed writer or a full disk left of one is cut off."""
+        handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            end = _end_of_last_line(handle)
+            os.ftruncate(handle, end)
+            os.lseek(handle, end, os.SEEK_SET)
+            line = _Line(handle)
+            try:
+                if end == 0:
+                    line.write(json_text(_header(), indent=None))
+                yield line
+                os.fsync(handle)
+            except BaseException:
+                os.ftruncate(handle, end)
+                raise
+        finally:
+            os.close(handle)
+
+    def _read(self) -> None:
+        content = self.file.read_bytes()
+        lines = content.split(b"\n")[:-1]  # after the last line break: nothing, or a torn line
+        if lines:
+            self._check(lines[0])
+        for line in lines[1:]:
+            try:
+                record = json.loads(line)
+                self._records[record["key"]] = record
+            except (ValueError, KeyError, TypeError):
+                self.bad_lines += 1
+        if self.bad_lines:
+            warnings.warn(
+                f"{self.bad_lines} of {len(lines) - 1:,} lines of {self.file} cannot be read; "
+                "their cells are run again",
+                RetrofairWarning,
+                stacklevel=3,
+            )
+
+    def _check(self, line: bytes) -> None:
+        try:
+            header = json.loads(line)
+            found, by = header["format"], header["retrofair"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"expected a store of studies, but {self.file} is something else: choose another "
+                "folder (--store)"
+            ) from None
+        if found != FORMAT:
+            raise InputError(
+                f"expected a store of format {FORMAT}, but {self.folder} has format {found}, "
+                f"written by version {by}: use that version, or another folder (--store)"
+            )
+
+
+class _Line:
+    """Writes whole lines to a file handle."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+
+    def write(self, text: str) -> None:
+        left = memoryview(text.encode() + b"\n")
+        while left:
+            left = left[os.write(self.handle, left) :]
+
+
+def _header() -> dict[str, Any]:
+    return {"format": FORMAT, "retrofair": retrofair.__version__}
+
+
+def _end_of_last_line(handle: int) -> int:
+    """The position after the last line break."""
+    end = os.lseek(handle, 0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 65_536)
+        found = os.pread(handle, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
