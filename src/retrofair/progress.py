@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,7 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+LINE_SECONDS = 60
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
@@ -34,3 +36,49 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(items, total=total, description=what)
+
+
+class Cells:
+    """A bar over cells done and failed, with the time left; without a terminal, a line a minute.
+
+    Args:
+        done: cells that were there before.
+    """
+
+    def __init__(self, what: str, *, total: int, done: int = 0) -> None:
+        self.what, self.total, self.done, self.failed = what, total, done, 0
+        console = Console(file=sys.stderr)
+        self._said = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(what, total=total, completed=done, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, failed: int, seconds_left: float | None) -> None:
+        """So many more finished, so many of them failed; None: nobody knows how long it takes."""
+        self.done += done
+        self.failed += failed
+        rest = "" if seconds_left is None else f", about {_words(seconds_left)} left"
+        note = f"{self.failed} failed{rest}"
+        self._bar.update(self._task, completed=self.done, note=note)
+        if self._bar.disable and done and time.monotonic() - self._said > LINE_SECONDS:
+            self._said = time.monotonic()
+            print(f"{self.what}: {self.done} of {self.total} cells, {note}", file=sys.stderr)
+
+
+def _words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from retrofair.cli import audit_command, debias_command, demo_command, train_command
+from retrofair.cli import (
+    audit_command,
+    debias_command,
+    demo_command,
+    study_command,
+    train_command,
+)
 
 app = typer.Typer(
     name="retrofair",
@@ -55,3 +61,6 @@ app.command(
     epilog="Example: retrofair debias --data adult --sensitive sex --measure spd --epsilon 0.05 "
     "--method adversarial --out fair/",
 )(debias_command.debias)
+app.command("study", epilog="Example: retrofair study intra --seeds 1 --dry-run")(
+    study_command.study
+)

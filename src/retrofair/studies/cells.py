@@ -109,7 +109,7 @@ class NetworkCell:
         )
         model = trained.network
         chance = {part: probabilities(model, getattr(splits, part)) for part in ("valid", "test")}
-        values = _decided(splits, {part: chance[part] > 0.5 for part in chance}, chance["test"])
+        values = decided(splits, {part: chance[part] > 0.5 for part in chance}, chance["test"])
         values |= {"epochs": trained.epochs, "trained": trained.fresh}
         return Answer(values, dict(model.state_dict()), trained.seconds)
 
@@ -162,21 +162,21 @@ class DebiasCell:
     def run(self, splits: Splits, network: nn.Module | None) -> Answer:
         assert network is not None
         result = debias(network, splits.valid, self.objective, self.debiaser, seed=self.seed)
-        decided = {
+        chosen = {
             part: result.predict_data(getattr(splits, part)).astype(bool)
             for part in ("valid", "test")
         }
-        values = _decided(splits, decided)
+        values = decided(splits, chosen)
         values |= {"status": result.status.value, "needs_group": result.needs_group}
         return Answer(values, {}, float(result.about["seconds"]))
 
 
-def _decided(
-    splits: Splits, decided: Mapping[str, Array], chance: Array | None = None
+def decided(
+    splits: Splits, positive: Mapping[str, Array], chance: Array | None = None
 ) -> dict[str, Any]:
     """Counts of the decisions on each part, and the area under the curve on test data."""
     values: dict[str, Any] = {"groups": list(splits.test.group_names)}
-    for part, chosen in decided.items():
+    for part, chosen in positive.items():
         data: GroupedData = getattr(splits, part)
         counts = metrics.count(
             data.y.numpy(), chosen, data.group.numpy(), len(data.group_names)
