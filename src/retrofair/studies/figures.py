@@ -23,6 +23,7 @@ from retrofair.studies.results import CONSTANT, ORIGINAL
 # Controls and the papers' own versions have the colour of their method, and a pattern.
 PATTERNS = ("", "///", "...", "xxx")
 GREY = "#BBBBBB"
+BAR_COLOURS = (*COLOURS[:6], "#F0E442", *COLOURS[6:])  # all eight of Okabe and Ito
 
 
 class Styles:
@@ -38,7 +39,7 @@ class Styles:
             base = name.split(",")[0]
             pattern = PATTERNS[versions.get(base, 0) % len(PATTERNS)]
             versions[base] = versions.get(base, 0) + 1
-            self._found[name] = (COLOURS[bases.index(base) % len(COLOURS)], pattern)
+            self._found[name] = (BAR_COLOURS[bases.index(base) % len(BAR_COLOURS)], pattern)
 
     def bar(self, method: str) -> dict[str, Any]:
         colour, pattern = self._found[method]
@@ -134,7 +135,7 @@ def bars_and_planes(frame: pd.DataFrame, grid: Grid, path: Path) -> Path:
     done = shown(frame)
     styles = Styles(list(dict.fromkeys(m for m in done["method"] if m != CONSTANT)))
     columns = list(grid.measures)
-    figure = Figure(figsize=(5.2 * len(columns), 9), layout="constrained")
+    figure = Figure(figsize=(6.4 * len(columns), 9), layout="constrained")
     axes = _subplots(figure, 2, len(columns))
     for column, measure in enumerate(columns):
         here = done[done["measure"] == measure]
@@ -174,7 +175,7 @@ def bias_and_objective(frame: pd.DataFrame, grid: Grid, path: Path) -> Path:
         done = done[done["default"] == 0]
     styles = Styles(list(dict.fromkeys(m for m in done["method"] if m != CONSTANT)))
     columns = [m for m in grid.measures if (done["measure"] == m).any()]
-    figure = Figure(figsize=(5.2 * len(columns), 8), layout="constrained")
+    figure = Figure(figsize=(6.4 * len(columns), 8), layout="constrained")
     axes = _subplots(figure, 2, len(columns))
     for column, measure in enumerate(columns):
         here = done[done["measure"] == measure]
@@ -194,7 +195,8 @@ def _subplots(figure: Figure, rows: int, columns: int) -> Array:
 
 def _save(figure: Figure, styles: Styles, path: Path) -> Path:
     constant = Line2D([], [], color="black", linestyle="--", label=CONSTANT)
-    handles = [*styles.legend(), constant]
+    zero = Line2D([], [], color="#333333", linestyle="", marker="x", label="scores 0")
+    handles = [*styles.legend(), constant, zero]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
         figure.savefig(temporary, dpi=110)

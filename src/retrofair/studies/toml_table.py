@@ -1,0 +1,173 @@
+"""Tables of a TOML file: values by type, and errors that name the file and the line."""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import math
+import re
+import tomllib
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from retrofair.data.encoders import text_of
+from retrofair.errors import InputError, MissingFileError, unknown
+
+Key = tuple[str | int, ...]
+Made = TypeVar("Made")
+LARGEST = 100_000  # bytes; what is larger is some other file
+WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+PLACE = re.compile(r"\(at line (\d+), column \d+\)$")
+CLOSING = ("]", "}", '"""', "'''")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's values, and where they stand.
+
+    Args:
+        file: as the user called it.
+        lines: those of all keys of the file; a block's number is part of its keys.
+        key: the table's own.
+        title: how messages call it.
+    """
+
+    file: str
+    values: Mapping[str, Any]
+    lines: Mapping[Key, int]
+    key: Key = ()
+    title: str = "the file"
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def line(self, key: str = "") -> int | None:
+        """That of the key, or else of the table; None for the file as a whole."""
+        return self.lines.get((*self.key, key), self.lines.get(self.key))
+
+    def error(self, reason: object, key: str = "") -> InputError:
+        line = self.line(key)
+        return InputError(f"{self.file}{'' if line is None else f', line {line}'}: {reason}")
+
+    def missing(self, key: str, hint: str = "") -> InputError:
+        return self.error(f"expected the field {key!r} in {self.title}, got none{hint}")
+
+    @contextmanager
+    def at(self, key: str = "") -> Iterator[None]:
+        """Errors of the block are about this key. Not to be nested, as each says the place."""
+        try:
+            yield
+        except (InputError, OSError) as error:
+            raise self.error(error, key) from None
+
+    def only(self, *known: str) -> None:
+        """Refuse fields of other names."""
+        for key in self.values:
+            if key not in known:
+                raise self.error(unknown(f"field of {self.title}", key, known), key)
+
+    def value(self, key: str, kind: Any, default: Any = None) -> Any:
+        """The value, if it is of the kind: a type, `X | None` or a `Literal`."""
+        if key not in self:
+            return default
+        with self.at(key):
+            return typed(key, self.values[key], kind)
+
+    def text(self, key: str, default: str = "") -> str:
+        return str(self.value(key, str, default))
+
+    def texts(self, key: str, *, convert: bool = False) -> tuple[str, ...] | None:
+        """One text or a list of them; None without the key.
+
+        Args:
+            convert: take numbers and truth values as texts.
+        """
+        if key not in self:
+            return None
+        value = self.values[key]
+        listed = value if isinstance(value, list) else [value]
+        fitting = str | int | float if convert else str
+        if not all(isinstance(each, fitting) for each in listed):
+            raise self.error(f"expected {key} to be a list of texts, got {shown(value)}", key)
+        if not listed:
+            raise self.error(f"expected {key} to have at least one text, got []", key)
+        return tuple(text_of(each) for each in listed)
+
+    def different(self, key: str, values: tuple[Made, ...]) -> tuple[Made, ...]:
+        """The values, none of which comes twice."""
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise self.error(f"expected different {key}, got {value!r} twice: remove one", key)
+        return values
+
+    def table(self, key: str) -> Table:
+        """A [table]; an empty one if it is not there."""
+        value = self.values.get(key, {})
+        if not isinstance(value, dict):
+            raise self.error(f"expected one table, [{key}], got {shown(value)}", key)
+        return dataclasses.replace(self, values=value, key=(*self.key, key), title=f"[{key}]")
+
+    def blocks(self, key: str) -> list[Table]:
+        """All [[blocks]] of this name."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
+            raise self.error(
+                f"expected blocks, each headed [[{key}]] in two brackets, got {shown(value)}", key
+            )
+        return [
+            dataclasses.replace(self, values=each, key=(*self.key, key, n), title=f"[[{key}]]")
+            for n, each in enumerate(value)
+        ]
+
+    def options(self, kind: type[Any], *others: str) -> dict[str, Any]:
+        """The given fields of a dataclass, by their types; refuses any but these and `others`."""
+        names = [field.name for field in dataclasses.fields(kind)]
+        self.only(*others, *names)
+        hints = get_type_hints(kind)
+        return {name: self.value(name, hints[name]) for name in names if name in self}
+
+    def made(self, make: Callable[..., Made], options: dict[str, Any]) -> Made:
+        """What `make` makes of the options.
+
+        Its error is about the one option without which all is well, or else about the table.
+        """
+        try:
+            return make(**options)
+        except InputError as error:
+            guilty = [name for name in options if _accepts(make, options, name)]
+            raise self.error(error, guilty[0] if len(guilty) == 1 else "") from None
+
+
+def _accepts(make: Callable[..., Any], options: Mapping[str, Any], without: str) -> bool:
+    try:
+        make(**{name: value for name, value in options.items() if name != without})
+    except InputError:
+        return False
+    return True
+
+
+def typed(name: str, value: Any, kind: Any) -> Any:
+    """The value, if it is of the kind. Truth values are no numbers, and numbers are finite.
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    choices = get_args(kind)
+    if get_origin(kind) in (Union, types.UnionType):  # TOML has no None: leaving it out says so
+        (kind,) = (choice for choice in choices if choice is not types.NoneType)
+        return typed(name, value, kind)
+    if get_origin(kind) is Literal:
+        if value not in choices:
+            raise unknown(f"choice for {name}", value, choices)
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number and abs(value) < math.inf:
+        # 1 and 1.0 are one option, and a cell's key is made from its text
+        return float(value) if _fits(value) else _refuse(name, value, kind)
+    if isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and _fits(value):
+        return value if kind is not float else _refuse(name, value, kind)
+    return _refuse(name, value, kind)

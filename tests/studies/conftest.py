@@ -1,0 +1,88 @@
+"""The papers' studies on the embedded data, with networks that train in no time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retrofair.debiasers import (
+    Adversarial,
+    CalibratedEqualizedOdds,
+    EqualizedOdds,
+    Layerwise,
+    Random,
+    RejectOption,
+    Threshold,
+    Zhang,
+)
+from retrofair.networks import Training
+from retrofair.studies import Plan, Source, Store, Study, run
+from retrofair.studies.grid import Grid, Method
+
+SMALL = Training(width=8, depth=2, max_epochs=3)
+QUICK = {
+    "random": Random(trials=3),
+    "layerwise": Layerwise(evaluations=2, layers=1),
+    "adversarial": Adversarial(epochs=1, critic_steps=2, actor_steps=2),
+    "zhang": Zhang(epochs=1, critic_steps=2, actor_steps=2),
+    "threshold": Threshold(),
+    "reject_option": RejectOption(thresholds=5, margins=3),
+    "equalized_odds": EqualizedOdds(),
+    "calibrated_equalized_odds": CalibratedEqualizedOdds(),
+}
+SOURCES = (Source("synthetic", ("sex",)), Source("synthetic", ("region",)))
+
+
+def _small_grid(grid: Grid, seeds: int = 2) -> Grid:
+    """The same tables and names with the embedded data and a few steps per method."""
+    return dataclasses.replace(
+        grid,
+        sources=SOURCES,
+        seeds=tuple(range(seeds)),
+        methods=tuple(Method(m.name, QUICK[m.debiaser.name], m.measures) for m in grid.methods),
+        trainings=tuple(
+            (name, dataclasses.replace(SMALL, dropout=0.1 + index / 10))
+            for index, (name, _) in enumerate(grid.trainings)
+        ),
+    )
+
+
+def _shrink(study: Any) -> Study:
+    """A built-in study on a small configuration."""
+    if hasattr(study, "grid"):
+        return dataclasses.replace(study, grid=_small_grid(study.grid))
+    fewer: dict[str, Any] = {"seeds": (0, 1), "training": SMALL}
+    if hasattr(study, "sources"):
+        fewer["sources"] = SOURCES[:1]
+    else:
+        fewer |= {"source": SOURCES[0], "trials": 60}
+    return dataclasses.replace(study, **fewer)
+
+
+@pytest.fixture
+def shrink() -> Callable[[Any], Study]:
+    return _shrink
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks and stores of tests stay out of the user's own cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Callable[[Study], tuple[Plan, Path]]:
+    """Runs a study in this process and writes its page: the plan and the folder."""
+
+    def finish(study: Study) -> tuple[Plan, Path]:
+        plan = Plan.of(study.cells(), Store(tmp_path / "store"))
+        run(plan, jobs=1)
+        folder = tmp_path / "out"
+        study.write(plan, folder)
+        return plan, folder
+
+    return finish

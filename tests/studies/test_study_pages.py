@@ -1,0 +1,212 @@
+"""What studies write: the tidy table, the page and the figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import retrofair as rf
+from retrofair import studies
+from retrofair.audit import audit_predictions
+from retrofair.objective import Constrained, Weighted
+from retrofair.studies import Plan, Store, Study, pages, results, run
+from retrofair.studies.figures import Styles, bars, shown
+from retrofair.studies.results import CONSTANT, ORIGINAL
+
+Finish = Callable[[Study], tuple[Plan, Path]]
+Shrink = Callable[[Any], Study]
+
+
+@pytest.mark.parametrize("name", [study.name for study in studies.ALL])
+def test_every_study_runs_and_writes_its_page(name: str, finished: Finish, shrink: Shrink) -> None:
+    study = shrink(studies.get(name))
+    plan, folder = finished(study)
+    assert not plan.missing
+    page = (folder / f"{name}.md").read_text()
+    assert page.startswith(f"# {study.title}")
+    assert f"{len(plan.cells):,} of {len(plan.cells):,} cells" in page
+    assert "constant classifier" in page or name == "coefficients"
+    assert "nan" not in page
+    table = pd.read_csv(folder / f"{name}.csv")
+    assert (table["state"] == "done").all() if "state" in table else len(table)
+    for picture in re.findall(r"\]\((\S+\.png)\)", page):
+        with Image.open(folder / picture) as image:
+            assert image.size[0] > 400
+
+
+def test_a_study_in_part_says_what_is_missing(tmp_path: Path, shrink: Shrink) -> None:
+    study: Any = shrink(studies.get("intra"))
+    plan = Plan.of(study.cells(), Store(tmp_path / "store"))
+    study.write(plan, tmp_path)
+    assert f"{len(plan.cells)} cells have not been run" in (tmp_path / "intra.md").read_text()
+    one = dataclasses.replace(study, grid=dataclasses.replace(study.grid, seeds=(0,)))
+    run(Plan.of(one.cells(), plan.store), jobs=1)
+    study.write(plan, tmp_path)
+    page = (tmp_path / "intra.md").read_text()
+    assert "cells have not been run" in page
+    assert "threshold (1 of 2 seeds)" in page
+
+
+@pytest.fixture
+def whole(tmp_path: Path, shrink: Shrink) -> tuple[Any, Plan, pd.DataFrame]:
+    """A small `intra`, run, and its tidy table."""
+    study: Any = shrink(studies.get("intra"))
+    plan = Plan.of(study.cells(), Store(tmp_path / "store"))
+    run(plan, jobs=1)
+    return study, plan, results.frame(study.grid, plan)
+
+
+def test_the_table_has_what_an_audit_of_the_result_finds(
+    whole: tuple[Any, Plan, pd.DataFrame],
+) -> None:
+    study, plan, frame = whole
+    setting, training = next(iter(study.grid.settings()))
+    seed = 1
+    splits = rf.datasets.load("synthetic", sensitive=list(setting.source.sensitive), seed=seed)
+    cell = study.grid.network(setting.source, training, seed)
+    net = cell.build(splits, plan.store.tensors(plan.key(cell)))
+    result = rf.debias(net, splits.valid, setting.objective, study.grid.methods[0].debiaser, seed=1)
+    for name, subject in ((ORIGINAL, net), ("threshold", result)):
+        found = rf.audit(subject, splits.test)
+        row = frame[
+            (frame["method"] == name)
+            & (frame["seed"] == seed)
+            & (frame["measure"] == setting.measure)
+            & (frame["sensitive"] == setting.source.groups)
+        ].iloc[0]
+        bias = found[setting.measure]
+        assert row["test_bias"] == pytest.approx(bias.value)
+        assert row["test_bias_low"] == pytest.approx(bias.low)
+        assert row["test_balanced_accuracy"] == pytest.approx(found["balanced_accuracy"].value)
+    assert row["valid_objective"] == pytest.approx(result.after.objective)
+    assert row["status"] == result.status.value
+
+
+def test_the_constant_classifier_is_chosen_on_validation_data() -> None:
+    # more positives in validation (accept everybody), fewer in test data
+    counts = {
+        "valid": np.array([[[10, 0], [20, 10]], [[5, 5], [20, 10]]]),
+        "test": np.array([[[40, 0], [10, 0]], [[30, 0], [10, 0]]]),
+    }
+    chosen = results._constant(Weighted("spd", lam=0.75), counts)
+    assert chosen["test"][..., 0].sum() == 0
+    scores = results._scores(Weighted("spd", lam=0.75), chosen)
+    assert scores["test_objective"] == pytest.approx(0.25 * 70 / 90)
+    assert scores["valid_objective"] == pytest.approx(0.25 * 20 / 80)
+
+
+def test_scores_are_those_of_an_audit() -> None:
+    counts = np.array([[[30, 10], [5, 15]], [[20, 20], [10, 40]]])
+    rows = [
+        (y, p, g)
+        for g in range(2)
+        for y in range(2)
+        for p in range(2)
+        for _ in range(counts[g, y, p])
+    ]
+    found = audit_predictions(*(np.array(column) for column in zip(*rows, strict=True)))
+    scores = results._scores(Constrained("eod", 0.05), {"valid": counts, "test": counts})
+    assert scores["test_bias"] == pytest.approx(found["eod"].value)
+    assert scores["test_bias_high"] == pytest.approx(found["eod"].high)
+    assert scores["test_performance_low"] == pytest.approx(found["balanced_accuracy"].low)
+    assert scores["rows_test"] == 150
+
+
+def test_a_failed_cell_is_in_the_table_and_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shrink: Shrink
+) -> None:
+    study: Any = shrink(studies.get("intra"))
+    broken = type(study.grid.methods[0].debiaser)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(broken, "__call__", fail)
+    plan = Plan.of(study.cells(), Store(tmp_path / "store"))
+    run(plan, jobs=1)
+    study.write(plan, tmp_path)
+    frame = pd.read_csv(tmp_path / "intra.csv")
+    failed = frame[frame["method"] == "threshold"]
+    assert set(failed["state"]) == {"failed"}
+    assert set(failed["error"]) == {"RuntimeError: no luck"}
+    assert (frame[frame["method"] == "random"]["state"] == "done").all()
+    page = (tmp_path / "intra.md").read_text()
+    assert "cells failed" in page
+    assert "RuntimeError: no luck" in page
+    assert "threshold (0 of 2 seeds)" in page
+    assert set(plan.missing) == {c for c in plan.cells if c.label == "threshold"}
+
+
+def test_bars_stand_at_the_means_and_the_constant_classifier_is_a_line(
+    whole: tuple[Any, Plan, pd.DataFrame],
+) -> None:
+    done = shown(whole[2])
+    here = done[done["measure"] == "spd"]
+    axes = Figure().subplots()
+    bars(axes, here, "test_objective", Styles(list(dict.fromkeys(here["method"]))))
+    heights = [round(patch.get_height(), 9) for patch in axes.patches]
+    means = (
+        here[here["method"] != CONSTANT]
+        .groupby(["method", "group"], sort=False)["test_objective"]
+        .mean()
+    )
+    assert sorted(heights) == sorted(round(value, 9) for value in means)
+    lines = [path.get_segments() for path in axes.collections if hasattr(path, "get_segments")]
+    levels = {segment[0][1] for segments in lines for segment in segments if len(segment) == 2}
+    assert 0.5 in levels
+
+
+def test_each_method_looks_different() -> None:
+    names = [method.name for method in studies.get("intra").grid.methods]  # type: ignore[attr-defined]
+    styles = Styles([ORIGINAL, *names])
+    looks = {(style["facecolor"], style["hatch"]) for style in map(styles.bar, [ORIGINAL, *names])}
+    assert len(looks) == len(names) + 1
+
+
+def test_numbers_carry_their_spread() -> None:
+    assert pages.spread([0.1, 0.3]) == "0.200 +- 0.141"
+    assert pages.spread([0.25]) == "0.250"
+    assert pages.spread([]) == "-"
+    assert pages.middle([3, 1, 2], 1) == "2.0 (1.0 to 3.0)"
+
+
+def test_shared_training_counts_once() -> None:
+    def network(sensitive: str, trained: bool) -> dict[str, Any]:
+        source = {"data": "adult", "sensitive": sensitive, "split": 0, "include_sensitive": True}
+        return {
+            "kind": "network",
+            "config": {"source": source, "seed": 0, "training": {}},
+            "seconds": 50.0,
+            "wall_seconds": 51.0 if trained else 1.0,
+        }
+
+    debias = {"kind": "debias", "wall_seconds": 3.0}
+    records = [network("sex", True), network("race", False), debias]
+    assert math.isclose(pages._core_seconds(records), 54.0, abs_tol=1.01)
+
+
+def test_the_seeds_study_has_one_split_and_own_splits(finished: Finish, shrink: Shrink) -> None:
+    study: Any = shrink(studies.get("seeds"))
+    plan, _ = finished(study)
+    frame = study.frame(plan)
+    one, own = (frame[frame["split"] == split] for split in ("one split", "own split"))
+    assert one["rows"].nunique() == 1
+    assert one["constant_accuracy"].nunique() == 1  # the same test rows every time
+    assert own["constant_accuracy"].nunique() == 2
+    assert one["spd"].nunique() == 2
+
+
+def test_grids_keep_their_settings_apart(shrink: Shrink) -> None:
+    study: Any = shrink(studies.get("variants"))
+    keys = {(cell.config()["network"]["training"]["dropout"]) for cell in study.cells()}
+    assert len(keys) == 3
