@@ -25,14 +25,19 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-## Speed, as ratios in one run (minutes); docs/results/speed.md.
+## Speed, as ratios in one run (minutes); docs/results/speed.md and workers.md.
 benchmark: .venv/dev.stamp
 	$(BIN)/python benchmarks/speed.py --page docs/results/speed.md
+	$(BIN)/python benchmarks/workers.py --page docs/results/workers.md
 
-## The table of all methods (an hour); it goes on where it was stopped; docs/results/debias.md.
-STORE ?= $(HOME)/.cache/retrofair/results
+## All studies, whole (a few hours on two cores); goes on where it was stopped; docs/results/.
+STORE ?= $(HOME)/.cache/retrofair/studies
+STUDIES ?= seeds networks coefficients intra posthoc variants
 results: .venv/dev.stamp
-	$(BIN)/python benchmarks/debias_table.py --store $(STORE) --page docs/results/debias.md
+	for study in $(STUDIES); do \
+		$(BIN)/retrofair study $$study --store $(STORE) --out docs/results --jobs $(JOBS) || exit; done
+	# times alone, one cell at a time
+	$(BIN)/retrofair study runtimes --store $(STORE)-quiet --out docs/results --jobs 1
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

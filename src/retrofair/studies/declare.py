@@ -1,46 +1,33 @@
-"""A user's own study, declared in a TOML file; `docs/studies.md` shows one.
-
-What is wrong in the file is said with the file's name and the line.
-"""
+"""A user's own study, declared in a TOML file; `docs/studies.md` shows one."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-import tomllib
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from retrofair import datasets, debiasers, metrics
 from retrofair.data import Preparation, read_table
-from retrofair.data.encoders import text_of
 from retrofair.data.split import check_seed
 from retrofair.data.tables import TABLES
-from retrofair.errors import InputError, MissingFileError, unknown
+from retrofair.errors import InputError, unknown
 from retrofair.networks import Training
 from retrofair.objective import Constrained, Weighted
 from retrofair.studies.grid import Grid, Method
 from retrofair.studies.grid_study import GridStudy
 from retrofair.studies.results import YARDSTICKS
 from retrofair.studies.sources import Source
+from retrofair.studies.toml_table import Table, read_toml, shown, typed
 
-Key = tuple[str | int, ...]
-Chosen = TypeVar("Chosen")
-LARGEST = 100_000  # bytes; what is larger is some other file
-MOST_SEEDS = 1000
-NAME = re.compile(r"\w(?:[\w .-]{0,58}\w)?")  # a file name on every system
-TOP = (
-    *("name", "title", "measures", "seeds", "objective"),
-    *("data", "network", "methods", "method"),
-)
-OF_FILES = ("label", "positive", "privileged")
-DATA = ("name", "file", "sensitive", "include_sensitive", *OF_FILES)
+TOP = ("name", "title", "measures", "seeds", "objective", "data", "network", "methods", "method")
+DATA_SET = ("name", "sensitive", "include_sensitive")
+FILE = ("file", "label", "positive", "sensitive", "privileged", "include_sensitive")
 METHOD = ("name", "method", "measures")
+NAME = re.compile(r"\w(?:[\w .-]{0,58}\w)?")  # a file's name on every system
+SEEDS, MOST_SEEDS = 5, 1000
 
 
 def read_study(path: str | Path) -> GridStudy:
@@ -50,347 +37,238 @@ def read_study(path: str | Path) -> GridStudy:
 
     Raises:
         MissingFileError: there is no such file.
-        InputError: it is not TOML in UTF-8, or says what no study can be: the message names the
-            file and the line.
+        InputError: it is not TOML in UTF-8, or declares no study: the message names the line.
     """
     path = Path(path)
-    top = _read(path)
+    top = read_toml(path)
     top.only(*TOP)
+    _refuse_misplaced(top)
     name = top.text("name", path.stem)
     if not NAME.fullmatch(name):
         raise top.error(
-            f"expected a name that files can have (letters, digits, space, _ - ., at most 60), got "
-            f'{_shown(name)}: name = "..."',
+            "expected a name for files (letters, digits, and between them space _ - or ., at most "
+            f'60), got {shown(name)}: choose another with name = "..."',
             "name",
         )
     measures = _measures(top)
     if measures is None:
-        raise top.missing("measures")
+        raise top.missing("measures", ', for example measures = ["spd"]')
     grid = Grid(
         sources=_sources(top, path.absolute().parent),
         measures=measures,
         methods=_methods(top, measures),
         seeds=_seeds(top),
-        objective=_objective(top, measures[0]),
+        objective=_objective(top.table("objective"), measures[0]),
         trainings=_trainings(top),
     )
-    return GridStudy(name=name, title=top.label("title", name), grid=grid)
+    return GridStudy(name=name, title=_label(top, "title", name), grid=grid)
 
 
-# --- the parts of a study -------------------------------------------------------------------------
+def _refuse_misplaced(top: Table) -> None:
+    """A line belongs to the [table] above it, which is easily forgotten."""
+    blocks = [top.table("objective")]
+    blocks += [block for kind in ("data", "network", "method") for block in top.blocks(kind)]
+    for block in blocks:
+        own = METHOD if block.title == "[[method]]" else ()
+        for key in ("title", "measures", "seeds", "methods"):
+            if key in block and key not in own:
+                raise block.error(
+                    f"expected {key} above the first [table], got it in {block.title}: move it up",
+                    key,
+                )
 
 
-def _measures(table: _Table) -> tuple[str, ...] | None:
-    """The measures by their first names, which is how cells and pages know them."""
+def _label(table: Table, key: str, default: str) -> str:
+    """A text for a heading or a cell of a page's table."""
+    text = table.text(key, default)
+    if key in table and (not text.strip() or not text.isprintable() or "|" in text):
+        raise table.error(f"expected {key} to be one line without |, got {shown(text)}", key)
+    return text
+
+
+def _measures(table: Table) -> tuple[str, ...] | None:
+    """Measures by their first names, by which cells and pages know them."""
     names = table.texts("measures")
     if names is None:
         return None
     with table.at("measures"):
         found = tuple(metrics.get(name).name for name in names)
-    return table.different(found, "measures")
+    return table.different("measures", found)
 
 
-def _seeds(top: _Table) -> tuple[int, ...]:
-    value = top.values.get("seeds", 5)
-    if isinstance(value, list):
-        with top.at("seeds"):
-            for seed in value:
-                check_seed(_typed(seed, int))
-        if 1 <= len(value) <= MOST_SEEDS:
-            return top.different(tuple(value), "seeds")
-    elif not isinstance(value, int) or isinstance(value, bool):
-        raise top.error(f"expected seeds to be a number or a list, got {_shown(value)}", "seeds")
-    elif 1 <= value <= MOST_SEEDS:
-        return tuple(range(value))
-    count = len(value) if isinstance(value, list) else _shown(value)
-    raise top.error(
-        f"expected 1 to {MOST_SEEDS} seeds, got {count} (one seed of that number: seeds = [...])",
-        "seeds",
-    )
+def _seeds(top: Table) -> tuple[int, ...]:
+    value = top.values.get("seeds", SEEDS)
+    if not isinstance(value, list):
+        count = top.value("seeds", int, SEEDS)
+        if not 1 <= count <= MOST_SEEDS:
+            raise top.error(
+                f"expected seeds to be a number from 1 to {MOST_SEEDS}, got {count} (for that seed "
+                f"alone: seeds = [{count}])",
+                "seeds",
+            )
+        return tuple(range(count))
+    if not 1 <= len(value) <= MOST_SEEDS:
+        raise top.error(f"expected 1 to {MOST_SEEDS} seeds, got {len(value)}", "seeds")
+    with top.at("seeds"):
+        seeds = tuple(check_seed(typed("each seed", seed, int)) for seed in value)
+    return top.different("seeds", seeds)
 
 
-def _objective(top: _Table, measure: str) -> Constrained | Weighted:
-    table = top.table("objective")
+def _objective(table: Table, measure: str) -> Constrained | Weighted:
     table.only("epsilon", "lam", "performance")
-    if {"epsilon", "lam"} <= set(table.values):
+    if "epsilon" in table and "lam" in table:
         raise table.error(
             "expected epsilon (a bound on the bias) or lam (its weight), got both: remove one",
             "lam",
         )
-    kind = Weighted if "lam" in table.values else Constrained
-    with table.at("performance"):
-        metrics.get_performance(table.text("performance", "accuracy"))
-    return table.made(lambda **options: kind(measure, **options), table.options(kind))
+    kinds = {"epsilon": float, "lam": float, "performance": str}
+    options = {key: table.value(key, kind) for key, kind in kinds.items() if key in table}
+    # the measure is replaced by each of the study's
+    made: type[Constrained | Weighted] = Weighted if "lam" in table else Constrained
+    return table.made(partial(made, measure), options)
 
 
-def _sources(top: _Table, folder: Path) -> tuple[Source, ...]:
-    blocks = top.tables("data")
+# --- data -----------------------------------------------------------------------------------------
+
+
+def _sources(top: Table, folder: Path) -> tuple[Source, ...]:
+    blocks = top.blocks("data")
     if not blocks:
-        raise top.missing("data")
-    sources = tuple(_source(table, folder) for table in blocks)
+        raise top.missing("data", ': name one with [[data]] and name = "..." or file = "..."')
+    sources = tuple(_source(block, folder) for block in blocks)
     # a page tells its tables apart by these two
-    _distinct(blocks, [f"{s.to_dict()['data']} by {s.groups}" for s in sources], "data", "")
+    _refuse_twice(blocks, [f"{s.to_dict()['data']} by {s.groups}" for s in sources])
     return sources
 
 
-def _source(table: _Table, folder: Path) -> Source:
-    table.only(*DATA)
-    if ("name" in table.values) == ("file" in table.values):
-        raise table.error("expected name (a data set) or file (a table of yours), one of the two")
-    chosen: dict[str, Any] = {"include_sensitive": table.value("include_sensitive", bool, True)}
-    if "name" in table.values:
-        return _data_set(table, chosen)
-    for key in ("label", "sensitive"):
-        if key not in table.values:
-            raise table.missing(key)
-    chosen |= {"label": table.text("label", ""), "sensitive": table.texts("sensitive")}
-    chosen |= {"privileged": table.texts("privileged", as_text=True)}
-    if "positive" in table.values:
-        with table.at("positive"):
-            chosen["positive"] = _as_text(table.values["positive"])
-    file = folder / table.text("file", "")
-    with table.at("file"):
-        if file.suffix.lower() not in TABLES:
-            raise InputError(f"expected a file of the kinds {', '.join(TABLES)}, got {file.name!r}")
-        if not file.is_file():
-            raise InputError(
-                f"expected a table at {file}, found no such file (paths start at this one's folder)"
-            )
-        frame = read_table(file)
-    with table.at():
-        Preparation.fit(frame, **chosen)
-    return Source(str(file), **chosen)
-
-
-def _data_set(table: _Table, chosen: dict[str, Any]) -> Source:
-    for key in OF_FILES:
-        if key in table.values:
+def _source(table: Table, folder: Path) -> Source:
+    if "file" in table and "name" not in table:
+        table.only(*FILE)
+        return _file(table, folder)
+    table.only(*dict.fromkeys(DATA_SET + FILE))
+    if ("name" in table) == ("file" in table):
+        got = "both" if "name" in table else "none"
+        raise table.error(
+            f"expected name (a data set) or file (a table of yours) in [[data]], got {got}"
+        )
+    for key in FILE:
+        if key in table and key not in DATA_SET:
             raise table.error(f"expected {key} with file only, got it with name: remove it", key)
-    name = table.text("name", "")
+    name, sensitive = table.text("name"), table.texts("sensitive")
     with table.at("name"):
         if Path(name).suffix.lower() in TABLES:
-            raise InputError(f"expected a data set's name, got {name!r}: file = {name!r}")
+            raise InputError(f"expected the name of a data set, got {name!r}: use file = ...")
         data_set = datasets.get(name)
     with table.at("sensitive"):
-        return Source(name, data_set.attributes(table.texts("sensitive")), **chosen)
+        chosen = data_set.attributes(sensitive)
+    return Source(name, chosen, include_sensitive=table.value("include_sensitive", bool, True))
 
 
-def _trainings(top: _Table) -> tuple[tuple[str, Training], ...]:
-    blocks = top.tables("network")
+def _file(table: Table, folder: Path) -> Source:
+    label, sensitive = table.text("label"), table.texts("sensitive")
+    for key in ("label", "sensitive"):
+        if key not in table:
+            raise table.missing(key, ": name a column of the file")
+    positive = table.texts("positive", convert=True)
+    if positive is not None and len(positive) > 1:
+        raise table.error(f"expected one positive value, got {list(positive)}", "positive")
+    chosen: dict[str, Any] = {
+        "label": label,
+        "positive": None if positive is None else positive[0],
+        "sensitive": sensitive,
+        "privileged": table.texts("privileged", convert=True),
+        "include_sensitive": table.value("include_sensitive", bool, True),
+    }
+    place = folder / table.text("file")
+    with table.at("file"):
+        if place.suffix.lower() not in TABLES:
+            raise InputError(f"expected a file of type {', '.join(TABLES)}, got {place.name!r}")
+        if not place.is_file():
+            raise InputError(
+                f"expected a table at {place}, found no such file (paths are relative to the "
+                "folder of this file)"
+            )
+        frame = read_table(place)
+    with table.at():
+        Preparation.fit(frame, **chosen)
+        return Source(str(place), **chosen)
+
+
+# --- networks and methods -------------------------------------------------------------------------
+
+
+def _trainings(top: Table) -> tuple[tuple[str, Training], ...]:
+    blocks = top.blocks("network")
     if not blocks:
         return (("", Training()),)
-    trainings = []
-    for table in blocks:
-        options = table.options(Training, "name")
-        if len(blocks) > 1 and "name" not in table.values:
-            raise table.missing("name", "needed where there are several")
-        trainings.append((table.label("name", ""), table.made(_training, options)))
-    _distinct(blocks, [name for name, _ in trainings], "network", "name")
-    return tuple(trainings)
+    found = []
+    for block in blocks:
+        options = block.options(Training, "name")
+        if len(blocks) > 1 and "name" not in block:
+            raise block.missing("name", ", which tells several networks apart")
+        found.append((_label(block, "name", ""), block.made(_training, options)))
+    _refuse_twice(blocks, [name for name, _ in found], "name")
+    return tuple(found)
 
 
 def _training(**options: Any) -> Training:
     training = Training(**options)
-    # what the network itself would refuse, much later
+    # the network itself would refuse these, but only when it is built
     if min(training.width, training.depth) < 1 or not 0 <= training.dropout < 1:
         raise InputError(
-            "expected width and depth of at least 1 and dropout in [0, 1), got "
+            "expected width >= 1, depth >= 1 and dropout in [0, 1), got "
             f"{training.width}, {training.depth} and {training.dropout}"
         )
     return training
 
 
-def _methods(top: _Table, measures: tuple[str, ...]) -> tuple[Method, ...]:
-    known = {kind.name: kind for kind in debiasers.ALL}
+def _methods(top: Table, measures: tuple[str, ...]) -> tuple[Method, ...]:
+    known: dict[str, Any] = {kind.name: kind for kind in debiasers.ALL}
     names = top.texts("methods") or ()
     with top.at("methods"):
-        plain = [Method(name, _member("method", name, known)()) for name in names]
-    top.different(names, "methods")
-    blocks = top.tables("method")
-    made = [_method(table, measures, known) for table in blocks]
+        plain = [Method(name, _chosen("method", name, known)()) for name in names]
+    top.different("methods", names)
+    blocks = top.blocks("method")
+    made = [_method(block, measures, known) for block in blocks]
     if not plain and not made:
-        raise top.missing("methods", 'methods = ["..."] or [[method]]')
-    for table, method in zip(blocks, made, strict=True):
+        raise top.missing("methods", f", for example methods = {list(known)[:2]}, or [[method]]")
+    for block, method in zip(blocks, made, strict=True):
         if method.name in (*names, *YARDSTICKS):
-            raise table.error(f"expected another name than {method.name!r}, which is taken", "name")
-    _distinct(blocks, [method.name for method in made], "method", "name")
+            raise block.error(
+                f'expected a name that is not taken, got {method.name!r}: add name = "..."', "name"
+            )
+    _refuse_twice(blocks, [method.name for method in made], "name")
     return (*plain, *made)
 
 
-def _method(table: _Table, measures: tuple[str, ...], known: Mapping[str, Any]) -> Method:
-    if "method" not in table.values:
-        table.only(*table.values if "name" in table.values else METHOD)
-        raise table.missing("method", f"one of {', '.join(known)}")
-    name = table.text("method", "")
+def _method(table: Table, measures: tuple[str, ...], known: Mapping[str, Any]) -> Method:
+    if "method" not in table:
+        options = {field.name for kind in known.values() for field in dataclasses.fields(kind)}
+        table.only(*METHOD, *options & set(table.values))  # a misspelt "method" first
+        raise table.missing("method", f" (choose from: {', '.join(sorted(known))})")
+    name = table.text("method")
     with table.at("method"):
-        kind = _member("method", name, known)
+        kind = _chosen("method", name, known)
     debiaser = table.made(kind, table.options(kind, *METHOD))
-    chosen = _measures(table)
+    only = _measures(table)
     with table.at("measures"):
-        for measure in chosen or ():
-            _member("measure of this study", measure, dict.fromkeys(measures))
-    return Method(table.label("name", name), debiaser, chosen)
+        for measure in only or ():
+            _chosen("measure of this study", measure, dict.fromkeys(measures))
+    return Method(_label(table, "name", name), debiaser, only)
 
 
-def _member(kind: str, name: str, choices: Mapping[str, Any]) -> Any:
+def _chosen(kind: str, name: str, choices: Mapping[str, Any]) -> Any:
     if name not in choices:
         raise unknown(kind, name, choices)
     return choices[name]
 
 
-def _distinct(blocks: list[_Table], names: list[str], kind: str, key: str) -> None:
-    """Refuse a block that is called as an earlier one."""
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            first = blocks[names.index(name)]
-            fix = f': give it another {key} = "..."' if key else ""
-            raise blocks[index].error(
-                f"expected different [[{kind}]], got {name!r} twice (before at line {first.line()})"
-                + fix,
-                key,
+def _refuse_twice(blocks: list[Table], names: list[str], key: str = "") -> None:
+    """Refuse a block that is called like an earlier one."""
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            first = blocks[names.index(name)].line(key)
+            fix = f'give one another {key}, {key} = "..."' if key else "remove one"
+            raise blocks[n].error(
+                f"expected different {blocks[n].title}, got {name!r} as in line {first}: {fix}", key
             )
-
-
-# --- one table of the file ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table's values by type; its errors say where.
-
-    Args:
-        file: as the user called it.
-        lines: those of all keys of the file.
-        key: the table's own.
-    """
-
-    file: str
-    values: Mapping[str, Any]
-    lines: Mapping[Key, int]
-    key: Key = ()
-    title: str = "the file"
-
-    def line(self, key: str = "") -> int | None:
-        """That of the key, or else of the table; none of the file as a whole."""
-        return self.lines.get((*self.key, key), self.lines.get(self.key))
-
-    def error(self, reason: object, key: str = "") -> InputError:
-        line = self.line(key)
-        return InputError(f"{self.file}{'' if line is None else f', line {line}'}: {reason}")
-
-    @contextmanager
-    def at(self, key: str = "") -> Iterator[None]:
-        """Errors of the block are about this key."""
-        try:
-            yield
-        except (InputError, OSError) as error:
-            raise self.error(error, key) from None
-
-    def missing(self, key: str, fix: str = "") -> InputError:
-        return self.error(f"expected the field {key!r} in {self.title}, got none" + f" ({fix})" * bool(fix))
-
-    def only(self, *known: str) -> None:
-        """Refuse fields of other names."""
-        for key in self.values:
-            if key not in known:
-                hint = ""
-                if self.key and key in TOP:
-                    hint = f"; {key} of the study stands above the first [table]"
-                raise self.error(f"{unknown(f'field of {self.title}', key, known)}{hint}", key)
-
-    def value(self, key: str, kind: Any, default: Any = None) -> Any:
-        """The value, if it is of the kind: a type, X | None, or a Literal."""
-        if key not in self.values:
-            return default
-        with self.at(key):
-            return _typed(self.values[key], kind, key)
-
-    def text(self, key: str, default: str) -> str:
-        return str(self.value(key, str, default))
-
-    def label(self, key: str, default: str) -> str:
-        """A text for a heading or a cell of a table."""
-        text = self.text(key, default)
-        if key in self.values and (not text.strip() or not text.isprintable() or "|" in text):
-            raise self.error(
-                f"expected {key} to be one line of text without |, got {_shown(text)}", key
-            )
-        return text
-
-    def texts(self, key: str, *, as_text: bool = False) -> tuple[str, ...] | None:
-        """One text or a list of them; None without the key.
-
-        Args:
-            as_text: take numbers and truth values as texts.
-        """
-        value = self.values.get(key)
-        if value is None:
-            return None
-        listed = value if isinstance(value, list) else [value]
-        with self.at(key):
-            if not listed:
-                raise InputError(f"expected at least one of {key}, got []")
-            if as_text:
-                return tuple(map(_as_text, listed))
-            if not all(isinstance(text, str) for text in listed):
-                raise InputError(f"expected {key} to be a list of texts, got {_shown(value)}")
-        return tuple(listed)
-
-    def different(self, values: tuple[Chosen, ...], key: str) -> tuple[Chosen, ...]:
-        """The values, none of which comes twice."""
-        twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
-        if twice is not None:
-            raise self.error(f"expected different {key}, got {twice!r} twice: remove one", key)
-        return values
-
-    def table(self, key: str) -> _Table:
-        """A [table]; an empty one if it is not there."""
-        value = self.values.get(key, {})
-        if not isinstance(value, dict):
-            raise self.error(f"expected a table [{key}], got {_shown(value)}", key)
-        return dataclasses.replace(self, values=value, key=(*self.key, key), title=f"[{key}]")
-
-    def tables(self, key: str) -> list[_Table]:
-        """All blocks [[key]]."""
-        value = self.values.get(key, [])
-        if isinstance(value, dict):
-            raise self.error(f"expected [[{key}]], each in two brackets, got [{key}]", key)
-        if not isinstance(value, list) or not all(isinstance(block, dict) for block in value):
-            raise self.error(f"expected blocks [[{key}]], got {_shown(value)}", key)
-        return [
-            dataclasses.replace(self, values=b, key=(*self.key, key, i), title=f"[[{key}]]")
-            for i, b in enumerate(value)
-        ]
-
-    def options(self, kind: type[Any], *others: str) -> dict[str, Any]:
-        """The given ones of a dataclass's fields, by their types; no fields but these and others.
-
-        `measure` is never one of them: a study has its measures.
-        """
-        fields = [f.name for f in dataclasses.fields(kind) if f.name != "measure"]
-        self.only(*others, *fields, *(("epsilon", "lam") if kind in (Constrained, Weighted) else ()))
-        hints = get_type_hints(kind)
-        return {name: self.value(name, hints[name]) for name in fields if name in self.values}
-
-    def made(self, make: Callable[..., Chosen], options: dict[str, Any]) -> Chosen:
-        """What `make` makes of the options.
-
-        Its error is about the one option without which there is none, or else about the table.
-        """
-        try:
-            return make(**options)
-        except InputError as error:
-            guilty = [name for name in options if _accepted(make, options, name)]
-            raise self.error(error, guilty[0] if len(guilty) == 1 else "") from None
-
-
-def _accepted(make: Callable[..., Any], options: Mapping[str, Any], without: str) -> bool:
-    try:
-        make(**{name: value for name, value in options.items() if name != without})
-    except InputError:
-        return False
-    return True
-
-
-def _typed(value: Any, kind: Any, key: str = "") -> Any:
-    """The value, if it is of the kind; truth values are no numbers."""

@@ -7,6 +7,7 @@ first is said of the others in the same way, and they are the null distribution.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,56 @@ from retrofair.metrics import Array
 
 # Relative to the mean eigenvalue: from next to no shrinkage to next to nothing left.
 PENALTIES = np.logspace(-3, 3, 25)
+FOLDS = 5
+SIZES = (1, 3, 10, 30, 100, 300)
 TOP = (0.01, 0.05, 0.1)
+
+
+def analyse(
+    deltas: Array, biases: Array, gradients: Array, permutations: int, rng: np.random.Generator
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Regressions of the biases on the deltas and on the gradient, with their nulls.
+
+    Args:
+        deltas: (n, p), of mean 0.
+        biases: (n,).
+        gradients: (2, p), two independent estimates of the coefficients.
+
+    Returns:
+        Plain values, and unit vectors: `coefficients` and `gradient` (p,), `permuted`
+        (permutations, p).
+    """
+    n, p = deltas.shape
+    targets = with_permutations(biases, permutations, rng)
+    folds = folds_of(n, FOLDS, rng)
+    smallest = n - max(len(fold) for fold in folds)
+    sizes = [k for k in SIZES if k <= min(smallest // 2, p)]
+    gram = deltas @ deltas.T
+    duals = ridge_duals(gram, targets)
+    fits = unit((deltas.T @ duals).T)
+    slope, reliability = gradients.sum(axis=0), unit(gradients)
+    values: dict[str, Any] = {"ceiling": ceiling(smallest, p), "sizes": sizes}
+    for name, found in {
+        "in_sample": minimum_norm_r2(gram, targets),
+        "ridge_in_sample": ridge_in_sample(gram, targets, duals),
+        "held_out": ridge_held_out(gram, targets, folds),
+    }.items():
+        values |= {name: float(found[0]), f"{name}_permuted": found[1:].tolist()}
+    screened = screened_held_out(deltas, targets, folds, sizes)
+    along = truncated_held_out(deltas, slope, targets, folds, [*sizes, p])
+    values |= {
+        "screened": screened[:, 0].tolist(),
+        "screened_permuted": screened[:, 1:].tolist(),
+        "along": along[:-1, 0].tolist(),
+        "gradient": float(along[-1, 0]),
+        "gradient_permuted": along[-1, 1:].tolist(),
+        "gradient_reliability": float(reliability[0] @ reliability[1]),
+        "shares": concentration(fits[0]),
+        "shares_permuted": [concentration(fit) for fit in fits[1:]],
+        "shares_gradient": concentration(slope),
+    }
+    vectors = {"coefficients": fits[0], "permuted": fits[1:], "gradient": unit(slope)}
+    return values, vectors
 
 
 def with_permutations(target: Array, permutations: int, rng: np.random.Generator) -> Array:

@@ -22,6 +22,7 @@ Made = TypeVar("Made")
 LARGEST = 100_000  # bytes; what is larger is some other file
 WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 PLACE = re.compile(r"\(at line (\d+), column \d+\)$")
+LIMIT = 2**63  # of TOML's whole numbers
 CLOSING = ("]", "}", '"""', "'''")
 
 
@@ -162,12 +163,127 @@ def typed(name: str, value: Any, kind: Any) -> Any:
         return typed(name, value, kind)
     if get_origin(kind) is Literal:
         if value not in choices:
-            raise unknown(f"choice for {name}", value, choices)
+            found = value if isinstance(value, str) else shown(value)
+            raise unknown(f"choice for {name}", found, choices)
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number and abs(value) < math.inf:
-        # 1 and 1.0 are one option, and a cell's key is made from its text
-        return float(value) if _fits(value) else _refuse(name, value, kind)
-    if isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and _fits(value):
-        return value if kind is not float else _refuse(name, value, kind)
-    return _refuse(name, value, kind)
+    fits = not number or abs(value) < LIMIT  # nan does not
+    if kind is float and number and fits:
+        return float(value)  # 1 and 1.0 are one option, and the key of a cell is made from its text
+    if type(value) is kind and fits:
+        return value
+    raise InputError(f"expected {name} to be {WORDS[kind]}, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value of TOML in a message, cut short."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        more = ", ..." if len(value) > 5 else ""
+        return f"[{', '.join(map(shown, value[:5]))}{more}]"[:200]
+    if isinstance(value, int) and abs(value) >= LIMIT:
+        return "one of more than 64 bits"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:60] + "...")
+    return str(value)
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def read_toml(path: Path) -> Table:
+    """The whole of a file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is too large, not in UTF-8, or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1).removeprefix(codecs.BOM_UTF8)
+    except FileNotFoundError:
+        raise MissingFileError(f"expected a TOML file, but there is no file {path}") from None
+    except OSError as error:
+        raise InputError(
+            f"expected a TOML file, but {path} cannot be read: {error.strerror}"
+        ) from None
+    if len(content) > LARGEST:
+        raise InputError(f"expected a TOML file of at most {LARGEST:,} bytes, but {path} is larger")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}: expected text in UTF-8, got the byte "
+            f"0x{content[error.start]:02x}: save the file as UTF-8"
+        ) from None
+    try:
+        return Table(str(path), tomllib.loads(text), locate(text))
+    except (ValueError, RecursionError) as error:  # besides TOML's own: a number of 5,000 digits
+        reason = str(error)
+        place = PLACE.search(reason)
+        where = f", line {place[1]}" if place else ""
+        raise InputError(
+            f"{path}{where}: expected TOML, got something else: {PLACE.sub('', reason).strip()} "
+            "(texts stand in quotes, lists in [ ])"
+        ) from None
+
+
+def locate(text: str) -> dict[Key, int]:
+    """The line in which each table and key of a valid text begins.
+
+    tomllib keeps no lines. But each statement is valid TOML by itself: lines are put together until
+    they can be parsed. What stands in comments, strings or lists over several lines can thus not be
+    taken for a key. Keys of tables within a list have the line of the whole statement.
+
+    Example:
+        >>> locate("a = [\\n1]\\n[[b]]\\nc.d = '[e]' # f = 1\\n")
+        {('a',): 1, ('b',): 3, ('b', 0): 3, ('b', 0, 'c'): 4, ('b', 0, 'c', 'd'): 4}
+    """
+    found: dict[Key, int] = {}
+    last: dict[Key, int] = {}  # number of the last block, by the key of its list
+    table: Key = ()
+    statement, first = "", 1
+    for number, line in enumerate(text.split("\n"), start=1):
+        statement += line + "\n"
+        if number > first and not any(mark in line for mark in CLOSING):
+            continue  # nothing that began on an earlier line can end here
+        try:
+            values = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue
+        if statement.lstrip().startswith("["):
+            table = _header(values, last, found, first)
+        else:
+            for key in _keys(values, table):
+                found.setdefault(key, first)
+        statement, first = "", number + 1
+    return found
+
+
+def _header(values: Any, last: dict[Key, int], found: dict[Key, int], line: int) -> Key:
+    """The key of the table that [a.b] or [[a.b]] opens."""
+    key: Key = ()
+    while values:
+        ((name, values),) = values.items()
+        key += (name,)
+        found.setdefault(key, line)
+        if isinstance(values, list):
+            last[key] = last.get(key, -1) + 1
+            values = None
+        if key in last:
+            key += (last[key],)
+    found[key] = line
+    return key
+
+
+def _keys(values: Any, key: Key) -> Iterator[Key]:
+    """The keys of everything within."""
+    inner = values.items() if isinstance(values, dict) else enumerate(values)
+    for name, value in inner:
+        yield (*key, name)
+        if isinstance(value, dict | list):
+            yield from _keys(value, (*key, name))
