@@ -119,7 +119,6 @@ def watch(chosen: Study, plan: Plan, jobs: int | None, backend: str, scheduler: 
         f"{chosen.name}: {len(plan.cells):,} cells, {stored:,} of them stored in "
         f"{plan.store.folder}"
     )
-    notes.flush()
     started = time.monotonic()
     left = {plan.key(cell) for cell in missing}
     by_key = dict(zip(plan.keys, plan.cells, strict=True))
@@ -127,6 +126,7 @@ def watch(chosen: Study, plan: Plan, jobs: int | None, backend: str, scheduler: 
         bar.update(0, 0, plan.seconds(missing, workers))
 
         def each(cell: Cell, record: dict[str, Any]) -> None:
+            notes.flush()  # now backend and scheduler have been found in order
             left.discard(record["key"])
             rest = [by_key[key] for key in left]
             bar.update(1, record["status"] != "done", plan.seconds(rest, workers))

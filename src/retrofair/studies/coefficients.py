@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ from retrofair.metrics import Array
 from retrofair.networks import Training
 from retrofair.networks.outputs import probabilities
 from retrofair.networks.randomness import draw_seed, generator_of
-from retrofair.plots import COLOURS
+from retrofair.plots import COLOURS, MARKERS
 from retrofair.studies import linear
 from retrofair.studies.cells import Answer, Cell, NetworkCell
 from retrofair.studies.pages import provenance, spread, table, write_page, write_table
@@ -36,57 +37,25 @@ MEASURES = ("spd", "eod", "aod")  # linear in the decisions, so that they have a
 # already misses how steeply people are spread around the threshold.
 WIDTH = 0.02
 PUBLISHED = "0.861 +- 0.090"
-RANDOM_STACKS = 200
+STACKS = 200
+TENSORS = {"ridge": "coefficients", "permuted": "permuted", "gradient": "gradient"}
 KINDS = {
     "ridge": "ridge",
     "permuted": "ridge on permuted biases",
     "gradient": "mean gradient",
+    "random": "random vectors",
 }
-TENSORS = {"ridge": "coefficients", "permuted": "permuted", "gradient": "gradient"}
-SHARES = {
-    "top_1": "share of the top 1 %",
-    "top_5": "of 5 %",
-    "top_10": "of 10 %",
-    "for_50": "needed for half",
-    "for_90": "for 90 %",
-}
-LINEAR = """\
-- The paper does not say of which fit its R^2 is, whether in sample or held out, nor on which data
-  set. It can therefore stand beside these numbers, but not be compared with any one of them.
-- In sample, R^2 says nothing: {weights:,} coefficients fit {samples:,} biases exactly, permuted
-  ones too.
-- Held out, ridge regression can be expected to reach {ceiling} at most, even if the bias were exactly
-  linear: so little of {weights:,} dimensions do the samples of a training part span. It shows that
-  there is something to learn if it is above the permuted column, and not how linear the bias is.
-- The mean gradient needs no regression. For normal draws the best linear model has the bias's mean
-  gradient as coefficients (Stein's lemma); it is computed by backpropagation, with a steep sigmoid
-  in place of the threshold, on other draws. Only a slope and an intercept are fitted. Its R^2 is a
-  lower bound of the share of the bias's variance that is linear in the draws."""
-FEW = """\
-The shares of a regression's coefficients cannot answer the paper's question: they are mostly noise
-spread over all weights, and those of permuted biases have a largest tenth as well. Only what they
-carry beyond the permuted row is signal. The gradient's two halves, of other draws each, have a cosine
-of {reliability}: its shares are hardly blurred. R^2 held out of models of k weights:"""
-CURVE = """\
-The k best are the draws with the largest correlation with the bias, chosen in the training part,
-with least squares on them. What is above 0 is real; it falls again as more of them are chosen by
-chance, and is a lower bound of what k weights predict. The last column takes the largest coefficients
-of the gradient, which are chosen without any trial."""
-ALIKE = """\
-For random and for permuted, mean over stacks. The paper reads singular values near 1 as weights that
-matter in one network only. Random unit vectors of so many dimensions have them too, so that
-regressions this noisy could not show a likeness if there were one. The gradient's have little noise,
-yet values near 1 still do not mean that the networks work differently: hidden units have no order, and
-the same network with its units permuted would count as unlike."""
+SHARES = ("top_1", "top_5", "top_10", "for_50", "for_90")
+HEADER = ("largest 1 %", "5 %", "10 %", "needed for half", "for 90 %")
 
 
 @dataclass(frozen=True)
 class PerturbationCell:
     """Multiplies all weights by N(1, scale) draws, many times, and explains the bias by the draws.
 
-    The bias is that of the test data at threshold 0.5, as in the paper. It is explained in two ways:
-    by regression on the draws, beside the same on permuted biases, and by the bias's own gradient,
-    which no trial was used for. What each number can tell is said in `retrofair.studies.linear`.
+    The bias is that of the test data at threshold 0.5, as in the paper. Two things explain it:
+    regression on the draws, beside the same on permuted biases; and the bias's own gradient, which
+    takes no trial. What each number can tell is said in `studies.linear`.
 
     Args:
         measure: spd, eod or aod, between two groups.
@@ -106,9 +75,10 @@ class PerturbationCell:
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise unknown("measure", self.measure, MEASURES)
-        if self.trials < 2 * linear.FOLDS or not self.scale > 0:
+        least = 2 * linear.FOLDS
+        if self.trials < least or not self.scale > 0:
             raise InputError(
-                f"expected trials >= {2 * linear.FOLDS} and scale > 0, got {self.trials} and {self.scale}"
+                f"expected trials >= {least} and scale > 0, got {self.trials} and {self.scale}"
             )
         if self.permutations < 1 or self.gradients < 2:
             raise InputError(
@@ -140,10 +110,10 @@ class PerturbationCell:
         """
         assert network is not None
         generator = generator_of(self.seed)
-        factors, biases, before = self._trials(network, splits.test, generator)
+        deltas, biases, before = self._trials(network, splits.test, generator)
         gradients = self._gradients(network, splits.test, generator)
         rng = np.random.default_rng(draw_seed(generator))
-        values, vectors = linear.analyse(factors - 1, biases, gradients, self.permutations, rng)
+        values, vectors = linear.analyse(deltas, biases, gradients, self.permutations, rng)
         values = {
             "parameters": [[name, p.numel()] for name, p in network.named_parameters()],
             "rows": len(splits.test),
@@ -158,7 +128,7 @@ class PerturbationCell:
     def _trials(
         self, network: nn.Module, data: GroupedData, generator: torch.Generator
     ) -> tuple[Array, Array, float]:
-        """Factors (trials, p), the biases they lead to (trials,), and the bias without them."""
+        """Factors less 1, (trials, p), the biases they lead to (trials,), and the bias without."""
         model = clone(network)
         weights, random = Flat(model), Random(trials=self.trials, scale=self.scale)
         y, group, names = data.y.numpy(), data.group.numpy(), data.group_names
@@ -176,7 +146,7 @@ class PerturbationCell:
             weights.scale_by(factors[trial])
             counts.append(look())
         biases = measure(np.stack(counts)).astype(float)
-        return factors.double().numpy(), biases[1:], float(biases[0])
+        return factors.double().sub_(1).numpy(), biases[1:], float(biases[0])
 
     def _gradients(
         self, network: nn.Module, data: GroupedData, generator: torch.Generator
@@ -242,18 +212,17 @@ class Coefficients:
         """`coefficients.csv` with a row per network, `coefficients.png` and `coefficients.md`."""
         found = [Found.of(plan, self.cell(seed)) for seed in self.seeds]
         done = [each for each in found if each.state == "done"]
-        rows = [each.row() for each in found]
-        written = [write_table(folder / f"{self.name}.csv", pd.DataFrame(rows))]
-        parts = ["No network is finished yet."]
+        rows = pd.DataFrame([each.row() for each in found])
+        written = [write_table(folder / f"{self.name}.csv", rows)]
+        parts = []
         if done:
-            stacks = Stacks.of(done)
+            stacks = stacked(done)
             written.append(draw(done, stacks, folder / f"{self.name}.png"))
             parts = page(self, done, stacks)
         absent = len(found) - len(done)
         if absent:
             parts.append(f"**{absent} of {len(found)} networks are left out**: failed or not run.")
-        parts.append(provenance(plan))
-        written.append(write_page(folder / f"{self.name}.md", self.title, *parts))
+        written.append(write_page(folder / f"{self.name}.md", self.title, *parts, provenance(plan)))
         return written
 
 
@@ -268,10 +237,15 @@ class Found:
 
     @classmethod
     def of(cls, plan: Plan, cell: PerturbationCell) -> Found:
-        record = plan.record(cell)
-        if not plan.store.done(plan.key(cell)) or record is None:
-            return cls(cell.seed, "failed" if record else "missing")
-        return cls(cell.seed, "done", record["answer"], plan.store.tensors(plan.key(cell)))
+        key, record = plan.key(cell), plan.record(cell)
+        if record is None or not plan.store.done(key):
+            failed = record is not None and record["status"] == "failed"
+            return cls(cell.seed, "failed" if failed else "missing")
+        return cls(cell.seed, "done", record["answer"], plan.store.tensors(key))
+
+    def vectors(self, kind: str) -> Array:
+        """Unit-length coefficients of a kind, (m, p) with one row, or one per permutation."""
+        return np.atleast_2d(self.tensors[TENSORS[kind]].double().numpy())
 
     def row(self) -> dict[str, Any]:
         """The network as a row of the table: R^2 by model, shares by kind of coefficient."""
@@ -290,42 +264,29 @@ class Found:
             row[f"r2_best_{k}"] = v["screened"][i]
             row[f"r2_best_{k}_permuted"] = np.mean(v["screened_permuted"][i])
             row[f"r2_gradient_{k}"] = v["along"][i]
-        for share, value in v["shares"].items():
-            row[f"{share}_ridge"] = value
+        for share in SHARES:
+            row[f"{share}_ridge"] = v["shares"][share]
             row[f"{share}_permuted"] = np.mean([null[share] for null in v["shares_permuted"]])
             row[f"{share}_gradient"] = v["shares_gradient"][share]
         return row
 
 
-@dataclass(frozen=True, eq=False)
-class Stacks:
-    """Singular values of the networks' coefficients, (k,), and of what chance gives, (draws, k)."""
-
-    ridge: Array
-    gradient: Array
-    permuted: Array
-    random: Array
-
-    @classmethod
-    def of(cls, done: list[Found]) -> Stacks:
-        ridge, gradient, permuted = (
-            np.stack([each.tensors[name].numpy() for each in done])
-            for name in ("coefficients", "gradient", "permuted")
-        )
-        # the chance of a stack of random vectors is the page's alone: no cell depends on it
-        rng = np.random.default_rng(0)
-        return cls(
-            linear.singular_values(ridge),
-            linear.singular_values(gradient),
-            np.stack([linear.singular_values(rows) for rows in permuted.swapaxes(0, 1)]),
-            linear.random_singular_values(*ridge.shape, RANDOM_STACKS, rng),
-        )
+def stacked(done: list[Found]) -> dict[str, Array]:
+    """Singular values of the networks' coefficients by kind, (stacks, networks)."""
+    found = {}
+    for kind in TENSORS:
+        rows = np.stack([each.vectors(kind) for each in done], axis=1)
+        found[kind] = np.stack([linear.singular_values(stack) for stack in rows])
+    # what chance gives is a fact of the two numbers, not of any cell's seed
+    rng = np.random.default_rng(0)
+    found["random"] = linear.random_singular_values(len(done), rows.shape[-1], STACKS, rng)
+    return found
 
 
-def page(study: Coefficients, done: list[Found], stacks: Stacks) -> list[str]:
+def page(study: Coefficients, done: list[Found], stacks: dict[str, Array]) -> list[str]:
     """The page's parts: numbers are mean +- standard deviation over the finished networks."""
     rows = pd.DataFrame([each.row() for each in done])
-    weights, samples = int(rows["weights"].iloc[0]), study.trials
+    n, weights = len(done), int(rows["weights"].iloc[0])
 
     def over(name: str, digits: int = 3) -> str:
         return spread(rows[name], digits)
@@ -342,48 +303,61 @@ def page(study: Coefficients, done: list[Found], stacks: Stacks) -> list[str]:
         line("mean gradient, held out", "r2_gradient"),
     ]
     shares = [
-        [label, *(over(f"{share}_{kind}", 0 if "for" in share else 3) for share in SHARES)]
-        for kind, label in KINDS.items()
+        [KINDS[kind], *(over(f"{share}_{kind}", 0 if "for" in share else 3) for share in SHARES)]
+        for kind in TENSORS
     ]
     curve = [
         [str(k), over(f"r2_best_{k}"), over(f"r2_best_{k}_permuted"), over(f"r2_gradient_{k}")]
         for k in done[0].values["sizes"]
     ]
+    ends = [
+        [KINDS[kind], *(f"{values[:, end].mean():.3f}" for end in (-1, 0))]
+        for kind, values in stacks.items()
+    ]
+    alike = np.sqrt(1 + (n - 1) * max(0.0, rows["r2_held_out"].mean()))
     return [
-        f"{len(done)} networks of one split of {study.source.data} ({study.source.groups}), seeds "
+        f"{n} networks of one split of {study.source.data} ({study.source.groups}), seeds "
         f"{', '.join(str(each.seed) for each in done)}. The {weights:,} weights of each are "
-        f"multiplied by N(1, {study.scale:g}) draws, {samples:,} times, and spd is measured on "
-        f"{int(rows['rows'].iloc[0]):,} test rows at threshold 0.5. Before, it is {over('bias')}; "
-        f"over the draws of one network its standard deviation is {over('bias_std')}. Numbers are "
-        f"mean +- standard deviation over n = {len(done)} networks. Test data explain here, and "
-        "choose nothing.",
+        f"multiplied by N(1, {study.scale:g}) draws, {study.trials:,} times, and spd is measured "
+        f"on {int(rows['rows'].iloc[0]):,} test rows at threshold 0.5. Undisturbed it is "
+        f"{over('bias')}; within a network its standard deviation over the trials is "
+        f"{over('bias_std')}. Numbers are mean +- standard deviation over n = {n} networks. Test "
+        "data explain here, and choose nothing.",
         f"![sorted coefficients, singular values, and what few weights predict]({study.name}.png)",
+        "Lines are means, bands are ranges: over networks, permutations and random stacks.",
         "## Is the bias linear in the draws?",
         table(["linear model of the bias", "R^2", "R^2 on permuted biases"], models),
-        LINEAR.format(
-            weights=weights, samples=samples, ceiling=over("ceiling"), published=PUBLISHED
-        ),
+        f"- The paper does not say of which fit its {PUBLISHED} is, whether in sample or held out, "
+        "nor on which data set: it can stand beside these numbers, and be compared with none.\n"
+        f"- With as many coefficients ({weights:,}) as samples ({study.trials:,}) or more, R^2 in "
+        "sample is 1 for anything, permuted biases among it. A penalty lowers it at will.\n"
+        "- Held out, ridge regression tells whether there is something to learn, not how linear "
+        f"the bias is. If it were exactly linear, {over('ceiling')} would be expected: the samples "
+        "of a training part span no larger part of all directions.\n"
+        "- The mean gradient needs no regression. For normal draws it *is* the best linear model "
+        "(Stein's lemma). It comes from backpropagation on other draws, with a steep sigmoid in "
+        "place of the threshold; a slope and an intercept are fitted. Its R^2 is a lower bound of "
+        "the share of the bias's variance that is linear in the draws.",
         "## How few weights carry it?",
-        table(["coefficients", *SHARES.values()], shares),
-        FEW.format(reliability=over("gradient_reliability")),
-        table(["k", "k best draws", "the same on permuted biases", "k largest of gradient"], curve),
-        CURVE,
+        table(["coefficients", *HEADER], shares),
+        "A squared coefficient is the weight's part of the linear variance. Those of a regression "
+        "cannot answer the question: most of their length is noise spread over all weights, so "
+        "that their shares resemble those of permuted biases, and a tenth of pure noise carries "
+        "44 %. The gradient's two halves, each of its own draws, have a cosine of "
+        f"{over('gradient_reliability')}. Held-out R^2 of k weights:",
+        table(["k", "chosen by correlation", "on permuted biases", "chosen by gradient"], curve),
+        "Correlation chooses in the training part, and least squares are fitted to the chosen: "
+        "what is above the permuted column is real. It is a lower bound, as some are chosen by "
+        "chance. The gradient chooses without any trial.",
         "## Do the networks depend on the same weights?",
-        table(["stacked unit vectors", "smallest singular value", "largest"], _extremes(stacks)),
-        ALIKE,
-        "## By layer",
-        table(["layer", "weights", *KINDS.values()], _layers(done)),
-        "Shares of the squared coefficients. Unlike single weights, layers of different networks can "
-        "be compared.",
-    ]
-
-
-def _extremes(stacks: Stacks) -> list[list[str]]:
-    lines = {**KINDS, "random": "random unit vectors"}
-    found = {kind: np.atleast_2d(getattr(stacks, kind)) for kind in lines}
-    return [
-        [label, *(f"{found[kind][:, end].mean():.3f}" for end in (-1, 0))]
-        for kind, label in lines.items()
+        table(["stacked unit vectors", "smallest singular value", "largest"], ends),
+        "Means over stacks, of permuted biases and random vectors. The paper reads values near 1 "
+        "as weights that matter in one network only; random vectors of so many dimensions have "
+        "them too. Even networks with the very same coefficients would have a largest value of "
+        f"only about {alike:.2f} in fits as noisy as these, not {np.sqrt(n):.2f}. The gradient has "
+        "little noise; but hidden units have no order, and a network would count as unlike itself "
+        "with its units permuted. Layers can be compared, by their share of the squares:",
+        table(["layer", "weights", *(KINDS[kind] for kind in TENSORS)], _layers(done)),
     ]
 
 
@@ -393,68 +367,63 @@ def _layers(done: list[Found]) -> list[list[str]]:
     for name, size in done[0].values["parameters"]:
         module = name.rpartition(".")[0] or name
         sizes[module] = sizes.get(module, 0) + size
-    cuts = np.cumsum(list(sizes.values()))[:-1]
+    starts = np.cumsum([0, *sizes.values()])[:-1]
     shares = {
-        kind: np.stack([_by_layer(each.tensors[name].numpy(), cuts) for each in done])
-        for kind, name in TENSORS.items()
+        kind: [np.add.reduceat(e.vectors(kind) ** 2, starts, axis=1).mean(axis=0) for e in done]
+        for kind in TENSORS
     }
     return [
-        [module, f"{size:,}", *(spread(shares[kind][:, i]) for kind in KINDS)]
+        [module, f"{size:,}", *(spread(np.array(shares[kind])[:, i]) for kind in TENSORS)]
         for i, (module, size) in enumerate(sizes.items())
     ]
 
 
-def _by_layer(vectors: Array, cuts: Array) -> Array:
-    """Sums of squares of unit vectors (..., p) between the cuts; of several, the mean."""
-    parts = np.split(np.atleast_2d(vectors) ** 2, cuts, axis=-1)
-    return np.array([part.sum(axis=-1).mean() for part in parts])
-
-
-def draw(done: list[Found], stacks: Stacks, path: Path) -> Path:
-    """The paper's two plots, and beside them what few weights predict."""
+def draw(done: list[Found], stacks: dict[str, Array], path: Path) -> Path:
+    """The paper's two plots, and beside them what few weights predict; lines are means."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    for (kind, label), colour in zip(KINDS.items(), COLOURS, strict=False):
-        shares = np.stack(
-            [
-                linear.cumulative(row)
-                for each in done
-                for row in np.atleast_2d(each.tensors[TENSORS[kind]].numpy())
-            ]
-        )
-        _band(left, np.arange(1, shares.shape[1] + 1), shares, label, colour)
-        values = np.atleast_2d(getattr(stacks, kind))
-        _band(middle, np.arange(1, len(done) + 1), values, label, colour, marker="o")
-    ranks = np.arange(1, len(done) + 1)
-    _band(middle, ranks, stacks.random, "random unit vectors", COLOURS[-1], linestyle="--")
-    sizes = done[0].values["sizes"]
+    styles = dict(zip(KINDS, zip(COLOURS, MARKERS, strict=False), strict=False))
+    for kind in TENSORS:
+        lines = [linear.cumulative(vector) for each in done for vector in each.vectors(kind)]
+        _band(left, range(1, len(lines[0]) + 1), lines, KINDS[kind], styles[kind][0])
+    for kind, values in stacks.items():
+        _band(middle, range(1, len(done) + 1), values, KINDS[kind], *styles[kind])
     curves = {
-        "gradient": ("k largest of gradient", [each.values["along"] for each in done]),
-        "ridge": ("k best draws", [each.values["screened"] for each in done]),
+        "ridge": ("chosen by correlation", [each.values["screened"] for each in done]),
         "permuted": (
             "the same on permuted biases",
-            [row for e in done for row in np.transpose(e.values["screened_permuted"])],
+            [line for e in done for line in np.transpose(e.values["screened_permuted"])],
         ),
+        "gradient": ("chosen by gradient", [each.values["along"] for each in done]),
     }
     for kind, (label, lines) in curves.items():
-        colour = COLOURS[list(KINDS).index(kind)]
-        _band(right, np.array(sizes), np.array(lines), label, colour, marker="o")
+        _band(right, done[0].values["sizes"], lines, label, *styles[kind])
     right.axhline(0, color="#999999", linewidth=0.8, zorder=0)
     left.set(xscale="log", xlabel="largest coefficients", ylabel="share of the sum of squares")
-    middle.set(xlabel="rank", ylabel="singular value", ylim=(0, None), xticks=ranks)
-    right.set(xscale="log", xlabel="k weights", ylabel="R^2, held out")
-    left.set_title("Sorted coefficients", fontsize=11)
-    middle.set_title("Coefficients of all networks, stacked", fontsize=11)
-    right.set_title("What k weights predict", fontsize=11)
-    for axes in (left, middle, right):
-        axes.grid(color="#EEEEEE", zorder=0)
+    middle.set(xlabel="rank", ylabel="singular value", xticks=range(1, len(done) + 1))
+    middle.set_ylim(0, 1.1 * max(values.max() for values in stacks.values()))
+    right.set(xscale="log", xlabel="weights", ylabel="R^2, held out")
+    titles = ("Sorted coefficients", "Coefficients stacked", "What a few weights predict")
+    for axes, title in zip((left, middle, right), titles, strict=True):
+        axes.set_title(title, fontsize=11)
+        axes.grid(color="#EEEEEE")
+        axes.set_axisbelow(True)
         axes.legend(fontsize=8, frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
     return path
 
 
-def _band(axes: Axes, x: Array, lines: Array, label: str, colour: str, **style: Any) -> None:
-    """Mean of the lines (m, len(x)), and their range."""
-    axes.plot(x, lines.mean(axis=0), color=colour, label=label, markersize=4, **style)
-    axes.fill_between(x, lines.min(axis=0), lines.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+def _band(
+    axes: Axes,
+    x: Sequence[int],
+    lines: Sequence[Array] | Array,
+    label: str,
+    colour: str,
+    marker: str = "",
+) -> None:
+    """The mean of lines (m, len(x)), and their range."""
+    values = np.array(lines)
+    axes.plot(x, values.mean(axis=0), color=colour, label=label, marker=marker, markersize=4)
+    low, high = values.min(axis=0), values.max(axis=0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)

@@ -101,10 +101,9 @@ def _seeds(top: Table) -> tuple[int, ...]:
     if not isinstance(value, list):
         count = top.value("seeds", int, SEEDS)
         if not 1 <= count <= MOST_SEEDS:
+            alone = f" (for that seed alone: seeds = [{count}])" if count >= 0 else ""
             raise top.error(
-                f"expected seeds to be a number from 1 to {MOST_SEEDS}, got {count} (for that seed "
-                f"alone: seeds = [{count}])",
-                "seeds",
+                f"expected seeds to be a number from 1 to {MOST_SEEDS}, got {count}{alone}", "seeds"
             )
         return tuple(range(count))
     if not 1 <= len(value) <= MOST_SEEDS:
@@ -124,8 +123,9 @@ def _objective(table: Table, measure: str) -> Constrained | Weighted:
     kinds = {"epsilon": float, "lam": float, "performance": str}
     options = {key: table.value(key, kind) for key, kind in kinds.items() if key in table}
     # the measure is replaced by each of the study's
-    made: type[Constrained | Weighted] = Weighted if "lam" in table else Constrained
-    return table.made(partial(made, measure), options)
+    if "lam" in table:
+        return table.made(partial(Weighted, measure), options)
+    return table.made(partial(Constrained, measure), options)
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -214,9 +214,9 @@ def _trainings(top: Table) -> tuple[tuple[str, Training], ...]:
 def _training(**options: Any) -> Training:
     training = Training(**options)
     # the network itself would refuse these, but only when it is built
-    if min(training.width, training.depth) < 1 or not 0 <= training.dropout < 1:
+    if training.width < 1 or training.depth < 0 or not 0 <= training.dropout < 1:
         raise InputError(
-            "expected width >= 1, depth >= 1 and dropout in [0, 1), got "
+            "expected width >= 1, depth >= 0 and dropout in [0, 1), got "
             f"{training.width}, {training.depth} and {training.dropout}"
         )
     return training

@@ -1,7 +1,7 @@
 """Linear models with more coefficients than samples, and what chance alone gives them.
 
-Targets are columns, (n, m): the measured one first, permuted ones beside it. Whatever is said of the
-first is said of the others in the same way, and they are the null distribution.
+Targets are columns, (n, m): the measured one first, permuted ones beside it. All are treated alike,
+so that the permuted ones give the null distribution of whatever is said of the first.
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ def ridge_duals(gram: Array, targets: Array) -> Array:
         better = error < least
         duals[:, better] = residual[:, better] / penalty
         least = np.minimum(least, error)
-    return duals
+    return np.asarray(duals)
 
 
 def ridge_in_sample(gram: Array, targets: Array, duals: Array) -> Array:
-    """R^2 of a ridge fit on its own samples, (m,): anything between 0 and 1, as the penalty has it."""
+    """R^2 of a ridge fit on its own samples, (m,): from 0 to 1, as its penalty has it."""
     centred = targets - targets.mean(axis=0)
     wrong = ((centred - _centred(gram) @ duals) ** 2).sum(axis=0)
     return np.asarray(1 - wrong / (centred**2).sum(axis=0))

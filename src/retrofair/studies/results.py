@@ -16,6 +16,17 @@ from retrofair.studies.run import Plan
 CONSTANT = "constant classifier"
 ORIGINAL = "original, threshold 0.5"
 YARDSTICKS = (CONSTANT, ORIGINAL)
+ABOUT = ("data", "sensitive", "columns", "network", "measure", "seed", "method")
+STATE = ("state", "error", "status", "needs_group", "seconds", "rows_valid", "rows_test")
+SCORES = (
+    *(
+        f"{part}_{what}"
+        for part in ("valid", "test")
+        for what in ("objective", "bias", "performance")
+    ),
+    *(f"test_{what}_{end}" for what in ("bias", "performance") for end in ("low", "high")),
+    *("test_accuracy", "test_balanced_accuracy"),
+)
 
 
 def frame(grid: Grid, plan: Plan) -> pd.DataFrame:
@@ -38,7 +49,7 @@ def frame(grid: Grid, plan: Plan) -> pd.DataFrame:
             for method in grid.methods_for(setting.measure):
                 record = plan.record(grid.cell(setting, training, method, seed))
                 rows.append({**about, "method": method.name, **_found(setting.objective, record)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*ABOUT, *STATE, *SCORES])
 
 
 def _about(setting: Setting) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import math
 import re
 import tomllib
 import types
@@ -62,8 +61,11 @@ class Table:
         """Errors of the block are about this key. Not to be nested, as each says the place."""
         try:
             yield
-        except (InputError, OSError) as error:
+        except InputError as error:
             raise self.error(error, key) from None
+        except OSError as error:
+            reason = f"expected a file that can be read, got {error.strerror or error}"
+            raise self.error(reason, key) from None
 
     def only(self, *known: str) -> None:
         """Refuse fields of other names."""
@@ -221,14 +223,20 @@ def read_toml(path: Path) -> Table:
             f"0x{content[error.start]:02x}: save the file as UTF-8"
         ) from None
     try:
-        return Table(str(path), tomllib.loads(text), locate(text))
-    except (ValueError, RecursionError) as error:  # besides TOML's own: a number of 5,000 digits
+        # with a line break at the end, a mistake in the last line is not "at end of document"
+        return Table(str(path), tomllib.loads(text + "\n"), locate(text))
+    except tomllib.TOMLDecodeError as error:
         reason = str(error)
         place = PLACE.search(reason)
         where = f", line {place[1]}" if place else ""
         raise InputError(
             f"{path}{where}: expected TOML, got something else: {PLACE.sub('', reason).strip()} "
             "(texts stand in quotes, lists in [ ])"
+        ) from None
+    except (ValueError, RecursionError):  # Python's own limits
+        raise InputError(
+            f"{path}: expected TOML, got a number of thousands of digits or hundreds of brackets "
+            "within each other"
         ) from None
 
 
@@ -240,7 +248,7 @@ def locate(text: str) -> dict[Key, int]:
     taken for a key. Keys of tables within a list have the line of the whole statement.
 
     Example:
-        >>> locate("a = [\\n1]\\n[[b]]\\nc.d = '[e]' # f = 1\\n")
+        >>> locate("a = [\\n]\\n[[b]]\\nc.d = '[e]' # f = 1\\n")
         {('a',): 1, ('b',): 3, ('b', 0): 3, ('b', 0, 'c'): 4, ('b', 0, 'c', 'd'): 4}
     """
     found: dict[Key, int] = {}
