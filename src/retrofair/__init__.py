@@ -6,8 +6,8 @@ from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Status, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
 from retrofair.objective import Constrained, Weighted
+from retrofair.version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "Audit",
     "Constrained",

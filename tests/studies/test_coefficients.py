@@ -354,7 +354,7 @@ def test_the_study_from_networks_to_page(folder: Path) -> None:
     mean, deviation = rows["r2_held_out"].mean(), rows["r2_held_out"].std()
     assert f"| ridge, held out | {mean:.3f} +- {deviation:.3f} |" in page
     assert "0.861 +- 0.090" in page
-    assert "n = 3 networks" in page
+    assert "(n = 3;" in page
     assert "left out" not in page
     assert len(re.findall(r"^\| (hidden\.\d+|out) \|", page, re.MULTILINE)) == 5
     image = (folder / "out" / "coefficients.png").read_bytes()
@@ -375,6 +375,6 @@ def test_cells_that_are_missing_or_failed_are_counted(folder: Path) -> None:
     rows = pd.read_csv(folder / "one" / "coefficients.csv")
     assert rows["state"].tolist() == ["done", "failed", "missing"]
     page = (folder / "one" / "coefficients.md").read_text(encoding="utf-8")
-    assert "n = 1 networks" in page
+    assert "(n = 1;" in page
     assert "**2 of 3 networks are left out**" in page
     assert (folder / "one" / "coefficients.png").exists()

@@ -97,6 +97,8 @@ def chosen_study(which: str, seeds: int | None) -> Study:
     """A built-in study by name or the user's own, with fewer seeds if asked."""
     path = Path(which)
     found = read_study(path) if path.suffix == ".toml" else studies.get(which)
+    if path.suffix == ".toml" and found.name in {known.name for known in studies.ALL}:
+        raise InputError(f"expected a name that no built-in study has, got {found.name!r} ({path})")
     if seeds is None:
         return found
     holder: Any = getattr(found, "grid", found)

@@ -40,6 +40,11 @@ class Training:
     max_epochs: int = 1000
 
     def __post_init__(self) -> None:
+        if self.width < 1 or self.depth < 0 or not 0 <= self.dropout < 1:
+            raise InputError(
+                "expected width >= 1, depth >= 0 and dropout in [0, 1), got "
+                f"{self.width}, {self.depth} and {self.dropout}"
+            )
         if self.batch_size < 2 or not 0 < self.learning_rate < math.inf:
             raise InputError(
                 "expected batch_size >= 2 and learning_rate > 0, got "

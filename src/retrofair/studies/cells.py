@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import retrofair
 from retrofair import metrics
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiaser, debias
@@ -31,6 +30,7 @@ from retrofair.networks.threads import fitting_threads
 from retrofair.networks.train import cache_folder
 from retrofair.objective import Objective
 from retrofair.studies.sources import Source
+from retrofair.version import __version__
 
 Tensors = Mapping[str, Tensor]
 
@@ -68,7 +68,7 @@ class Cell(Protocol):
 
 def versions() -> dict[str, str]:
     """The versions that numbers depend on: a cell of other versions is another cell."""
-    return {"retrofair": retrofair.__version__, "torch": torch.__version__.split("+")[0]}
+    return {"retrofair": __version__, "torch": torch.__version__.split("+")[0]}
 
 
 def key_of(cell: Cell, checksum: str) -> str:

@@ -41,12 +41,53 @@ STACKS = 200
 TENSORS = {"ridge": "coefficients", "permuted": "permuted", "gradient": "gradient"}
 KINDS = {
     "ridge": "ridge",
-    "permuted": "ridge on permuted biases",
+    "permuted": "ridge, permuted biases",
     "gradient": "mean gradient",
     "random": "random vectors",
 }
 SHARES = ("top_1", "top_5", "top_10", "for_50", "for_90")
 HEADER = ("largest 1 %", "5 %", "10 %", "needed for half", "for 90 %")
+
+ABOUT = """
+Figure 2 and Appendix A of Savani, White and Govindarajulu (2020, arXiv 2006.08564v1): the weights
+of each network are multiplied by random factors many times, a linear model explains the bias on
+test data by the factors, and its coefficients are to say which weights the bias depends on, and
+whether these are the same in another network.
+
+Known differences: the paper names neither the data set nor the linear model, nor says whether its
+R^2 is in sample or held out. Its number stands beside ours, and can be compared with none of them.
+Test data explain here, and choose nothing.
+"""
+LINEAR = """
+- *In sample*, R^2 is 1 for anything as soon as there are as many coefficients as samples, permuted
+  biases included; a penalty lowers it at will.
+- *Held out*, ridge regression tells whether there is something to learn, not how linear the bias
+  is. Were the bias exactly linear, {ceiling:.3f} would be expected: {samples:,} samples of a
+  training part span no larger part of {weights:,} dimensions.
+- *The mean gradient* needs no regression. For normal factors it is the best linear model (Stein's
+  lemma). It comes from backpropagation at other factors, with a steep sigmoid in place of the
+  threshold; a slope and an intercept are fitted. Its R^2 is a lower bound of the share of the
+  bias's variance that is linear in the factors.
+"""
+FEW = """
+A squared coefficient is the weight's part of the linear variance. Those of a regression cannot tell
+how few matter: most of their length is noise spread over all weights, so that their shares resemble
+those of permuted biases, and a tenth of pure noise carries 44 %. The two halves of the gradient,
+each from its own factors, have a cosine of {reliability}. Held-out R^2 of k weights:
+"""
+CURVE = """
+Correlation chooses in the training part, and least squares are fitted to the chosen. What is above
+the permuted column is real; it is a lower bound, as some are chosen by chance. The gradient chooses
+without any trial.
+"""
+ALIKE = """
+Means over stacks, of permuted biases and of random vectors. The paper reads values near 1 as
+weights that matter in one network only; random vectors of so many dimensions have them too.
+Networks with the very same coefficients would have a largest value of only about {alike:.2f} in
+regressions as noisy as these, not {same:.2f}. The gradient has little noise; but hidden units have
+no order, so that a network would count as unlike itself with its units permuted. Layers can be
+compared, by their share of the squares:
+"""
 
 
 @dataclass(frozen=True)
@@ -183,7 +224,7 @@ def _worth(measure: metrics.Measure, data: GroupedData) -> Tensor:
     return worth[group, y]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Coefficients:
     """Ten networks of one split, and whether few weights decide their bias.
 
@@ -199,7 +240,7 @@ class Coefficients:
     trials: int = 1000
     scale: float = 0.1
     name: ClassVar[str] = "coefficients"
-    title: ClassVar[str] = "Figure 2 of the post-hoc paper: which weights the bias depends on"
+    title: ClassVar[str] = "Which weights the bias depends on (Figure 2 of the post-hoc paper)"
 
     def cell(self, seed: int) -> PerturbationCell:
         network = NetworkCell(self.source, seed, self.training)
@@ -214,15 +255,15 @@ class Coefficients:
         done = [each for each in found if each.state == "done"]
         rows = pd.DataFrame([each.row() for each in found])
         written = [write_table(folder / f"{self.name}.csv", rows)]
-        parts = []
+        parts = [ABOUT, provenance(plan)]
+        if len(done) < len(found):
+            absent = len(found) - len(done)
+            parts.append(f"**{absent} of {len(found)} networks are left out**: failed or not run.")
         if done:
             stacks = stacked(done)
             written.append(draw(done, stacks, folder / f"{self.name}.png"))
-            parts = page(self, done, stacks)
-        absent = len(found) - len(done)
-        if absent:
-            parts.append(f"**{absent} of {len(found)} networks are left out**: failed or not run.")
-        written.append(write_page(folder / f"{self.name}.md", self.title, *parts, provenance(plan)))
+            parts += page(self, done, stacks)
+        written.append(write_page(folder / f"{self.name}.md", self.title, *parts))
         return written
 
 
@@ -287,81 +328,90 @@ def page(study: Coefficients, done: list[Found], stacks: dict[str, Array]) -> li
     """The page's parts: numbers are mean +- standard deviation over the finished networks."""
     rows = pd.DataFrame([each.row() for each in done])
     n, weights = len(done), int(rows["weights"].iloc[0])
-
-    def over(name: str, digits: int = 3) -> str:
-        return spread(rows[name], digits)
-
-    def line(label: str, name: str) -> list[str]:
-        null = f"{over(f'{name}_permuted')}, largest {rows[f'{name}_permuted_max'].max():.3f}"
-        return [label, over(name), null]
-
-    models = [
-        ["the paper", PUBLISHED, "not given"],
-        line("least squares of least norm, in sample", "r2_in_sample"),
-        line("ridge, in sample", "r2_ridge_in_sample"),
-        line("ridge, held out", "r2_held_out"),
-        line("mean gradient, held out", "r2_gradient"),
+    alike = np.sqrt(1 + (n - 1) * max(0.0, rows["r2_held_out"].mean()))
+    samples = study.trials - -(-study.trials // linear.FOLDS)
+    return [
+        f"![Sorted coefficients, singular values, and what few weights predict]({study.name}.png)",
+        "Lines are means, bands are ranges: over networks, permutations and random stacks.",
+        _findings(study, rows, stacks),
+        "## Is the bias linear in the factors?",
+        _models(rows),
+        LINEAR.format(ceiling=rows["ceiling"].iloc[0], samples=samples, weights=weights),
+        "## How few weights carry it?",
+        _shares(rows),
+        FEW.format(reliability=spread(rows["gradient_reliability"])),
+        _curve(rows, done[0].values["sizes"]),
+        CURVE,
+        "## Do the networks depend on the same weights?",
+        _singular(stacks),
+        ALIKE.format(alike=alike, same=np.sqrt(n)),
+        _layers(done),
     ]
-    shares = [
-        [KINDS[kind], *(over(f"{share}_{kind}", 0 if "for" in share else 3) for share in SHARES)]
+
+
+def _findings(study: Coefficients, rows: pd.DataFrame, stacks: dict[str, Array]) -> str:
+    weights, seeds = int(rows["weights"].iloc[0]), ", ".join(str(seed) for seed in rows["seed"])
+    lines = [
+        f"{study.source.to_dict()['data']} ({study.source.groups}), one split, networks of the "
+        f"seeds {seeds} (n = {len(rows)}; mean +- standard deviation throughout); {weights:,} "
+        f"weights each, multiplied by N(1, {study.scale:g}) factors {study.trials:,} times; spd on "
+        f"{int(rows['rows'].iloc[0]):,} test rows at threshold 0.5. Unperturbed it is "
+        f"{spread(rows['bias'])}; within a network its standard deviation over the trials is "
+        f"{spread(rows['bias_std'])}.",
+        f"By the gradient, at least {spread(rows['r2_gradient'])} of the bias's variance is linear "
+        f"in the factors. {spread(rows['for_50_gradient'], 0)} weights carry half of that, and "
+        f"{spread(rows['for_90_gradient'], 0)} carry 90 %.",
+        f"Regression on the trials finds {spread(rows['r2_held_out'])} of the variance, and "
+        f"{spread(rows['r2_held_out_permuted'])} where there is nothing to find.",
+    ]
+    if len(rows) > 1:
+        lines.append(
+            f"The gradients of the networks have a largest singular value of "
+            f"{stacks['gradient'].max():.3f}, and random vectors one of "
+            f"{stacks['random'][:, 0].mean():.3f} (at most {stacks['random'].max():.3f} in "
+            f"{STACKS} stacks)."
+        )
+    return "## What it shows\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _models(rows: pd.DataFrame) -> str:
+    names = {
+        "in_sample": "least squares of least norm, in sample",
+        "ridge_in_sample": "ridge, in sample",
+        "held_out": "ridge, held out",
+        "gradient": "mean gradient, held out",
+    }
+    lines = [["published", PUBLISHED, "not given", ""]]
+    for name, label in names.items():
+        null = f"r2_{name}_permuted"
+        largest = f"{rows[f'{null}_max'].max():.3f}"
+        lines.append([label, spread(rows[f"r2_{name}"]), spread(rows[null]), largest])
+    return table(["linear model of the bias", "R^2", "on permuted biases", "largest"], lines)
+
+
+def _shares(rows: pd.DataFrame) -> str:
+    lines = [
+        [KINDS[kind], *(spread(rows[f"{s}_{kind}"], 0 if "for" in s else 3) for s in SHARES)]
         for kind in TENSORS
     ]
-    curve = [
-        [str(k), over(f"r2_best_{k}"), over(f"r2_best_{k}_permuted"), over(f"r2_gradient_{k}")]
-        for k in done[0].values["sizes"]
-    ]
-    ends = [
+    return table(["coefficients", *HEADER], lines)
+
+
+def _curve(rows: pd.DataFrame, sizes: Sequence[int]) -> str:
+    names = ("r2_best_{}", "r2_best_{}_permuted", "r2_gradient_{}")
+    lines = [[f"{k}", *(spread(rows[name.format(k)]) for name in names)] for k in sizes]
+    return table(["k", "chosen by correlation", "on permuted biases", "chosen by gradient"], lines)
+
+
+def _singular(stacks: dict[str, Array]) -> str:
+    lines = [
         [KINDS[kind], *(f"{values[:, end].mean():.3f}" for end in (-1, 0))]
         for kind, values in stacks.items()
     ]
-    alike = np.sqrt(1 + (n - 1) * max(0.0, rows["r2_held_out"].mean()))
-    return [
-        f"{n} networks of one split of {study.source.data} ({study.source.groups}), seeds "
-        f"{', '.join(str(each.seed) for each in done)}. The {weights:,} weights of each are "
-        f"multiplied by N(1, {study.scale:g}) draws, {study.trials:,} times, and spd is measured "
-        f"on {int(rows['rows'].iloc[0]):,} test rows at threshold 0.5. Undisturbed it is "
-        f"{over('bias')}; within a network its standard deviation over the trials is "
-        f"{over('bias_std')}. Numbers are mean +- standard deviation over n = {n} networks. Test "
-        "data explain here, and choose nothing.",
-        f"![sorted coefficients, singular values, and what few weights predict]({study.name}.png)",
-        "Lines are means, bands are ranges: over networks, permutations and random stacks.",
-        "## Is the bias linear in the draws?",
-        table(["linear model of the bias", "R^2", "R^2 on permuted biases"], models),
-        f"- The paper does not say of which fit its {PUBLISHED} is, whether in sample or held out, "
-        "nor on which data set: it can stand beside these numbers, and be compared with none.\n"
-        f"- With as many coefficients ({weights:,}) as samples ({study.trials:,}) or more, R^2 in "
-        "sample is 1 for anything, permuted biases among it. A penalty lowers it at will.\n"
-        "- Held out, ridge regression tells whether there is something to learn, not how linear "
-        f"the bias is. If it were exactly linear, {over('ceiling')} would be expected: the samples "
-        "of a training part span no larger part of all directions.\n"
-        "- The mean gradient needs no regression. For normal draws it *is* the best linear model "
-        "(Stein's lemma). It comes from backpropagation on other draws, with a steep sigmoid in "
-        "place of the threshold; a slope and an intercept are fitted. Its R^2 is a lower bound of "
-        "the share of the bias's variance that is linear in the draws.",
-        "## How few weights carry it?",
-        table(["coefficients", *HEADER], shares),
-        "A squared coefficient is the weight's part of the linear variance. Those of a regression "
-        "cannot answer the question: most of their length is noise spread over all weights, so "
-        "that their shares resemble those of permuted biases, and a tenth of pure noise carries "
-        "44 %. The gradient's two halves, each of its own draws, have a cosine of "
-        f"{over('gradient_reliability')}. Held-out R^2 of k weights:",
-        table(["k", "chosen by correlation", "on permuted biases", "chosen by gradient"], curve),
-        "Correlation chooses in the training part, and least squares are fitted to the chosen: "
-        "what is above the permuted column is real. It is a lower bound, as some are chosen by "
-        "chance. The gradient chooses without any trial.",
-        "## Do the networks depend on the same weights?",
-        table(["stacked unit vectors", "smallest singular value", "largest"], ends),
-        "Means over stacks, of permuted biases and random vectors. The paper reads values near 1 "
-        "as weights that matter in one network only; random vectors of so many dimensions have "
-        "them too. Even networks with the very same coefficients would have a largest value of "
-        f"only about {alike:.2f} in fits as noisy as these, not {np.sqrt(n):.2f}. The gradient has "
-        "little noise; but hidden units have no order, and a network would count as unlike itself "
-        "with its units permuted. Layers can be compared, by their share of the squares:",
-        table(["layer", "weights", *(KINDS[kind] for kind in TENSORS)], _layers(done)),
-    ]
+    return table(["stacked unit vectors", "smallest singular value", "largest"], lines)
 
 
-def _layers(done: list[Found]) -> list[list[str]]:
+def _layers(done: list[Found]) -> str:
     """Share of the squared coefficients by module, over the networks."""
     sizes: dict[str, int] = {}
     for name, size in done[0].values["parameters"]:
@@ -372,10 +422,11 @@ def _layers(done: list[Found]) -> list[list[str]]:
         kind: [np.add.reduceat(e.vectors(kind) ** 2, starts, axis=1).mean(axis=0) for e in done]
         for kind in TENSORS
     }
-    return [
+    lines = [
         [module, f"{size:,}", *(spread(np.array(shares[kind])[:, i]) for kind in TENSORS)]
         for i, (module, size) in enumerate(sizes.items())
     ]
+    return table(["layer", "weights", *(KINDS[kind] for kind in TENSORS)], lines)
 
 
 def draw(done: list[Found], stacks: dict[str, Array], path: Path) -> Path:
@@ -427,3 +478,6 @@ def _band(
     axes.plot(x, values.mean(axis=0), color=colour, label=label, marker=marker, markersize=4)
     low, high = values.min(axis=0), values.max(axis=0)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+COEFFICIENTS = Coefficients()

@@ -136,8 +136,12 @@ def _sources(top: Table, folder: Path) -> tuple[Source, ...]:
     if not blocks:
         raise top.missing("data", ': name one with [[data]] and name = "..." or file = "..."')
     sources = tuple(_source(block, folder) for block in blocks)
-    # a page tells its tables apart by these two
-    _refuse_twice(blocks, [f"{s.to_dict()['data']} by {s.groups}" for s in sources])
+    # a page tells its tables apart by these three
+    columns = ("blind", "with the sensitive columns")
+    titles = [
+        f"{s.to_dict()['data']} by {s.groups}, {columns[s.include_sensitive]}" for s in sources
+    ]
+    _refuse_twice(blocks, titles)
     return sources
 
 
@@ -206,20 +210,9 @@ def _trainings(top: Table) -> tuple[tuple[str, Training], ...]:
         options = block.options(Training, "name")
         if len(blocks) > 1 and "name" not in block:
             raise block.missing("name", ", which tells several networks apart")
-        found.append((_label(block, "name", ""), block.made(_training, options)))
+        found.append((_label(block, "name", ""), block.made(Training, options)))
     _refuse_twice(blocks, [name for name, _ in found], "name")
     return tuple(found)
-
-
-def _training(**options: Any) -> Training:
-    training = Training(**options)
-    # the network itself would refuse these, but only when it is built
-    if training.width < 1 or training.depth < 0 or not 0 <= training.dropout < 1:
-        raise InputError(
-            "expected width >= 1, depth >= 0 and dropout in [0, 1), got "
-            f"{training.width}, {training.depth} and {training.dropout}"
-        )
-    return training
 
 
 def _methods(top: Table, measures: tuple[str, ...]) -> tuple[Method, ...]:

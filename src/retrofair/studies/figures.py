@@ -58,7 +58,8 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """What has been run, with the bars' group as one text."""
     done = frame[frame["state"] == "done"].copy()
     several = done["network"].nunique() > 1
-    group = done["data"].str.cat(" (" + done["sensitive"] + ")")
+    blind = done["columns"].map({"in": "", "blind": ", blind"})
+    group = done["data"] + " (" + done["sensitive"] + blind + ")"
     done["group"] = done["network"] if several else group
     return done
 

@@ -18,7 +18,7 @@ from retrofair.studies.results import CONSTANT, YARDSTICKS
 from retrofair.studies.run import Plan
 
 Figure = Callable[[pd.DataFrame, Grid, Path], Path]
-TABLE = ["data", "sensitive", "network", "measure"]
+TABLE = ["data", "sensitive", "columns", "network", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +162,10 @@ def _against_random(grid: Grid, methods: pd.DataFrame) -> Iterator[str]:
 
 def block(grid: Grid, part: pd.DataFrame, key: tuple[str, ...]) -> str:
     """One table with its heading."""
-    data, sensitive, network, measure = key
+    data, sensitive, columns, network, measure = key
     done = part[part["state"] == "done"]
-    heading = f"## {data}, {sensitive}: {measure}" + (f", {network}" if network else "")
+    seen = "blind" if columns == "blind" else ""
+    heading = f"## {data}, {sensitive}: " + ", ".join(filter(None, [measure, network, seen]))
     if done.empty:
         return f"{heading}\n\nNothing has been run yet."
     half = ((done["test_bias_high"] - done["test_bias_low"]) / 2)[

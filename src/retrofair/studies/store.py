@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import retrofair
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.files import json_text, replacing
+from retrofair.version import __version__
 
 try:
     import fcntl
@@ -185,7 +185,7 @@ class _Line:
 
 
 def _header() -> dict[str, Any]:
-    return {"format": FORMAT, "retrofair": retrofair.__version__}
+    return {"format": FORMAT, "retrofair": __version__}
 
 
 def _end_of_last_line(handle: int) -> int:
