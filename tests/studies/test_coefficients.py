@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,11 @@ from retrofair.data import GroupedData
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks import MLP, Training
-from retrofair.studies import coefficients, linear
+from retrofair.studies import linear, perturbation
 from retrofair.studies.base import Study
 from retrofair.studies.cells import NetworkCell
-from retrofair.studies.coefficients import Coefficients, PerturbationCell
+from retrofair.studies.coefficients import Coefficients
+from retrofair.studies.perturbation import PerturbationCell
 from retrofair.studies.run import Plan, run
 from retrofair.studies.sources import Source
 from retrofair.studies.store import Store
@@ -194,9 +196,9 @@ def splits() -> Splits:
     return SOURCE.load()
 
 
-def cell(**options: object) -> PerturbationCell:
-    usual = {"trials": 40, "permutations": 3, "gradients": 4}
-    return PerturbationCell(NetworkCell(SOURCE, 0, SMALL), **{**usual, **options})  # type: ignore[arg-type]
+def cell(**options: Any) -> PerturbationCell:
+    usual: dict[str, Any] = {"trials": 40, "permutations": 3, "gradients": 4}
+    return PerturbationCell(NetworkCell(SOURCE, 0, SMALL), **{**usual, **options})
 
 
 def test_a_cell_leaves_the_network_and_the_random_state_alone(
@@ -252,19 +254,19 @@ def test_the_bias_is_that_of_the_test_data_under_the_paper_s_factors(
         assert found.tensors["biases"][trial].item() == pytest.approx(rates[0] - rates[1])
 
 
-@pytest.mark.parametrize("measure", coefficients.MEASURES)
+@pytest.mark.parametrize("measure", perturbation.MEASURES)
 def test_measures_are_sums_of_what_each_decision_is_worth(measure: str, splits: Splits) -> None:
     data = splits.test
     chosen = torch.rand(len(data), generator=torch.Generator().manual_seed(0)) > 0.4
     counts = metrics.count(data.y.numpy(), chosen.numpy(), data.group.numpy(), 2)
-    worth = coefficients._worth(metrics.get(measure), data)
+    worth = perturbation._worth(metrics.get(measure), data)
     assert float(worth[chosen].sum()) == pytest.approx(metrics.get(measure)(counts), abs=1e-5)
 
 
 def test_the_gradient_is_that_of_finite_differences(
     splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coefficients, "WIDTH", 0.5)
+    monkeypatch.setattr(perturbation, "WIDTH", 0.5)
     test = splits.test
     data = GroupedData(x=test.x.double(), y=test.y, group=test.group, group_names=test.group_names)
     with torch.random.fork_rng():
@@ -272,7 +274,7 @@ def test_the_gradient_is_that_of_finite_differences(
         network = MLP(9, depth=1, width=4).double().eval()
     # draws this narrow are all at the weights themselves
     halves = cell(scale=1e-9, gradients=2)._gradients(network, data, torch.Generator())
-    worth = coefficients._worth(metrics.SPD, data).double()
+    worth = perturbation._worth(metrics.SPD, data).double()
     with torch.no_grad():
         width = 0.5 * float(network(data.x).std())
     start, step = 0, 1e-5

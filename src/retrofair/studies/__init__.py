@@ -5,6 +5,7 @@ Adding one = one file and one name in `ALL`.
 
 from retrofair.errors import unknown
 from retrofair.studies.base import Study
+from retrofair.studies.coefficients import COEFFICIENTS
 from retrofair.studies.grid import Grid, Method
 from retrofair.studies.grid_study import GridStudy
 from retrofair.studies.intra import INTRA
@@ -17,7 +18,7 @@ from retrofair.studies.sources import Source
 from retrofair.studies.store import Store
 from retrofair.studies.variants import VARIANTS
 
-ALL: tuple[Study, ...] = (SEEDS, RUNTIMES, NETWORKS, POSTHOC, VARIANTS, INTRA)
+ALL: tuple[Study, ...] = (SEEDS, RUNTIMES, NETWORKS, POSTHOC, VARIANTS, COEFFICIENTS, INTRA)
 
 __all__ = [
     "ALL",

@@ -82,5 +82,6 @@ def _core_seconds(records: Iterable[dict[str, Any]]) -> float:
         config = record["config"]
         source = {key: config["source"][key] for key in ("data", "split", "include_sensitive")}
         shared = json.dumps([source, config["seed"], config["training"]], sort_keys=True)
-        trained[shared] = max(record["seconds"], record["wall_seconds"])
+        # a network of an older cache has no time of its own
+        trained[shared] = max(record["seconds"] or 0.0, record["wall_seconds"])
     return total + sum(trained.values())
