@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Self, TypeVar
 
 from rich.console import Console
@@ -19,12 +20,13 @@ from rich.progress import (
 
 T = TypeVar("T")
 LINE_SECONDS = 60
+_silent = False
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Iterate with a bar that disappears when done; without a terminal, just iterate."""
     console = Console(file=sys.stderr)
-    if not console.is_terminal:
+    if _silent or not console.is_terminal:
         yield from items
         return
     columns = (
@@ -36,6 +38,17 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(items, total=total, description=what)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """No bars from `track` meanwhile: of many computations side by side only one bar speaks."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        yield
+    finally:
+        _silent = before
 
 
 class Cells:

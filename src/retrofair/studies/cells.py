@@ -10,12 +10,14 @@ import dataclasses
 import hashlib
 import json
 import time
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import sklearn
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,7 @@ from retrofair.networks.outputs import probabilities
 from retrofair.networks.threads import fitting_threads
 from retrofair.networks.train import cache_folder
 from retrofair.objective import Objective
+from retrofair.progress import silent
 from retrofair.studies.sources import Source
 from retrofair.version import __version__
 
@@ -68,14 +71,30 @@ class Cell(Protocol):
 
 def versions() -> dict[str, str]:
     """The versions that numbers depend on: a cell of other versions is another cell."""
-    return {"retrofair": __version__, "torch": torch.__version__.split("+")[0]}
+    return {
+        "retrofair": __version__,
+        "torch": torch.__version__.split("+")[0],
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
 
 
 def key_of(cell: Cell, checksum: str) -> str:
     """The cell's name in the store: changes with its configuration, versions and data."""
     about = {"kind": cell.kind, "config": cell.config(), "versions": versions(), "data": checksum}
-    text = json.dumps(about, sort_keys=True)
+    text = json.dumps(_alike(about), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _alike(value: Any) -> Any:
+    """Numbers as floats, so that 0 and 0.0 are one configuration."""
+    if isinstance(value, dict):
+        return {key: _alike(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_alike(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return float(value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,12 @@ class DebiasCell:
     seed: int
     name: str = ""
     kind: ClassVar[str] = "debias"
+
+    def __post_init__(self) -> None:
+        measure: Any = getattr(self.objective, "measure", None)
+        if not isinstance(measure, str):
+            # its name would say too little: two functions of one name would share a cell
+            raise InputError(f"expected a measure's name in a study, got {measure!r}")
 
     @property
     def source(self) -> Source:
@@ -216,13 +241,18 @@ def execute(
             if cell.needs is not None:
                 assert tensors is not None
                 network = cell.needs.build(splits, tensors)
-            with fitting_threads(network or nn.Identity()):
+            with silent(), fitting_threads(network or nn.Identity()):
                 answer = cell.run(splits, network)
             outcome |= {"answer": answer.values, "tensors": answer.tensors}
             if answer.seconds is not None:
                 outcome["seconds"] = answer.seconds
         except Exception as error:  # recorded with the cell; the rest of the study goes on
-            outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            first = next(iter(str(error).splitlines()), "")
+            outcome = {
+                "status": "failed",
+                "error": f"{type(error).__name__}: {first}",
+                "traceback": traceback.format_exc(limit=-5),
+            }
         finally:
             torch.set_num_threads(before)
     outcome["wall_seconds"] = time.perf_counter() - started

@@ -74,7 +74,7 @@ weights that matter in one network only; random vectors of so many dimensions ha
 Networks with the very same coefficients would have a largest value of only about {alike:.2f} in
 regressions as noisy as these, not {same:.2f}. The gradient has little noise; but hidden units have
 no order, so that a network would count as unlike itself with its units permuted. Layers can be
-compared, by their share of the squares:
+compared, by their share of the squares, below.
 """
 
 
@@ -184,7 +184,7 @@ def page(study: Coefficients, done: list[Found], stacks: dict[str, Array]) -> li
     n, weights = len(done), int(rows["weights"].iloc[0])
     alike = np.sqrt(1 + (n - 1) * max(0.0, rows["r2_held_out"].mean()))
     samples = study.trials - -(-study.trials // linear.FOLDS)
-    return [
+    parts = [
         f"![Sorted coefficients, singular values, and what few weights predict]({study.name}.png)",
         "Lines are means, bands are ranges: over networks, permutations and random stacks.",
         _findings(study, rows, stacks),
@@ -196,11 +196,14 @@ def page(study: Coefficients, done: list[Found], stacks: dict[str, Array]) -> li
         FEW.format(reliability=spread(rows["gradient_reliability"])),
         _curve(rows, done[0].values["sizes"]),
         CURVE,
-        "## Do the networks depend on the same weights?",
-        _singular(stacks),
-        ALIKE.format(alike=alike, same=np.sqrt(n)),
-        _layers(done),
     ]
+    if n > 1:  # a single vector is alike to itself
+        parts += [
+            "## Do the networks depend on the same weights?",
+            _singular(stacks),
+            ALIKE.format(alike=alike, same=np.sqrt(n)),
+        ]
+    return [*parts, "## Share of the squares by layer", _layers(done)]
 
 
 def _findings(study: Coefficients, rows: pd.DataFrame, stacks: dict[str, Array]) -> str:

@@ -16,6 +16,8 @@ from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, unknown
 from retrofair.networks import Training
 from retrofair.objective import Constrained, Weighted
+from retrofair.studies.figures import bars_and_planes, bias_and_objective
+from retrofair.studies.findings import with_controls
 from retrofair.studies.grid import Grid, Method
 from retrofair.studies.grid_study import GridStudy
 from retrofair.studies.results import YARDSTICKS
@@ -56,12 +58,18 @@ def read_study(path: str | Path) -> GridStudy:
     grid = Grid(
         sources=_sources(top, path.absolute().parent),
         measures=measures,
-        methods=_methods(top, measures),
+        methods=with_controls(_methods(top, measures)),
         seeds=_seeds(top),
         objective=_objective(top.table("objective"), measures[0]),
         trainings=_trainings(top),
     )
-    return GridStudy(name=name, title=_label(top, "title", name), grid=grid)
+    weighted = isinstance(grid.objective, Weighted)
+    return GridStudy(
+        name=name,
+        title=_label(top, "title", name),
+        grid=grid,
+        figure=bars_and_planes if weighted else bias_and_objective,
+    )
 
 
 def _refuse_misplaced(top: Table) -> None:

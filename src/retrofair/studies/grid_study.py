@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from retrofair import metrics
 from retrofair.objective import Constrained
 from retrofair.studies import pages, results
 from retrofair.studies.cells import Cell
 from retrofair.studies.figures import bias_and_objective
+from retrofair.studies.findings import findings
 from retrofair.studies.grid import Grid
-from retrofair.studies.results import CONSTANT, YARDSTICKS
+from retrofair.studies.results import CONSTANT, ORIGINAL, TABLE, YARDSTICKS
 from retrofair.studies.run import Plan
 
 Figure = Callable[[pd.DataFrame, Grid, Path], Path]
-TABLE = ["data", "sensitive", "columns", "network", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,12 @@ class GridStudy:
         frame = results.frame(self.grid, plan)
         written = [pages.write_table(folder / f"{self.name}.csv", frame)]
         done = frame[frame["state"] == "done"]
-        picture = ""
-        if not done[~done["method"].isin(YARDSTICKS)].empty:
-            written.append(self.figure(frame, self.grid, folder / f"{self.name}.png"))
-            picture = f"![{self.title}]({self.name}.png)"
+        picture, image = "", folder / f"{self.name}.png"
+        if done[~done["method"].isin(YARDSTICKS)].empty:
+            image.unlink(missing_ok=True)  # of other results
+        else:
+            written.append(self.figure(frame, self.grid, image))
+            picture = f"![{pages.plain(self.title)}]({self.name}.png)"
         parts = [
             self.about,
             pages.provenance(plan),
@@ -54,19 +56,20 @@ class GridStudy:
             *findings(self.grid, done),
             *(block(self.grid, part, key) for key, part in _tables(frame)),
         ]
-        written.append(pages.write_page(folder / f"{self.name}.md", self.title, *parts))
+        title = pages.plain(self.title)
+        written.append(pages.write_page(folder / f"{self.name}.md", title, *parts))
         return written
 
 
 def reading(grid: Grid) -> str:
     """How to read the tables."""
-    objective, n = grid.objective, len(grid.seeds)
+    objective, seeds = grid.objective, ", ".join(map(str, grid.seeds))
     good = objective.performance_measure.name.replace("_", " ")
     text = (
-        f"Each of the {n} seeds has its own 60/20/20 split, network and method run. Methods see "
-        "the validation data only, and choose there; every column named *test* is on test data. "
-        "A +- is the standard deviation over seeds, not of a mean. The *constant classifier* is "
-        "the better of refusing and accepting everybody. "
+        f"Seeds {seeds}: each has its own 60/20/20 split, network and method run. Methods see the "
+        "validation data only, and choose there; every column named *test* is on test data. A +- "
+        "is the standard deviation over seeds, not of a mean. The *constant classifier* is the "
+        "better of refusing and accepting everybody, by validation data. "
     )
     if isinstance(objective, Constrained):
         text += (
@@ -77,87 +80,17 @@ def reading(grid: Grid) -> str:
     else:
         text += (
             f"The objective, {objective.lam:g} |bias| + {1 - objective.lam:g} (1 - {good}), is "
-            "better when lower. *Beats the constant* counts the seeds in which it is lower on test "
-            "data than the constant classifier's. "
+            "better when lower. "
         )
-    return text + (
-        "*Status* is that on the validation data. Methods marked with * must be told the group of "
-        "everybody they decide about."
+    text += (
+        "|bias| is the distance from fair, its mean not that of signed values. *Beats constant* "
+        "counts the seeds in which the test objective is better than the constant classifier's. "
+        "*Status* is that on validation data. Methods marked with \\* must be told the group of "
+        "everybody they decide about. Seconds are wall time on one torch thread while other cells "
+        "ran beside: they compare methods within this page only."
     )
-
-
-def findings(grid: Grid, done: pd.DataFrame) -> Iterator[str]:
-    """What the numbers say, in sentences that are computed from them."""
-    methods = done[~done["method"].isin(YARDSTICKS)]
-    if methods.empty:
-        return
-    lines = []
-    if isinstance(grid.objective, Constrained):
-        held = methods["test_bias"].abs() < grid.objective.epsilon
-        kept = held.groupby(methods["method"], sort=False).agg(["sum", "size"])
-        met = methods[methods["status"] == "met"]
-        both = (met["test_bias"].abs() < grid.objective.epsilon).mean()
-        lines.append(
-            f"Where the bound was met on validation data ({len(met):,} of {len(methods):,} runs), "
-            f"it held on test data in {both:.0%}. By method: "
-            + ", ".join(f"{name} {row['sum']}/{row['size']}" for name, row in kept.iterrows())
-            + "."
-        )
-    else:
-        best = methods.merge(
-            done[done["method"] == CONSTANT][[*TABLE, "seed", "test_objective"]],
-            on=[*TABLE, "seed"],
-            suffixes=("", "_constant"),
-        )
-        beats = best["test_objective"] < best["test_objective_constant"]
-        kept = beats.groupby(best["method"], sort=False).agg(["sum", "size"])
-        lines.append(
-            "Better than the constant classifier on test data: "
-            + ", ".join(f"{name} {row['sum']}/{row['size']}" for name, row in kept.iterrows())
-            + "."
-        )
-    lines.append(_degenerate(methods))
-    lines += _against_random(grid, methods)
-    yield "## What it shows\n\n" + "\n".join(f"- {line}" for line in lines if line)
-
-
-def _degenerate(methods: pd.DataFrame) -> str:
-    flagged = methods[methods["status"] == "degenerate"]
-    if flagged.empty:
-        return "No run is degenerate."
-    by = flagged.groupby("method", sort=False).size()
-    return (
-        f"**{len(flagged):,} of {len(methods):,} runs are degenerate** (they decide alike for "
-        "almost everybody, or score no better than the constant classifier on validation data): "
-        + ", ".join(f"{name} {n}" for name, n in by.items())
-        + "."
-    )
-
-
-CONTROLS = (
-    ("layerwise", "layerwise, random search"),
-    ("layerwise", "random, budget of layerwise"),
-    ("layerwise, papers' space", "random"),
-    ("adversarial", "threshold"),
-    ("zhang", "threshold"),
-)
-
-
-def _against_random(grid: Grid, methods: pd.DataFrame) -> Iterator[str]:
-    """Searches beside random search, seed by seed, on the data that both optimised."""
-    sign = 1 if grid.objective.maximise else -1
-    wide = methods.pivot_table(index=[*TABLE, "seed"], columns="method", values="valid_objective")
-    for method, control in CONTROLS:
-        if method in wide and control in wide:
-            gain = sign * (wide[method] - wide[control]).dropna()
-            if len(gain):
-                yield (
-                    f"{method} against {control}, validation objective, same seed: better by "
-                    f"{gain.mean():.3f} on average (standard error "
-                    f"{gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0:.3f}), better "
-                    f"in {int((gain > 1e-12).sum())} and worse in {int((gain < -1e-12).sum())} of "
-                    f"{len(gain)} runs."
-                )
+    meanings = "\n".join(f"- {name}: {metrics.get(name).meaning}" for name in grid.measures)
+    return f"{text}\n\n{meanings}"
 
 
 def block(grid: Grid, part: pd.DataFrame, key: tuple[str, ...]) -> str:
@@ -165,53 +98,48 @@ def block(grid: Grid, part: pd.DataFrame, key: tuple[str, ...]) -> str:
     data, sensitive, columns, network, measure = key
     done = part[part["state"] == "done"]
     seen = "blind" if columns == "blind" else ""
-    heading = f"## {data}, {sensitive}: " + ", ".join(filter(None, [measure, network, seen]))
+    title = ", ".join(filter(None, [measure, pages.plain(network), seen]))
+    heading = f"## {pages.plain(data)}, {pages.plain(sensitive)}: {title}"
     if done.empty:
         return f"{heading}\n\nNothing has been run yet."
-    half = ((done["test_bias_high"] - done["test_bias_low"]) / 2)[
-        done["method"] == results.ORIGINAL
-    ].median()
+    original = done[done["method"] == ORIGINAL]
+    half = ((original["test_bias_high"] - original["test_bias_low"]) / 2).median()
     rows = done[done["method"] == CONSTANT]
+    size = rows["rows_valid"].median()
     sizes = (
-        f"{int(rows['rows_valid'].median()):,} validation rows, "
-        f"{int(rows['rows_test'].median()):,} test rows; the 95 % interval of one seed's {measure} "
-        f"on test data is about +-{half:.3f}."
+        f"{size:,.0f} validation rows; test rows by group, the privileged one last "
+        f"(seed {rows['seed'].iloc[0]}): {pages.plain(str(rows['groups'].iloc[0]))}. The 95 % "
+        f"interval of one seed's {measure} on test data is about +-{half:.3f}."
     )
-    constrained = isinstance(grid.objective, Constrained)
     good = grid.objective.performance_measure.name.replace("_", " ")
-    header = ["method", "validation objective", "test objective", f"test {measure}", f"test {good}"]
-    header += ["held" if constrained else "beats the constant", "status", "seconds"]
-    constant = rows.set_index("seed")["test_objective"]
-    lines = [
-        _line(grid, str(method), group, constant)
-        for method, group in part.groupby("method", sort=False)
-    ]
+    header = ["method", "validation objective", "test objective", f"test {measure}", "test |bias|"]
+    header += [f"test {good}", *(["held"] if isinstance(grid.objective, Constrained) else [])]
+    header += ["beats constant", "status", "seconds"]
+    lines = [_line(grid, str(m), group) for m, group in part.groupby("method", sort=False)]
     return "\n\n".join([heading, sizes, pages.table(header, lines)])
 
 
-def _line(grid: Grid, method: str, part: pd.DataFrame, constant: pd.Series) -> list[str]:
+def _line(grid: Grid, method: str, part: pd.DataFrame) -> list[str]:
     done = part[part["state"] == "done"]
-    n = len(done)
+    n, constrained = len(done), isinstance(grid.objective, Constrained)
     star = "\\*" if n and (done["needs_group"] == True).any() else ""  # noqa: E712 - nan else
-    name = method + star + (f" ({n} of {len(grid.seeds)} seeds)" if n < len(grid.seeds) else "")
+    few = f" ({n} of {len(grid.seeds)} seeds)" if n < len(grid.seeds) else ""
+    name = pages.plain(method) + star + few
     if not n:
-        return [name] + ["-"] * 7
-    if isinstance(grid.objective, Constrained):
-        test = pages.middle(done["test_objective"])
-        good = int((done["test_bias"].abs() < grid.objective.epsilon).sum())
-    else:
-        test = pages.spread(done["test_objective"])
-        good = int((done.set_index("seed")["test_objective"] < constant).sum())
+        return [name] + ["-"] * (9 if constrained else 8)
+    centre = pages.middle if constrained else pages.spread
     yardstick = method in YARDSTICKS
     counted = done["status"].value_counts().items()
-    status = ", ".join(f"{str(name).replace('_', ' ')} {count}/{n}" for name, count in counted)
+    status = ", ".join(f"{str(state).replace('_', ' ')} {count}/{n}" for state, count in counted)
     return [
         name,
         pages.spread(done["valid_objective"]),
-        test,
+        centre(done["test_objective"]),
         pages.spread(done["test_bias"]),
+        f"{done['test_unfair'].mean():.3f}",
         pages.spread(done["test_performance"]),
-        "" if method == CONSTANT and not isinstance(grid.objective, Constrained) else f"{good}/{n}",
+        *([f"{int(done['test_feasible'].sum())}/{n}"] if constrained else []),
+        "" if method == CONSTANT else f"{int(done['test_beats_constant'].sum())}/{n}",
         "" if yardstick else status,
         "" if yardstick else pages.middle(done["seconds"], 1),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,55 @@ import numpy as np
 import pandas as pd
 
 from retrofair.files import replacing
+from retrofair.metrics import Array
 from retrofair.studies.cells import versions
 from retrofair.studies.run import Plan
 
 
 def spread(values: Iterable[float], digits: int = 3) -> str:
-    """Mean +- standard deviation, over seeds."""
-    found = np.asarray(list(values), dtype=float)
+    """Mean +- standard deviation, over seeds; undefined ones are left out and counted."""
+    found, note = _defined(values)
     if not len(found):
-        return "-"
+        return "undefined" if note else "-"
     if len(found) == 1:
-        return f"{found[0]:.{digits}f}"
-    return f"{found.mean():.{digits}f} +- {found.std(ddof=1):.{digits}f}"
+        return f"{found[0]:.{digits}f}{note}"
+    return f"{found.mean():.{digits}f} +- {found.std(ddof=1):.{digits}f}{note}"
 
 
 def middle(values: Iterable[float], digits: int = 3) -> str:
-    """Median (smallest to largest), over seeds."""
-    found = np.asarray(list(values), dtype=float)
+    """Median (smallest to largest), over seeds; of two in the middle the lower one.
+
+    Halfway between a score and 0 would be an objective that nothing reached.
+    """
+    found, note = _defined(values)
     if not len(found):
-        return "-"
-    return f"{np.median(found):.{digits}f} ({found.min():.{digits}f} to {found.max():.{digits}f})"
+        return "undefined" if note else "-"
+    if len(found) == 1:
+        return f"{found[0]:.{digits}f}{note}"
+    median = np.percentile(found, 50, method="lower")
+    return f"{median:.{digits}f} ({found.min():.{digits}f} to {found.max():.{digits}f}){note}"
+
+
+def _defined(values: Iterable[float]) -> tuple[Array, str]:
+    given = np.asarray(list(values), dtype=float)
+    found = given[~np.isnan(given)]
+    note = f" ({len(found)} of {len(given)} defined)" if len(found) < len(given) else ""
+    return found, note
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def plain(text: str, length: int = 200) -> str:
+    """A user's or an error's text as one line that Markdown leaves alone."""
+    line = " ".join(text.split())
+    line = line if len(line) <= length else line[: length - 3] + "..."
+    return "".join(f"\\{c}" if c in "\\`*<>[]|" else c for c in line)
 
 
 def write_page(path: Path, title: str, *parts: str) -> Path:
@@ -58,16 +82,29 @@ def provenance(plan: Plan) -> str:
     """What the numbers were made with, and what is missing."""
     done = [record for cell in plan.cells if (record := plan.record(cell)) is not None]
     good = [record for record in done if record["status"] == "done"]
-    versions_used = ", ".join(f"{name} {value}" for name, value in versions().items())
-    text = f"Made with {versions_used}; {len(good):,} of {len(plan.cells):,} cells."
-    text += f" Their work adds up to {_core_seconds(good) / 60:.0f} core minutes."
-    failed = [record for record in done if record["status"] != "done"]
+    used = ", ".join(f"{name} {value}" for name, value in versions().items())
+    text = f"Made with {used}; {len(good):,} of {len(plan.cells):,} cells."
+    if good:
+        days = sorted({record["finished"][:10] for record in good})
+        machines = sorted({record["machine"] for record in good if "machine" in record})
+        data = {record["like"][2]: record["data"][:12] or "generated" for record in good}
+        text += (
+            f" Their work adds up to {_core_seconds(good) / 60:.0f} core minutes"
+            + (f", on {plain('; '.join(machines))}" if machines else "")
+            + f", {' to '.join(dict.fromkeys((days[0], days[-1])))}. Data files (SHA-256): "
+            + ", ".join(f"{plain(name)} {checksum}" for name, checksum in data.items())
+            + "."
+        )
+    failed = Counter(record.get("error", "") for record in done if record["status"] != "done")
     if failed:
-        reasons = sorted({record.get("error", "") for record in failed})
-        text += f" **{len(failed):,} cells failed**, for example: {reasons[0]}."
+        reasons = "; ".join(f"{n} x {plain(reason)}" for reason, n in failed.most_common(3))
+        text += f" **{failed.total():,} cells failed**: {reasons}."
     missing = len(plan.cells) - len(done)
     if missing:
         text += f" **{missing:,} cells have not been run**: the tables below are of the others."
+    notes = Counter(note for record in good for note in record.get("notes", ()))
+    for note, n in notes.most_common(5):
+        text += f"\n- {n} cells said: {plain(note)}"
     return text
 
 

@@ -16,15 +16,14 @@ from retrofair.studies.run import Plan
 CONSTANT = "constant classifier"
 ORIGINAL = "original, threshold 0.5"
 YARDSTICKS = (CONSTANT, ORIGINAL)
+TABLE = ["data", "sensitive", "columns", "network", "measure"]  # what tells tables apart
 ABOUT = ("data", "sensitive", "columns", "network", "measure", "seed", "method")
-STATE = ("state", "error", "status", "needs_group", "seconds", "rows_valid", "rows_test")
+STATE = ("state", "error", "status", "needs_group", "seconds", "rows_valid", "rows_test", "groups")
+PARTS = ("valid", "test")
 SCORES = (
-    *(
-        f"{part}_{what}"
-        for part in ("valid", "test")
-        for what in ("objective", "bias", "performance")
-    ),
+    *(f"{part}_{what}" for part in PARTS for what in ("objective", "bias", "performance")),
     *(f"test_{what}_{end}" for what in ("bias", "performance") for end in ("low", "high")),
+    *("test_unfair", "test_feasible", "test_beats_constant"),
     *("test_accuracy", "test_balanced_accuracy"),
 )
 
@@ -32,24 +31,36 @@ SCORES = (
 def frame(grid: Grid, plan: Plan) -> pd.DataFrame:
     """One row per table, seed and method, the constant classifier and the original among them.
 
-    `state` is done, failed or missing. Biases are signed where the measure is; `_low` and `_high`
-    are 95 % intervals of the one test set.
+    `state` is done, failed or missing. `_bias` is the measure's own value, signed where it is;
+    `test_unfair` is its distance from fair, and `test_feasible` whether the objective's bound
+    holds. `_low` and `_high` are 95 % intervals of the one test set. `groups` has the test rows by
+    group, the privileged one last.
     """
     rows = []
     for setting, training in grid.settings():
+        objective = setting.objective
         for seed in grid.seeds:
             about = {**_about(setting), "seed": seed}
             network = plan.record(grid.network(setting.source, training, seed))
+            constant = np.nan
             if network is not None and network["status"] == "done":
-                test = {part: np.array(network["answer"][part]) for part in ("valid", "test")}
-                fixed = {CONSTANT: _constant(setting.objective, test), ORIGINAL: test}
+                original = {part: np.array(network["answer"][part]) for part in PARTS}
+                fixed = {CONSTANT: _constant(objective, original), ORIGINAL: original}
+                constant = float(objective.score(fixed[CONSTANT]["test"]))
+                about["groups"] = _groups(network["answer"])
                 for name, counts in fixed.items():
                     state = {"state": "done", "status": "", "method": name}
-                    rows.append({**about, **state, **_scores(setting.objective, counts)})
+                    rows.append({**about, **state, **_scores(objective, counts, constant)})
             for method in grid.methods_for(setting.measure):
                 record = plan.record(grid.cell(setting, training, method, seed))
-                rows.append({**about, "method": method.name, **_found(setting.objective, record)})
+                found = _found(objective, record, constant)
+                rows.append({**about, "method": method.name, **found})
     return pd.DataFrame(rows, columns=[*ABOUT, *STATE, *SCORES])
+
+
+def _groups(answer: dict[str, Any]) -> str:
+    sizes = np.array(answer["test"]).sum(axis=(1, 2))
+    return ", ".join(f"{name} {n:,}" for name, n in zip(answer["groups"], sizes, strict=True))
 
 
 def _about(setting: Setting) -> dict[str, Any]:
@@ -62,19 +73,19 @@ def _about(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _found(objective: Objective, record: dict[str, Any] | None) -> dict[str, Any]:
+def _found(objective: Objective, record: dict[str, Any] | None, constant: float) -> dict[str, Any]:
     if record is None:
         return {"state": "missing"}
     if record["status"] != "done":
         return {"state": "failed", "error": record.get("error", "")}
     answer = record["answer"]
-    counts = {part: np.array(answer[part]) for part in ("valid", "test")}
+    counts = {part: np.array(answer[part]) for part in PARTS}
     return {
         "state": "done",
         "status": answer["status"],
         "needs_group": answer["needs_group"],
         "seconds": record["seconds"],
-        **_scores(objective, counts),
+        **_scores(objective, counts, constant),
     }
 
 
@@ -90,7 +101,9 @@ def _constant(objective: Objective, counts: dict[str, Array]) -> dict[str, Array
     return {part: decide(values, better) for part, values in counts.items()}
 
 
-def _scores(objective: Objective, counts: dict[str, Array]) -> dict[str, Any]:
+def _scores(
+    objective: Objective, counts: dict[str, Array], constant: float = np.nan
+) -> dict[str, Any]:
     measure, good = objective.bias_measure, objective.performance_measure
     values: dict[str, Any] = {}
     for part, cells in counts.items():
@@ -103,6 +116,10 @@ def _scores(objective: Objective, counts: dict[str, Array]) -> dict[str, Any]:
     test = counts["test"]
     values["test_bias_low"], values["test_bias_high"] = measure.interval(test)
     values["test_performance_low"], values["test_performance_high"] = good.interval(test)
+    values["test_unfair"] = float(measure.bias(test))
+    values["test_feasible"] = bool(objective.feasible(test))
+    sign = 1 if objective.maximise else -1
+    values["test_beats_constant"] = sign * (values["test_objective"] - constant) > 1e-12
     for name in ("accuracy", "balanced_accuracy"):
         values[f"test_{name}"] = float(metrics.get_performance(name)(test))
     return values

@@ -31,15 +31,15 @@ TWINS = {"adversarial, papers' critic": "adversarial", "layerwise, papers' space
 ABOUT = """
 Table 2 of Savani, White and Govindarajulu (2020, arXiv 2006.08564v1): seconds per run of each
 post-hoc method, with the budgets of the study `posthoc` (for `random` 201 trials). The paper names
-neither its machine nor what its seconds include; only ratios within a column can be compared.
-Here they are wall seconds of one `debias` call on one core, with the choice of every threshold,
+neither its machine nor what its seconds include; only ratios within a column can be compared. Here
+they are wall seconds of one `debias` call on one torch thread, with the choice of every threshold,
 without training the network. For an undisturbed measurement run this study alone, into a store of
 its own, with `--jobs 1`.
 
-Why the differences: the paper's code scores 501 thresholds with five bootstraps each, about 5 s a
-trial at 9,000 rows, where one sort scores all of them exactly; its reject option tries its 5,000
-pairs one by one. `layerwise` has 220 evaluations here (every layer) where the papers' space has
-100, and three quarters of its time goes into fitting boosted trees. A constant classifier takes no
+Why they differ: the paper's code scores a grid of 501 thresholds with five bootstraps each, where
+one sort scores all of them exactly; its reject option tries 5,000 pairs of threshold and margin
+one by one. `layerwise` has 220 evaluations here (20 for every layer), the papers' space 100; most
+of its time is the boosted trees, as the same search at random shows. A constant classifier takes no
 time; its score is in the study `posthoc`.
 """
 
@@ -58,7 +58,9 @@ class Runtimes:
     def write(self, plan: Plan, folder: Path) -> list[Path]:
         frame = results.frame(self.grid, plan)
         done = frame[(frame["state"] == "done") & ~frame["method"].isin(YARDSTICKS)]
-        parts = [ABOUT, pages.provenance(plan)]
+        beside = {r.get("jobs") for cell in plan.cells if (r := plan.record(cell)) is not None}
+        alone = "one cell at a time" if beside == {1} else "while other cells ran beside"
+        parts = [ABOUT, pages.provenance(plan), f"Measured {alone}."]
         if not done.empty:
             parts += ["## Seconds, median (range) over seeds", _table(done), _ratios(done)]
         return [
@@ -74,12 +76,12 @@ def _table(done: pd.DataFrame) -> str:
         cells = []
         for data, sensitive in groups:
             here = part[(part["data"] == data) & (part["sensitive"] == sensitive)]
-            cells.append(pages.middle(here["seconds"], 2))
+            cells.append(pages.middle(here["seconds"], 3))
         lines.append([str(method), "ours", str(part["seed"].nunique()), *cells])
         printed = PUBLISHED.get(TWINS.get(str(method), str(method)))
         if printed:
             by = dict(zip(COLUMNS, printed, strict=True))
-            texts = [f"{by[g]:.2f}" if g in by else "-" for g in groups]
+            texts = [f"{by[g]:.3f}" if g in by else "-" for g in groups]
             lines.append([str(method), "published", "", *texts])
     header = ["method", "", "n", *(f"{data} ({sensitive})" for data, sensitive in groups)]
     return pages.table(header, lines)
@@ -94,12 +96,12 @@ def _ratios(done: pd.DataFrame) -> str:
     for method, printed in PUBLISHED.items():
         if method == "random" or method not in wide or "random" not in wide:
             continue
-        ours = (wide[method] / wide["random"]).median()
         theirs = pd.Series(printed) / pd.Series(PUBLISHED["random"])
-        lines.append([method, f"{ours:.2f}", f"{theirs.median():.2f}"])
+        ours = pages.middle(wide[method] / wide["random"])
+        lines.append([method, ours, pages.middle(theirs)])
     if not lines:
         return ""
-    return "## Time over that of `random`, median over data sets\n\n" + pages.table(
+    return "## Time over that of `random`, median (range) over data sets\n\n" + pages.table(
         ["method", "ours", "published"], lines
     )
 
