@@ -81,17 +81,26 @@ class Cells:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, done: int, failed: int, seconds_left: float | None) -> None:
-        """So many more finished, so many of them failed; None: nobody knows how long it takes."""
-        self.done += done
+    def advance(self, failed: bool) -> None:
+        """One more finished, well or not."""
+        self.done += 1
         self.failed += failed
-        rest = "" if seconds_left is None else f", about {_words(seconds_left)} left"
-        note = f"{self.failed} failed{rest}"
-        self._bar.update(self._task, completed=self.done, note=note)
-        if self._bar.disable and done and time.monotonic() - self._said > LINE_SECONDS:
-            self._said = time.monotonic()
+        self._bar.update(self._task, completed=self.done)
+
+    @property
+    def due(self) -> bool:
+        """Whether a person would like to hear of the time left again."""
+        return time.monotonic() - self._said > (LINE_SECONDS if self._bar.disable else 1)
+
+    def show(self, seconds_left: float) -> None:
+        """Say where things stand."""
+        note = f"{self.failed} failed, about {words(seconds_left)} left"
+        self._bar.update(self._task, note=note)
+        if self._bar.disable and self.due:
             print(f"{self.what}: {self.done} of {self.total} cells, {note}", file=sys.stderr)
+        self._said = time.monotonic()
 
 
-def _words(seconds: float) -> str:
+def words(seconds: float) -> str:
+    """A time for people."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

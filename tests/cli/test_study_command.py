@@ -72,10 +72,28 @@ def test_a_dry_run_prints_the_cells_and_runs_none(
 
 
 def test_the_page_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["study", "tiny.toml", "--page-only"]) == 2
+    assert "leave out --page-only" in capsys.readouterr().err
+    assert not (tmp_path / "retrofair-out").exists()
+    run(["study", "tiny.toml", "--jobs", "1", "--seeds", "1"])
+    capsys.readouterr()
     assert run(["study", "tiny.toml", "--page-only", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["done"] == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 3
     page = (tmp_path / "retrofair-out" / "tiny" / "tiny.md").read_text()
-    assert "6 cells have not been run" in page
+    assert "3 cells have not been run" in page
+
+
+def test_cells_of_another_version_are_said_and_not_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(["study", "tiny.toml", "--jobs", "1", "--store", "store"])
+    monkeypatch.setattr("retrofair.studies.cells.__version__", "9.9")
+    capsys.readouterr()
+    assert run(["study", "tiny.toml", "--dry-run", "--store", "store"]) == 0
+    shown = capsys.readouterr()
+    assert "6 stored cells of this study were made with retrofair 0.1.0" in shown.err
+    assert "6 of 6 cells to run" in shown.out
+    assert run(["study", "tiny.toml", "--page-only", "--store", "store"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -87,6 +105,7 @@ def test_the_page_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["tiny.toml", "--backend", "spark"], "unknown backend 'spark'"),
         (["tiny.toml", "--backend", "dask"], "--scheduler"),
         (["tiny.toml", "--scheduler", "tcp://localhost:1"], "--backend dask"),
+        (["tiny.toml", "--dry-run", "--page-only"], "--dry-run or --page-only"),
         (["tiny.toml", "--out", "tiny.toml"], "is a file (--out)"),
         (["tiny.toml", "--store", "tiny.toml"], "is a file (--store)"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,11 +21,12 @@ from retrofair.cli import options as o
 from retrofair.cli.tables import console
 from retrofair.errors import InputError
 from retrofair.files import json_text
-from retrofair.progress import Cells
+from retrofair.progress import Cells, words
 from retrofair.studies import Plan, Store, Study
-from retrofair.studies.cells import Cell
+from retrofair.studies.cells import Cell, versions
 from retrofair.studies.declare import read_study
-from retrofair.studies.run import like_of, run
+from retrofair.studies.durations import Durations, like_of
+from retrofair.studies.run import check, run
 
 NAMES = ", ".join(known.name for known in studies.ALL)
 
@@ -60,12 +62,21 @@ def study(
     chosen = chosen_study(which, seeds)
     folder = o.checked_out(out) or Path("retrofair-out") / chosen.name
     place = store or Path(platformdirs.user_cache_dir("retrofair")) / "studies"
+    check(jobs, backend, scheduler)
+    if dry_run and page_only:
+        raise InputError("expected --dry-run or --page-only, got both")
     plan = Plan.of(chosen.cells(), Store(place), None if root is None else str(root))
+    say_elsewhere(plan)
     if dry_run:
-        show_plan(chosen, plan, jobs, as_json)
+        show_plan(chosen, plan, workers(jobs, backend), as_json)
         return 0
     if not page_only:
         watch(chosen, plan, jobs, backend, scheduler)
+    elif len(plan.missing) == len(plan.cells):
+        raise InputError(
+            f"expected finished cells of this study in {place}, found none: leave out --page-only "
+            "to run them, or name another folder (--store)"
+        )
     written = chosen.write(plan, folder)
     failed = [record for cell in plan.cells if (record := failure(plan, cell)) is not None]
     stored = len(plan.cells) - len(plan.missing)
@@ -77,6 +88,7 @@ def study(
                     "cells": len(plan.cells),
                     "done": stored,
                     "failed": len(failed),
+                    "errors": dict(Counter(record["error"] for record in failed)),
                     "files": [str(path) for path in written],
                 }
             )
@@ -116,26 +128,31 @@ def watch(chosen: Study, plan: Plan, jobs: int | None, backend: str, scheduler: 
     """Run the missing cells with a bar: done, failed, time left."""
     missing = plan.missing
     stored = len(plan.cells) - len(missing)
-    workers = jobs or joblib.cpu_count()
+    known = Durations(plan.store)
     notes.say(
         f"{chosen.name}: {len(plan.cells):,} cells, {stored:,} of them stored in "
-        f"{plan.store.folder}"
+        f"{plan.store.folder}; about {words(known.total(missing, workers(jobs, backend)))} left"
     )
     started = time.monotonic()
-    left = {plan.key(cell) for cell in missing}
-    by_key = dict(zip(plan.keys, plan.cells, strict=True))
+    left = {plan.key(cell): cell for cell in missing}
     with Cells(chosen.name, total=len(plan.cells), done=stored) as bar:
-        bar.update(0, 0, plan.seconds(missing, workers))
+
+        def ready() -> None:
+            notes.flush()
+            bar.show(known.total(missing, workers(jobs, backend)))
 
         def each(cell: Cell, record: dict[str, Any]) -> None:
-            notes.flush()  # now backend and scheduler have been found in order
-            left.discard(record["key"])
-            rest = [by_key[key] for key in left]
-            bar.update(1, record["status"] != "done", plan.seconds(rest, workers))
+            left.pop(record["key"], None)
+            failed = record["status"] != "done"
+            if not failed:
+                known.add(record)
+            bar.advance(failed)
+            if bar.due:
+                bar.show(known.total(list(left.values()), workers(jobs, backend)))
 
         kind: Any = backend
         try:
-            run(plan, jobs=jobs, backend=kind, scheduler=scheduler, each=each)
+            run(plan, jobs=jobs, backend=kind, scheduler=scheduler, each=each, ready=ready)
         except KeyboardInterrupt:
             notes.say(
                 f"{len(plan.cells) - len(left):,} of {len(plan.cells):,} cells are stored; the "
@@ -144,7 +161,33 @@ def watch(chosen: Study, plan: Plan, jobs: int | None, backend: str, scheduler: 
             notes.flush()
             raise
     if missing:
-        notes.say(f"{len(missing):,} cells in {(time.monotonic() - started) / 60:.1f} minutes")
+        notes.say(f"{len(missing):,} cells in {words(time.monotonic() - started)}")
+
+
+def workers(jobs: int | None, backend: str) -> int:
+    """How many cells run at a time; of a cluster, as many as asked for, or one."""
+    return jobs or (joblib.cpu_count() if backend == "local" else 1)
+
+
+def say_elsewhere(plan: Plan) -> None:
+    """A note on cells that only differ in versions or data: they are kept, and not used."""
+    wanted = {configuration(cell.kind, cell.config()) for cell in plan.missing}
+    found: Counter[str] = Counter()
+    ours = set(plan.keys)
+    for record in plan.store:
+        if record["status"] != "done" or record["key"] in ours:
+            continue
+        if configuration(record["kind"], record["config"]) in wanted:
+            theirs = record["versions"]
+            others = [f"{k} {theirs.get(k)}" for k, v in versions().items() if theirs.get(k) != v]
+            found[", ".join(others) or "other content of the data files"] += 1
+    for why, count in found.items():
+        notes.say(f"{count:,} stored cells of this study were made with {why}: kept, but not used")
+
+
+def configuration(kind: str, config: dict[str, Any]) -> str:
+    """The configuration as text, alike before and after it was stored."""
+    return json.dumps([kind, config], sort_keys=True)
 
 
 def failure(plan: Plan, cell: Cell) -> dict[str, Any] | None:
@@ -153,11 +196,11 @@ def failure(plan: Plan, cell: Cell) -> dict[str, Any] | None:
     return record if record is not None and record["status"] != "done" else None
 
 
-def show_plan(chosen: Study, plan: Plan, jobs: int | None, as_json: bool) -> None:
+def show_plan(chosen: Study, plan: Plan, at_once: int, as_json: bool) -> None:
     """What would be run, and about how long it would take."""
-    workers = jobs or joblib.cpu_count()
     missing = {plan.key(cell) for cell in plan.missing}
-    seconds = plan.seconds(plan.missing, workers)
+    known = Durations(plan.store)
+    seconds = known.total(plan.missing, at_once)
     if as_json:
         cells = [
             {"key": key, "kind": cell.kind, "stored": key not in missing, "config": cell.config()}
@@ -166,18 +209,20 @@ def show_plan(chosen: Study, plan: Plan, jobs: int | None, as_json: bool) -> Non
         print(json_text({"study": chosen.name, "seconds": seconds, "cells": cells}))
         return
     counted: dict[tuple[str, ...], list[int]] = {}
+    each: dict[tuple[str, ...], float] = {}
     for key, cell in zip(plan.keys, plan.cells, strict=True):
         counts = counted.setdefault(like_of(cell), [0, 0])
         counts[0] += 1
         counts[1] += key in missing
+        each[like_of(cell)] = known.guess(cell)
     table = Table(title=escape(chosen.title), title_justify="left")
-    for column in ("kind", "what", "data", "cells", "to run", "seconds each"):
-        table.add_column(column, justify="right" if column in ("cells", "to run") else "left")
+    for column in ("kind", "what", "network", "data", "cells", "to run", "seconds each, about"):
+        right = column in ("cells", "to run", "seconds each, about")
+        table.add_column(column, justify="right" if right else "left")
     for like, (total, to_run) in counted.items():
-        each = plan.seconds([c for c in plan.cells if like_of(c) == like][:1], 1)
-        table.add_row(
-            *map(escape, like), str(total), str(to_run), "?" if each is None else f"{each:.1f}"
-        )
+        table.add_row(*map(escape, like), str(total), str(to_run), f"{each[like]:.1f}")
     console().print(table)
-    time_left = "unknown time" if seconds is None else f"about {seconds / 60:.0f} minutes"
-    print(f"{len(missing):,} of {len(plan.cells):,} cells to run, {time_left} with {workers} jobs")
+    print(
+        f"{len(missing):,} of {len(plan.cells):,} cells to run, about {words(seconds)} with "
+        f"{at_once} at a time"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import platform
 import time
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import joblib
 import numpy as np
 import sklearn
 import torch
@@ -257,6 +259,8 @@ def execute(
             torch.set_num_threads(before)
     outcome["wall_seconds"] = time.perf_counter() - started
     outcome.setdefault("seconds", outcome["wall_seconds"])
+    cores = joblib.cpu_count()
+    outcome["machine"] = f"{platform.system()} {platform.machine()}, {cores} cores"
     outcome["notes"] = sorted({str(warning.message) for warning in caught})
     return outcome
 

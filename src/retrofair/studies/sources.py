@@ -60,9 +60,17 @@ class Source:
         """Training, validation and test data; the last few are kept in memory.
 
         Raises:
-            InputError: a file is missing or broken, or a column unknown.
+            InputError: a file is missing, broken or changed meanwhile, or a column unknown.
         """
-        return _load(self, root, self.checksum(root))
+        checksum = self.checksum(root)
+        splits = _load(self, root, checksum)
+        if self.checksum(root) != checksum:
+            _load.cache_clear()
+            raise InputError(
+                f"expected the files of {self.data} to stay as they are while they are read, but "
+                "they changed: run again when they are complete"
+            )
+        return splits
 
     def checksum(self, root: str | None = None) -> str:
         """SHA-256 of the files' bytes; "" for data that are generated.

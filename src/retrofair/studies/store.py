@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from retrofair.errors import InputError, RetrofairWarning
@@ -32,6 +32,8 @@ except ImportError:  # no such locks on Windows: there, one study at a time per 
 FORMAT = 1
 FILE = "cells.jsonl"
 KEY = re.compile(r"[0-9a-f]{20}")
+STATUSES = ("done", "failed")
+START = b'{"format": '
 
 
 class Store:
@@ -72,11 +74,17 @@ class Store:
         return self._records.get(key)
 
     def done(self, key: str) -> bool:
-        """Whether the cell finished well."""
+        """Whether the cell finished well, and its tensors are there and whole."""
         record = self._records.get(key)
         if record is None or record["status"] != "done":
             return False
-        return not record.get("tensors") or self._tensor_file(key).exists()
+        if not record.get("tensors"):
+            return True
+        try:
+            with safe_open(self._tensor_file(key), framework="pt"):  # checks the file's length
+                return True
+        except (OSError, SafetensorError):
+            return False
 
     def tensors(self, key: str) -> dict[str, Tensor]:
         """The tensors of a finished cell.
@@ -89,8 +97,8 @@ class Store:
             return load_file(file)
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"expected the tensors of a finished cell in {file}, got {error}; remove the file "
-                "to have the cell run again"
+                f"expected the tensors of a finished cell in {file}, got {error}: start the study "
+                "again, and the cell runs again"
             ) from None
 
     def add(self, record: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> None:
@@ -105,11 +113,15 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         if tensors:
             record["tensors"] = sorted(tensors)
-            with replacing(self._tensor_file(record["key"])) as temporary:
-                save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
+            content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+            file = self._tensor_file(record["key"])
+            with replacing(file) as temporary, temporary.open("wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())  # before the line that names it
         line = json_text(record, indent=None)
-        with self._appending() as file:
-            file.write(line)
+        with self._appending() as end:
+            end.write(line)
         self._records[record["key"]] = json.loads(line)
 
     def _tensor_file(self, key: str) -> Path:
@@ -118,10 +130,12 @@ class Store:
     @contextmanager
     def _appending(self) -> Iterator[_Line]:
         """Whole lines only: what a killed writer or a full disk left of one is cut off."""
-        handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+        binary = getattr(os, "O_BINARY", 0)  # of Windows, where line breaks would change
+        handle = os.open(self.file, os.O_RDWR | os.O_CREAT | binary, 0o666)
         try:
             if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX)
+            self._check(os.read(handle, 1_000))  # another process may have made it meanwhile
             end = _end_of_last_line(handle)
             os.ftruncate(handle, end)
             os.lseek(handle, end, os.SEEK_SET)
@@ -139,15 +153,14 @@ class Store:
 
     def _read(self) -> None:
         content = self.file.read_bytes()
+        self._check(content[:1_000])
         lines = content.split(b"\n")[:-1]  # after the last line break: nothing, or a torn line
-        if lines:
-            self._check(lines[0])
         for line in lines[1:]:
-            try:
-                record = json.loads(line)
-                self._records[record["key"]] = record
-            except (ValueError, KeyError, TypeError):
+            record = _record(line)
+            if record is None:
                 self.bad_lines += 1
+            else:
+                self._records[record["key"]] = record
         if self.bad_lines:
             warnings.warn(
                 f"{self.bad_lines} of {len(lines) - 1:,} lines of {self.file} cannot be read; "
@@ -156,7 +169,10 @@ class Store:
                 stacklevel=3,
             )
 
-    def _check(self, line: bytes) -> None:
+    def _check(self, content: bytes) -> None:
+        line, whole, _ = content.partition(b"\n")
+        if not whole and line[: len(START)] == START[: len(line)]:
+            return  # empty, or torn in the header
         try:
             header = json.loads(line)
             found, by = header["format"], header["retrofair"]
@@ -188,12 +204,23 @@ def _header() -> dict[str, Any]:
     return {"format": FORMAT, "retrofair": __version__}
 
 
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line, if it is one."""
+    try:
+        record = json.loads(line)
+        good = KEY.fullmatch(record["key"]) and record["status"] in STATUSES
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return record if good else None
+
+
 def _end_of_last_line(handle: int) -> int:
     """The position after the last line break."""
     end = os.lseek(handle, 0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 65_536)
-        found = os.pread(handle, end - start, start).rfind(b"\n")
+        os.lseek(handle, start, os.SEEK_SET)
+        found = os.read(handle, end - start).rfind(b"\n")
         if found >= 0:
             return start + found + 1
         end = start
