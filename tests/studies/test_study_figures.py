@@ -381,7 +381,7 @@ def test_each_method_and_version_looks_different() -> None:
         looks = {(styles[name].colour, styles[name].hatch) for name in styles.names}
         assert len(looks) == len(styles.names)
         for one, other in combinations(styles.names, 2):
-            if same_color(styles[one].colour, styles[other].colour) and len(methods) < 20:
+            if styles[one].colour == styles[other].colour:
                 assert styles[one].letter != styles[other].letter
 
 

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 import retrofair as rf
 from retrofair import studies
 from retrofair.audit import audit_predictions
+from retrofair.debiasers import Layerwise, Threshold
 from retrofair.objective import Constrained, Weighted
-from retrofair.studies import Plan, Store, Study, pages, results, run
-from retrofair.studies.figures import Styles, bars, shown
-from retrofair.studies.results import CONSTANT, ORIGINAL
+from retrofair.studies import Method, Plan, Store, Study, pages, results, run
+from retrofair.studies.findings import _clustered as clustered
+from retrofair.studies.findings import evaluations, pairs, with_controls
+from retrofair.studies.results import CONSTANT, ORIGINAL, TABLE
 
 Finish = Callable[[Study], tuple[Plan, Path]]
 Shrink = Callable[[Any], Study]
@@ -44,17 +45,99 @@ def test_every_study_runs_and_writes_its_page(name: str, finished: Finish, shrin
             assert image.size[0] > 400
 
 
-def test_a_study_in_part_says_what_is_missing(tmp_path: Path, shrink: Shrink) -> None:
-    study: Any = shrink(studies.get("intra"))
+@pytest.mark.parametrize("name", ["intra", "posthoc"])
+def test_a_study_in_part_says_what_is_missing(name: str, tmp_path: Path, shrink: Shrink) -> None:
+    study: Any = shrink(studies.get(name))
     plan = Plan.of(study.cells(), Store(tmp_path / "store"))
     study.write(plan, tmp_path)
-    assert f"{len(plan.cells)} cells have not been run" in (tmp_path / "intra.md").read_text()
+    page = tmp_path / f"{name}.md"
+    assert f"{len(plan.cells)} cells have not been run" in page.read_text()
     one = dataclasses.replace(study, grid=dataclasses.replace(study.grid, seeds=(0,)))
     run(Plan.of(one.cells(), plan.store), jobs=1)
     study.write(plan, tmp_path)
-    page = (tmp_path / "intra.md").read_text()
-    assert "cells have not been run" in page
-    assert "threshold (1 of 2 seeds)" in page
+    assert "cells have not been run" in page.read_text()
+    assert "threshold (1 of 2 seeds)" in page.read_text()
+
+
+def only(study: Any, **changes: Any) -> Any:
+    return dataclasses.replace(study, grid=dataclasses.replace(study.grid, **changes))
+
+
+def test_a_ratio_is_fair_at_one(finished: Finish, shrink: Shrink) -> None:
+    study = only(
+        shrink(studies.get("intra")),
+        measures=("disparate_impact",),
+        objective=Constrained("spd", epsilon=0.3),
+    )
+    plan, folder = finished(study)
+    frame = results.frame(study.grid, plan)
+    constant = frame[frame["method"] == CONSTANT]
+    assert (constant["test_bias"] == 1).all()
+    assert constant["test_feasible"].all()
+    done = frame[frame["test_bias"].notna()]
+    assert (done["test_feasible"] == (done["test_unfair"] < 0.3)).all()
+    assert (done["test_feasible"] == (done["test_objective"] > 0)).all()
+    assert "| constant classifier | 2 |" in (folder / "intra.md").read_text()
+
+
+def test_sentences_hold_when_nothing_is_met_and_with_one_seed(
+    finished: Finish, shrink: Shrink
+) -> None:
+    study = only(
+        shrink(studies.get("intra")),
+        seeds=(0,),
+        methods=tuple(
+            m for m in studies.get("intra").grid.methods if m.name == "calibrated_equalized_odds"
+        ),
+        objective=Constrained("spd", epsilon=1e-9),
+    )
+    _, folder = finished(study)
+    page = (folder / "intra.md").read_text()
+    assert "The bound was met on validation data in none of 6 runs." in page
+    assert "nan" not in page
+    assert "standard error 0.000" not in page
+
+
+def test_the_frame_says_who_beats_the_constant_classifier(
+    whole: tuple[Any, Plan, pd.DataFrame],
+) -> None:
+    frame = whole[2]
+    keys = [*TABLE, "seed"]
+    constant = frame[frame["method"] == CONSTANT].set_index(keys)["test_objective"]
+    runs = frame[frame["method"] != CONSTANT].set_index(keys)
+    expected = runs["test_objective"] > constant.loc[runs.index].to_numpy() + 1e-12
+    assert (runs["test_beats_constant"] == expected).all()
+    assert expected.any()
+
+
+def test_gains_are_averaged_within_a_data_set_and_seed_first() -> None:
+    index = pd.MultiIndex.from_tuples(
+        [("a", "x", 0), ("a", "y", 0), ("a", "x", 1), ("b", "x", 0)],
+        names=["data", "sensitive", "seed"],
+    )
+    gains = pd.Series([0.0, 0.2, 0.3, 0.2], index=index)
+    parts = [0.1, 0.3, 0.2]
+    error = np.std(parts, ddof=1) / 3**0.5
+    assert clustered(gains) == f"{np.mean(parts):+.3f} +- {error:.3f} (3 parts)"
+    assert clustered(gains.iloc[:1]) == "+0.000"
+
+
+def test_each_search_has_random_search_of_its_budget_beside_it() -> None:
+    own = Layerwise(evaluations=7, layers=3)
+    methods = with_controls((Method("mine", own, ("spd",)), Method("threshold", Threshold())))
+    assert [m.name for m in methods] == ["mine", "mine, random search", "threshold"]
+    assert methods[1].debiaser == dataclasses.replace(own, optimizer="random")
+    assert methods[1].measures == ("spd",)
+    assert with_controls(methods) == methods
+    assert evaluations(own, depth=10) == 21
+    assert evaluations(Layerwise(), depth=10) == 220
+    for name in ("intra", "posthoc"):
+        grid = studies.get(name).grid  # type: ignore[attr-defined]
+        searches = [m for m in grid.methods if m.name.startswith("layerwise")]
+        against = {(one, other) for one, other, _ in pairs(grid)}
+        for method in searches:
+            if method.debiaser.optimizer == "gbrt":
+                assert (method.name, f"{method.name}, random search") in against
 
 
 @pytest.fixture
@@ -147,33 +230,17 @@ def test_a_failed_cell_is_in_the_table_and_on_the_page(
     assert set(plan.missing) == {c for c in plan.cells if c.label == "threshold"}
 
 
-def test_bars_stand_at_the_means_and_the_constant_classifier_is_a_line(
-    whole: tuple[Any, Plan, pd.DataFrame],
-) -> None:
-    done = shown(whole[2])
-    here = done[done["measure"] == "spd"]
-    axes = Figure().subplots()
-    bars(axes, here, "test_objective", Styles(list(dict.fromkeys(here["method"]))))
-    heights = [round(patch.get_height(), 9) for patch in axes.patches]
-    means = (
-        here[here["method"] != CONSTANT]
-        .groupby(["method", "group"], sort=False)["test_objective"]
-        .mean()
-    )
-    assert sorted(heights) == sorted(round(value, 9) for value in means)
-    lines = [path.get_segments() for path in axes.collections if hasattr(path, "get_segments")]
-    levels = {segment[0][1] for segments in lines for segment in segments if len(segment) == 2}
-    assert 0.5 in levels
-
-
-def test_each_method_looks_different() -> None:
-    names = [method.name for method in studies.get("intra").grid.methods]  # type: ignore[attr-defined]
-    styles = Styles([ORIGINAL, *names])
-    looks = {(style["facecolor"], style["hatch"]) for style in map(styles.bar, [ORIGINAL, *names])}
-    assert len(looks) == len(names) + 1
+def test_texts_of_users_and_errors_do_not_break_the_page() -> None:
+    assert pages.plain("two\nlines  of <b>`x`|y*") == "two lines of \\<b\\>\\`x\\`\\|y\\*"
+    assert len(pages.plain("x" * 500)) == 200
+    assert pages.table(["a"], [["b|c"]]).splitlines()[-1] == "| b\\|c |"
 
 
 def test_numbers_carry_their_spread() -> None:
+    assert pages.spread([0.1, math.nan, 0.3]) == "0.200 +- 0.141 (2 of 3 defined)"
+    assert pages.spread([math.nan]) == "undefined"
+    # of two in the middle the lower: nobody scored halfway between 0 and 0.8
+    assert pages.middle([0.0, 0.8]) == "0.000 (0.000 to 0.800)"
     assert pages.spread([0.1, 0.3]) == "0.200 +- 0.141"
     assert pages.spread([0.25]) == "0.250"
     assert pages.spread([]) == "-"

@@ -25,6 +25,7 @@ from retrofair.networks.mlp import MLP
 from retrofair.networks.randomness import generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 from retrofair.progress import track
+from retrofair.version import __version__
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _key(train: GroupedData, valid: GroupedData, settings: Training, seed: int) 
     for data in (train, valid):
         for values in (data.x, data.y):
             digest.update(values.contiguous().numpy().tobytes())
-    version = f"{torch.__version__} python {sys.version_info[:2]}"
+    version = f"{torch.__version__} python {sys.version_info[:2]} retrofair {__version__}"
     about = {**asdict(settings), "seed": seed, "torch": version, "shape": list(train.x.shape)}
     digest.update(json.dumps(about, sort_keys=True).encode())
     return digest.hexdigest()[:24]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
@@ -24,7 +25,7 @@ PATTERNS = ("", "////", "....", "xxxx", "oo", "\\\\\\\\", "**")
 
 @dataclass(frozen=True)
 class Style:
-    """A bar's and a point's look; `letter` tells versions of one method apart in the plane."""
+    """A bar's and a point's look; `letter` tells methods of one colour apart in the plane."""
 
     colour: str
     hatch: str = ""
@@ -46,7 +47,7 @@ class Style:
 
     @property
     def point(self) -> dict[str, Any]:
-        """Filled for a method, hollow with room for the letter for its other versions."""
+        """Filled for the first of a colour, hollow with room for the letter for the others."""
         if self.letter:
             return {
                 "markerfacecolor": "white",
@@ -84,22 +85,28 @@ class Styles:
                 bases.append(base)
             versions.setdefault(base, []).append(method.name)
         self._found = {ORIGINAL: Style(GREY)}
-        for base, names in versions.items():
-            family, colour = divmod(bases.index(base), len(BAR_COLOURS))
-            names.sort(key=lambda name, base=base: name != base)  # type: ignore[misc]
-            for version, name in enumerate(names):
+        used: Counter[str] = Counter()
+        for base in sorted(versions, key=bases.index):
+            family, which = divmod(bases.index(base), len(BAR_COLOURS))
+            colour = BAR_COLOURS[which]
+            for version, name in enumerate(_plain_first(versions[base], base)):
                 again, pattern = divmod(version, len(PATTERNS))
                 hatch = "---" * family + PATTERNS[pattern] + "|" * again
-                self._found[name] = Style(BAR_COLOURS[colour], hatch, _letter(version))
+                self._found[name] = Style(colour, hatch, _letter(used[colour]))
+                used[colour] += 1
         self.names = (ORIGINAL, *(method.name for method in methods))
 
     def __getitem__(self, method: str) -> Style:
         return self._found[method]
 
 
-def _letter(version: int) -> str:
-    """None for the plain version, then a, b, c."""
-    if version == 0:
+def _plain_first(names: list[str], base: str) -> list[str]:
+    return sorted(names, key=lambda name: name != base)
+
+
+def _letter(number: int) -> str:
+    """None for the first of a colour, then a, b, c."""
+    if number == 0:
         return ""
-    again, letter = divmod(version - 1, len(ascii_lowercase))
+    again, letter = divmod(number - 1, len(ascii_lowercase))
     return ascii_lowercase[letter] * (again + 1)
