@@ -464,6 +464,7 @@ LONG = "a table with a name of some length, like those of files that people keep
     ("case", "function"),
     [
         ("one data set", bars_and_planes),
+        ("many methods", bars_and_planes),
         ("one method", bias_and_objective),
         ("long names", bars_and_planes),
         ("long names", objective_bars),
@@ -477,11 +478,14 @@ def test_nothing_covers_anything(draw: Draw, case: str, function: Any) -> None:
     frame = frame_of(grid)
     if case == "one data set":
         frame = frame_of(grid, PLACES[:1])
+    elif case == "many methods":
+        grid = dataclasses.replace(grid, methods=tuple(many_methods()))
+        frame = frame_of(grid, PLACES[:2])
     elif case == "one method":
         grid = dataclasses.replace(grid, methods=METHODS[:1])
         frame = frame[frame["method"].isin([CONSTANT, ORIGINAL, "threshold"])]
     elif case == "long names":
-        frame = frame_of(grid, [(LONG, "sex"), ("b $1 $2", "race+sex+age of the person")])
+        frame = frame_of(grid, [(LONG, "sex"), ("b $_$", "race+sex+age of the person")])
     elif case == "five measures":
         grid = grid_of(WEIGHTED, [measure.name for measure in metrics.ALL[:5]])
         frame = frame_of(grid, PLACES[:1])
@@ -505,4 +509,10 @@ def test_nothing_covers_anything(draw: Draw, case: str, function: Any) -> None:
         labels = [label for label in axes.get_xticklabels() if label.get_text()]
         extents = [label.get_window_extent(renderer) for label in labels]
         assert all(one.x1 <= other.x0 for one, other in pairwise(extents))
-        assert axes.get_window_extent(renderer).height > 1.8 * figure.dpi
+        assert axes.get_window_extent(renderer).height > 2.5 * figure.dpi
+    narrowest = min(
+        bar.get_window_extent(renderer).width
+        for container in figure.axes[0].containers
+        for bar in getattr(container, "patches", [])
+    )
+    assert narrowest / figure.dpi > 0.06  # inches

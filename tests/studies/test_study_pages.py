@@ -113,7 +113,7 @@ def test_the_frame_says_who_beats_the_constant_classifier(
 def test_gains_are_averaged_within_a_data_set_and_seed_first() -> None:
     index = pd.MultiIndex.from_tuples(
         [("a", "x", 0), ("a", "y", 0), ("a", "x", 1), ("b", "x", 0)],
-        names=["data", "sensitive", "seed"],
+        names=["data", "sensitive", "split"],
     )
     gains = pd.Series([0.0, 0.2, 0.3, 0.2], index=index)
     parts = [0.1, 0.3, 0.2]
@@ -271,6 +271,14 @@ def test_the_seeds_study_has_one_split_and_own_splits(finished: Finish, shrink: 
     assert one["constant_accuracy"].nunique() == 1  # the same test rows every time
     assert own["constant_accuracy"].nunique() == 2
     assert one["spd"].nunique() == 2
+
+
+def test_seeds_take_turns_on_fewer_networks(shrink: Shrink) -> None:
+    study = only(shrink(studies.get("posthoc")), seeds=(3, 4, 5), networks=2)
+    runs = {(c.seed, c.network.seed, c.source.split) for c in study.cells()}
+    assert runs == {(3, 3, 3), (4, 4, 4), (5, 3, 3)}
+    assert {c.seed for c in only(study, networks=None).cells()} == {3, 4, 5}
+    assert studies.get("variants").grid.split(7) == 2  # type: ignore[attr-defined]
 
 
 def test_grids_keep_their_settings_apart(shrink: Shrink) -> None:

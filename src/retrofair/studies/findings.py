@@ -15,7 +15,7 @@ from retrofair.studies.grid import Grid, Method
 from retrofair.studies.results import TABLE, YARDSTICKS
 
 # Runs on one data set and split share its network or its rows: they are not independent.
-CLUSTER = ["data", "seed"]
+CLUSTER = ["data", "split"]
 
 
 def findings(grid: Grid, done: pd.DataFrame) -> Iterator[str]:
@@ -33,7 +33,7 @@ def findings(grid: Grid, done: pd.DataFrame) -> Iterator[str]:
         header += ["better / worse on test", "runs"]
         yield (
             "### Side by side\n\nGain in the objective over another method on the same network, "
-            "split and measure: mean +- standard error over independent parts (data set and seed; "
+            "split and measure: mean +- standard error over independent parts (data set and split; "
             "runs that share these are averaged first).\n\n" + pages.table(header, compared)
         )
 
@@ -90,7 +90,7 @@ def _overview(grid: Grid, done: pd.DataFrame) -> str:
 
 def _comparisons(grid: Grid, methods: pd.DataFrame) -> Iterator[list[str]]:
     sign = 1 if grid.objective.maximise else -1
-    index = [*TABLE, "seed"]
+    index = [*TABLE, "split", "seed"]
     wide = {
         part: methods.pivot_table(index=index, columns="method", values=f"{part}_objective")
         for part in ("valid", "test")

@@ -49,12 +49,14 @@ class Setting:
 class Grid:
     """Data x networks x measures x methods x seeds.
 
-    A seed is that of the split, of the network and of the method.
+    A seed is that of the split, of the network and of the method. With fewer `networks` than seeds,
+    the seeds take turns on the first so many splits and networks: several trials of a method on each.
 
     Args:
         sources: data and groups; their split is replaced by each seed.
         objective: its measure is replaced by each of `measures`.
         trainings: settings of the base network by name.
+        networks: how many splits and networks; None: one per seed.
     """
 
     sources: tuple[Source, ...]
@@ -63,9 +65,15 @@ class Grid:
     seeds: tuple[int, ...]
     objective: Constrained | Weighted
     trainings: tuple[tuple[str, Training], ...] = (("", Training()),)
+    networks: int | None = None
+
+    def split(self, seed: int) -> int:
+        """The seed of the split and the network that this seed's methods start from."""
+        return self.seeds[self.seeds.index(seed) % (self.networks or len(self.seeds))]
 
     def network(self, source: Source, training: Training, seed: int) -> NetworkCell:
-        return NetworkCell(dataclasses.replace(source, split=seed), seed, training)
+        split = self.split(seed)
+        return NetworkCell(dataclasses.replace(source, split=split), split, training)
 
     def settings(self) -> Iterator[tuple[Setting, Training]]:
         """Every table of the study, with its network's settings."""

@@ -65,8 +65,14 @@ def reading(grid: Grid) -> str:
     """How to read the tables."""
     objective, seeds = grid.objective, ", ".join(map(str, grid.seeds))
     good = objective.performance_measure.name.replace("_", " ")
+    each = "each has its own 60/20/20 split, network and method run"
+    if grid.networks is not None and grid.networks < len(grid.seeds):
+        each = (
+            f"they take turns on {grid.networks} splits and networks, so that runs on one of them "
+            "differ by the method's seed alone"
+        )
     text = (
-        f"Seeds {seeds}: each has its own 60/20/20 split, network and method run. Methods see the "
+        f"Seeds {seeds}: {each}. Methods see the "
         "validation data only, and choose there; every column named *test* is on test data. A +- "
         "is the standard deviation over seeds, not of a mean. The *constant classifier* is the "
         "better of refusing and accepting everybody, by validation data. "

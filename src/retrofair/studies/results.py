@@ -17,7 +17,7 @@ CONSTANT = "constant classifier"
 ORIGINAL = "original, threshold 0.5"
 YARDSTICKS = (CONSTANT, ORIGINAL)
 TABLE = ["data", "sensitive", "columns", "network", "measure"]  # what tells tables apart
-ABOUT = ("data", "sensitive", "columns", "network", "measure", "seed", "method")
+ABOUT = ("data", "sensitive", "columns", "network", "measure", "split", "seed", "method")
 STATE = ("state", "error", "status", "needs_group", "seconds", "rows_valid", "rows_test", "groups")
 PARTS = ("valid", "test")
 SCORES = (
@@ -40,7 +40,7 @@ def frame(grid: Grid, plan: Plan) -> pd.DataFrame:
     for setting, training in grid.settings():
         objective = setting.objective
         for seed in grid.seeds:
-            about = {**_about(setting), "seed": seed}
+            about = {**_about(setting), "split": grid.split(seed), "seed": seed}
             network = plan.record(grid.network(setting.source, training, seed))
             constant = np.nan
             if network is not None and network["status"] == "done":
