@@ -50,7 +50,7 @@ class Grid:
     """Data x networks x measures x methods x seeds.
 
     A seed is that of the split, of the network and of the method. With fewer `networks` than seeds,
-    the seeds take turns on the first so many splits and networks: several trials of a method on each.
+    the seeds take turns on the first so many splits and networks: several trials on each.
 
     Args:
         sources: data and groups; their split is replaced by each seed.
