@@ -281,6 +281,17 @@ def test_seeds_take_turns_on_fewer_networks(shrink: Shrink) -> None:
     assert studies.get("variants").grid.split(7) == 2  # type: ignore[attr-defined]
 
 
+def test_a_network_that_serves_two_seeds_counts_once(finished: Finish, shrink: Shrink) -> None:
+    study = only(shrink(studies.get("posthoc")), seeds=(0, 1), networks=1, measures=("spd",))
+    plan, folder = finished(study)
+    frame = results.frame(study.grid, plan)
+    assert frame.groupby("method").size()[ORIGINAL] == 2  # one for each of the two groups
+    assert frame.groupby("method").size()["random"] == 4
+    page = (folder / "posthoc.md").read_text()
+    assert "they take turns on 1 splits" in page
+    assert "of 2 seeds" not in page
+
+
 def test_grids_keep_their_settings_apart(shrink: Shrink) -> None:
     study: Any = shrink(studies.get("variants"))
     keys = {(cell.config()["network"]["training"]["dropout"]) for cell in study.cells()}

@@ -129,7 +129,8 @@ def _line(grid: Grid, method: str, part: pd.DataFrame) -> list[str]:
     done = part[part["state"] == "done"]
     n, constrained = len(done), isinstance(grid.objective, Constrained)
     star = "\\*" if n and (done["needs_group"] == True).any() else ""  # noqa: E712 - nan else
-    few = f" ({n} of {len(grid.seeds)} seeds)" if n < len(grid.seeds) else ""
+    whole = len({grid.split(s) for s in grid.seeds} if method in YARDSTICKS else grid.seeds)
+    few = f" ({n} of {whole} seeds)" if n < whole else ""
     name = pages.plain(method) + star + few
     if not n:
         return [name] + ["-"] * (9 if constrained else 8)

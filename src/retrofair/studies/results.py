@@ -39,6 +39,7 @@ def frame(grid: Grid, plan: Plan) -> pd.DataFrame:
     rows = []
     for setting, training in grid.settings():
         objective = setting.objective
+        seen = set()
         for seed in grid.seeds:
             about = {**_about(setting), "split": grid.split(seed), "seed": seed}
             network = plan.record(grid.network(setting.source, training, seed))
@@ -49,8 +50,11 @@ def frame(grid: Grid, plan: Plan) -> pd.DataFrame:
                 constant = float(objective.score(fixed[CONSTANT]["test"]))
                 about["groups"] = _groups(network["answer"])
                 for name, counts in fixed.items():
+                    if about["split"] in seen:
+                        continue  # another trial on the same network: nothing new about these
                     state = {"state": "done", "status": "", "method": name}
                     rows.append({**about, **state, **_scores(objective, counts, constant)})
+            seen.add(about["split"])
             for method in grid.methods_for(setting.measure):
                 record = plan.record(grid.cell(setting, training, method, seed))
                 found = _found(objective, record, constant)
