@@ -38,6 +38,8 @@ def test_every_study_runs_and_writes_its_page(name: str, finished: Finish, shrin
     assert f"{len(plan.cells):,} of {len(plan.cells):,} cells" in page
     assert "constant classifier" in page or name == "coefficients"
     assert "nan" not in page
+    assert "Data files (SHA-256): synthetic generated" in page
+    assert "Measured one cell at a time" in page or name != "runtimes"
     table = pd.read_csv(folder / f"{name}.csv")
     assert (table["state"] == "done").all() if "state" in table else len(table)
     for picture in re.findall(r"\]\((\S+\.png)\)", page):

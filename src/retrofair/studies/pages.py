@@ -87,7 +87,7 @@ def provenance(plan: Plan) -> str:
     if good:
         days = sorted({record["finished"][:10] for record in good})
         machines = sorted({record["machine"] for record in good if "machine" in record})
-        data = {record["like"][2]: record["data"][:12] or "generated" for record in good}
+        data = {record["like"][-1]: record["data"][:12] or "generated" for record in good}
         text += (
             f" Their work adds up to {_core_seconds(good) / 60:.0f} core minutes"
             + (f", on {plain('; '.join(machines))}" if machines else "")

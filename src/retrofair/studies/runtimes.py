@@ -58,7 +58,8 @@ class Runtimes:
     def write(self, plan: Plan, folder: Path) -> list[Path]:
         frame = results.frame(self.grid, plan)
         done = frame[(frame["state"] == "done") & ~frame["method"].isin(YARDSTICKS)]
-        beside = {r.get("jobs") for cell in plan.cells if (r := plan.record(cell)) is not None}
+        timed = [plan.record(cell) for cell in self.cells()]
+        beside = {record.get("jobs") for record in timed if record is not None}
         alone = "one cell at a time" if beside == {1} else "while other cells ran beside"
         parts = [ABOUT, pages.provenance(plan), f"Measured {alone}."]
         if not done.empty:
