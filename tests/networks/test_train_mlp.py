@@ -206,7 +206,7 @@ def test_a_damaged_cache_is_trained_again_and_replaced(tmp_path: Path) -> None:
 def test_an_interrupted_training_leaves_nothing_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     for name in ("_fit", "save_file"):
