@@ -47,8 +47,7 @@ def bias_performance(
     axes = figure.add_subplot()
     ideal = points[0].bias.ideal if points else 0.0
     if epsilon is not None:
-        band = (-epsilon, epsilon) if ideal == 0 else (1 - epsilon, 1 / max(1 - epsilon, 1e-9))
-        axes.axvspan(*band, color="#E8F1E4", zorder=0)
+        axes.axvspan(*allowed(ideal, epsilon), color="#E8F1E4", zorder=0)
         axes.annotate(
             f"within {epsilon:g}",
             (ideal, 0.01),
@@ -96,6 +95,13 @@ def bias_performance(
     with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
         figure.savefig(temporary, dpi=150)
     return path
+
+
+def allowed(ideal: float, epsilon: float) -> tuple[float, float]:
+    """The values of a measure whose bias is below epsilon."""
+    if ideal == 0:
+        return -epsilon, epsilon
+    return 1 - epsilon, 1 / max(1 - epsilon, 1e-9)
 
 
 def _arms(estimate: Estimate) -> Array:

@@ -22,10 +22,12 @@ from PIL import Image
 from retrofair import debiasers, metrics, studies
 from retrofair.debiasers import Layerwise, Random, Threshold
 from retrofair.objective import Constrained, Weighted
+from retrofair.plots import allowed
 from retrofair.studies import figures
 from retrofair.studies.figures import bars_and_planes, bias_and_objective, objective_bars
 from retrofair.studies.grid import Grid, Method
-from retrofair.studies.panels import allowed, lower_median, unfair
+from retrofair.studies.pages import lower_median
+from retrofair.studies.panels import unfair
 from retrofair.studies.results import CONSTANT, ORIGINAL
 from retrofair.studies.shown import GROUP, group_names
 from retrofair.studies.sources import Source

@@ -38,6 +38,7 @@ from retrofair.studies.sources import Source
 from retrofair.version import __version__
 
 Tensors = Mapping[str, Tensor]
+PAPERS = Training()  # the papers' network
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class NetworkCell:
 
     source: Source
     seed: int
-    training: Training = Training()  # noqa: RUF009 - frozen
+    training: Training = PAPERS
     kind: ClassVar[str] = "network"
 
     @property

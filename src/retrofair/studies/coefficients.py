@@ -18,12 +18,13 @@ from retrofair.metrics import Array
 from retrofair.networks import Training
 from retrofair.plots import COLOURS, MARKERS
 from retrofair.studies import linear
-from retrofair.studies.cells import Cell, NetworkCell
+from retrofair.studies.cells import PAPERS, Cell, NetworkCell
 from retrofair.studies.pages import provenance, spread, table, write_page, write_table
 from retrofair.studies.perturbation import PerturbationCell
 from retrofair.studies.run import Plan
 from retrofair.studies.sources import Source
 
+ADULT = Source("adult", ("sex",))
 PUBLISHED = "0.861 +- 0.090"
 STACKS = 200
 TENSORS = {"ridge": "coefficients", "permuted": "permuted", "gradient": "gradient"}
@@ -88,9 +89,9 @@ class Coefficients:
         trials, scale: of the perturbations.
     """
 
-    source: Source = Source("adult", ("sex",))  # noqa: RUF009 - frozen
+    source: Source = ADULT
     seeds: tuple[int, ...] = tuple(range(10))
-    training: Training = Training()  # noqa: RUF009 - frozen
+    training: Training = PAPERS
     trials: int = 1000
     scale: float = 0.1
     name: ClassVar[str] = "coefficients"

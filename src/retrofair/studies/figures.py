@@ -21,11 +21,11 @@ from retrofair import metrics
 from retrofair.files import replacing
 from retrofair.objective import Constrained
 from retrofair.studies.grid import Grid
+from retrofair.studies.pages import lower_median
 from retrofair.studies.panels import (
     ZERO,
     bias_panel,
     constant_handles,
-    lower_median,
     objective_panel,
     plane,
     shape_handle,

@@ -10,7 +10,7 @@ from itertools import product
 from retrofair.debiasers import Debiaser
 from retrofair.networks import Training
 from retrofair.objective import Constrained, Objective, Weighted
-from retrofair.studies.cells import Cell, DebiasCell, NetworkCell
+from retrofair.studies.cells import PAPERS, Cell, DebiasCell, NetworkCell
 from retrofair.studies.sources import Source
 
 
@@ -39,11 +39,6 @@ class Setting:
     def measure(self) -> str:
         return self.objective.bias_measure.name
 
-    @property
-    def title(self) -> str:
-        """Data and groups in words."""
-        return f"{self.source.to_dict()['data']}, {self.source.groups}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
@@ -64,7 +59,7 @@ class Grid:
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     objective: Constrained | Weighted
-    trainings: tuple[tuple[str, Training], ...] = (("", Training()),)
+    trainings: tuple[tuple[str, Training], ...] = (("", PAPERS),)
     networks: int | None = None
 
     def split(self, seed: int) -> int:

@@ -72,10 +72,10 @@ def reading(grid: Grid) -> str:
             "differ by the method's seed alone"
         )
     text = (
-        f"Seeds {seeds}: {each}. Methods see the "
-        "validation data only, and choose there; every column named *test* is on test data. A +- "
-        "is the standard deviation over seeds, not of a mean. The *constant classifier* is the "
-        "better of refusing and accepting everybody, by validation data. "
+        f"Seeds {seeds}: {each}. Methods see the validation data only, and choose there; every "
+        "column named *test* is on test data. A +- is the standard deviation over seeds, not of a "
+        "mean. The *constant classifier* is the better of refusing and accepting everybody, by "
+        "validation data. "
     )
     if isinstance(objective, Constrained):
         text += (
@@ -128,7 +128,7 @@ def block(grid: Grid, part: pd.DataFrame, key: tuple[str, ...]) -> str:
 def _line(grid: Grid, method: str, part: pd.DataFrame) -> list[str]:
     done = part[part["state"] == "done"]
     n, constrained = len(done), isinstance(grid.objective, Constrained)
-    star = "\\*" if n and (done["needs_group"] == True).any() else ""  # noqa: E712 - nan else
+    star = "\\*" if n and any(told is True for told in done["needs_group"]) else ""
     whole = len({grid.split(s) for s in grid.seeds} if method in YARDSTICKS else grid.seeds)
     few = f" ({n} of {whole} seeds)" if n < whole else ""
     name = pages.plain(method) + star + few

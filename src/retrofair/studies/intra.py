@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from retrofair.debiasers import (
     Adversarial,
-    CalibratedEqualizedOdds,
-    EqualizedOdds,
     Layerwise,
     Random,
-    RejectOption,
-    Threshold,
     Zhang,
 )
 from retrofair.objective import Constrained
-from retrofair.studies.findings import with_controls
+from retrofair.studies.cells import PAPERS
+from retrofair.studies.findings import evaluations, with_controls
 from retrofair.studies.grid import Grid, Method
 from retrofair.studies.grid_study import GridStudy
+from retrofair.studies.posthoc import POSTPROCESSING
 from retrofair.studies.sources import Source
-
-EVALUATIONS = Layerwise().evaluations * 11  # ten hidden layers and the output
 
 SOURCES = (
     Source("adult", ("sex",)),
@@ -28,12 +24,9 @@ SOURCES = (
     Source("bank", ("age",)),
 )
 METHODS = (
-    Method("threshold", Threshold()),
-    Method("reject_option", RejectOption()),
-    Method("equalized_odds", EqualizedOdds()),
-    Method("calibrated_equalized_odds", CalibratedEqualizedOdds()),
+    *POSTPROCESSING,
     Method("random", Random()),
-    Method("random, budget of layerwise", Random(trials=EVALUATIONS)),
+    Method("random, budget of layerwise", Random(trials=evaluations(Layerwise(), PAPERS.depth))),
     Method("layerwise", Layerwise()),
     Method("layerwise, random search", Layerwise(optimizer="random")),
     Method("layerwise, papers' space", Layerwise(space="weights", layers=5), ("spd",)),

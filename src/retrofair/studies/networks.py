@@ -16,9 +16,9 @@ from retrofair.data import Splits
 from retrofair.debiasers.run import RARE
 from retrofair.networks import Training
 from retrofair.studies import pages
-from retrofair.studies.cells import Answer, Cell, NetworkCell, decided
+from retrofair.studies.cells import PAPERS, Answer, Cell, NetworkCell, decided
 from retrofair.studies.run import Plan
-from retrofair.studies.seeds import test_row
+from retrofair.studies.seeds import network_row
 from retrofair.studies.sources import Source
 
 Classic = Literal["logistic_regression", "random_forest"]
@@ -127,7 +127,7 @@ class Networks:
         Source("compas", ("race",)),
     )
     seeds: tuple[int, ...] = tuple(range(10))
-    training: Training = Training()  # noqa: RUF009 - frozen
+    training: Training = PAPERS
     name: ClassVar[str] = "networks"
     title: ClassVar[str] = "The need for networks (Table 3 of the post-hoc paper)"
 
@@ -153,7 +153,7 @@ class Networks:
                 "state": "missing" if record is None else record["status"],
             }
             if record is not None and record["status"] == "done":
-                row |= test_row(record["answer"]) | {"seconds": record["seconds"]}
+                row |= network_row(record["answer"]) | {"seconds": record["seconds"]}
             rows.append(row)
         frame = pd.DataFrame(rows)
         done = frame[frame["state"] == "done"]

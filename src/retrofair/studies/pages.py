@@ -27,18 +27,20 @@ def spread(values: Iterable[float], digits: int = 3) -> str:
     return f"{found.mean():.{digits}f} +- {found.std(ddof=1):.{digits}f}{note}"
 
 
-def middle(values: Iterable[float], digits: int = 3) -> str:
-    """Median (smallest to largest), over seeds; of two in the middle the lower one.
+def lower_median(values: Any) -> float:
+    """Of two values in the middle the lower; nothing scored what is halfway from 0 to a score."""
+    return float(np.percentile(np.asarray(values, dtype=float), 50, method="lower"))
 
-    Halfway between a score and 0 would be an objective that nothing reached.
-    """
+
+def middle(values: Iterable[float], digits: int = 3) -> str:
+    """Median (smallest to largest), over seeds; of two in the middle the lower one."""
     found, note = _defined(values)
     if not len(found):
         return "undefined" if note else "-"
     if len(found) == 1:
         return f"{found[0]:.{digits}f}{note}"
-    median = np.percentile(found, 50, method="lower")
-    return f"{median:.{digits}f} ({found.min():.{digits}f} to {found.max():.{digits}f}){note}"
+    median, low, high = lower_median(found), found.min(), found.max()
+    return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}){note}"
 
 
 def _defined(values: Iterable[float]) -> tuple[Array, str]:

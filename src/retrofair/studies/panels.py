@@ -13,7 +13,8 @@ from matplotlib.patheffects import withStroke
 from retrofair import metrics
 from retrofair.metrics import Array, Measure
 from retrofair.objective import Constrained, Weighted
-from retrofair.plots import MARKERS
+from retrofair.plots import MARKERS, allowed
+from retrofair.studies.pages import lower_median
 from retrofair.studies.results import CONSTANT
 from retrofair.studies.shown import Key, Shown, words
 from retrofair.studies.styles import DARK
@@ -209,18 +210,6 @@ def _letters(axes: Any) -> int:
 
 
 # --- numbers --------------------------------------------------------------------------------------
-
-
-def lower_median(values: Any) -> float:
-    """Of two values in the middle the lower; nothing scored what is halfway from 0 to a score."""
-    return float(np.percentile(np.asarray(values, dtype=float), 50, method="lower"))
-
-
-def allowed(ideal: float, epsilon: float) -> tuple[float, float]:
-    """The values of a measure whose bias is below epsilon."""
-    if ideal == 0:
-        return -epsilon, epsilon
-    return 1 - epsilon, 1 / max(1 - epsilon, 1e-9)
 
 
 def unfair(ideal: float, values: Array) -> Array:

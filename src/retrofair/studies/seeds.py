@@ -19,7 +19,7 @@ from retrofair.files import replacing
 from retrofair.networks import Training
 from retrofair.plots import COLOURS
 from retrofair.studies import pages
-from retrofair.studies.cells import Cell, NetworkCell
+from retrofair.studies.cells import PAPERS, Cell, NetworkCell
 from retrofair.studies.run import Plan
 from retrofair.studies.sources import Source
 
@@ -72,7 +72,7 @@ class Seeds:
 
     sources: tuple[Source, ...] = tuple(Source(data, (group,)) for data, group in PUBLISHED)
     seeds: tuple[int, ...] = tuple(range(10))
-    training: Training = Training()  # noqa: RUF009 - frozen
+    training: Training = PAPERS
     name: ClassVar[str] = "seeds"
     title: ClassVar[str] = "Bias against the initial seed (Table 1 of the post-hoc paper)"
 
@@ -102,7 +102,7 @@ class Seeds:
                 "state": "missing" if record is None else record["status"],
             }
             if record is not None and record["status"] == "done":
-                row |= test_row(record["answer"]) | {"seconds": record["seconds"]}
+                row |= network_row(record["answer"]) | {"seconds": record["seconds"]}
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -121,11 +121,11 @@ class Seeds:
         return written
 
 
-def test_row(answer: dict[str, Any]) -> dict[str, float]:
+def network_row(answer: dict[str, Any]) -> dict[str, float]:
     """Measures of a network's decisions on test data, and the constant classifier's accuracy."""
     counts = np.array(answer["test"])
     row: dict[str, float] = {"rows": int(counts.sum())}
-    for name in ("spd", "eod", "aod"):
+    for name in BIASES:
         measure = metrics.get(name)
         row[name] = float(measure(counts))
         row[f"{name}_low"], row[f"{name}_high"] = measure.interval(counts)
