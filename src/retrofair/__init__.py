@@ -1,7 +1,23 @@
 """Retrofit fairness to a trained neural network: audit it, debias it, certify it."""
 
-from retrofair import datasets, debiasers, metrics, networks
+from retrofair import certifiers, datasets, debiasers, metrics, networks
 from retrofair.audit import Audit, Estimate, audit, audit_predictions
+from retrofair.certifiers import (
+    Certificate,
+    Continuous,
+    Domain,
+    Embedding,
+    Integer,
+    Mahalanobis,
+    OneHot,
+    Verdict,
+    WeightedLp,
+    attack,
+    certify,
+    certify_curve,
+    empirical_curve,
+    empirical_delta,
+)
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Status, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
@@ -10,22 +26,37 @@ from retrofair.version import __version__
 
 __all__ = [
     "Audit",
+    "Certificate",
     "Constrained",
+    "Continuous",
     "Debiased",
+    "Domain",
+    "Embedding",
     "Estimate",
     "GroupedData",
     "InputError",
+    "Integer",
+    "Mahalanobis",
+    "OneHot",
     "RetrofairError",
     "RetrofairWarning",
     "Splits",
     "Status",
+    "Verdict",
     "Weighted",
+    "WeightedLp",
     "__version__",
+    "attack",
     "audit",
     "audit_predictions",
+    "certifiers",
+    "certify",
+    "certify_curve",
     "datasets",
     "debias",
     "debiasers",
+    "empirical_curve",
+    "empirical_delta",
     "load_result",
     "metrics",
     "networks",
