@@ -1,21 +1,26 @@
-"""Pictures: bias against performance, with intervals and the constant classifier."""
+"""Pictures: bias against performance, and the certified difference against epsilon."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from retrofair.audit import Estimate
+from retrofair.certifiers import Curve
 from retrofair.files import replacing
 from retrofair.metrics import Array
 
 # Okabe and Ito's colours: told apart by colour-blind readers; markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+FAR = 30  # times: bounds on a straight axis are hard to see beside each other
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 
@@ -95,6 +100,82 @@ def bias_performance(
     with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
         figure.savefig(temporary, dpi=150)
     return path
+
+
+def delta_curve(
+    curve: Curve,
+    path: str | Path,
+    *,
+    title: str,
+    delta: float | None = None,
+    epsilon: float | None = None,
+    what: str = "probability",
+) -> Path:
+    """Draw what is certified, what was found and what the rows show, against epsilon.
+
+    Between two epsilons the bounds are drawn as what is proved there: the upper one of the next
+    epsilon, the lower one of the last.
+
+    Args:
+        delta: draws the difference that was asked about.
+        epsilon: marks the epsilon of the certificate itself.
+        what: the scale of the differences.
+    """
+    path = Path(path)
+    at, lower, upper = curve.epsilons, curve.lower, curve.upper
+    figure = Figure(figsize=(8, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    for i in range(len(at) - 1):
+        axes.fill_between(
+            at[i : i + 2], lower[i], upper[i + 1], color="#DCE9F3", linewidth=0, zorder=1
+        )
+    axes.step(at, upper, where="pre", color=COLOURS[0], linewidth=1.6, zorder=3)
+    axes.plot(at, upper, "v", color=COLOURS[0], markersize=7, zorder=4)
+    axes.step(at, lower, where="post", color=COLOURS[1], linewidth=1.6, zorder=3)
+    axes.plot(at, lower, "^", color=COLOURS[1], markersize=7, zorder=4)
+    handles = [
+        _handle("v", COLOURS[0], "certified: no similar pair differs by more"),
+        _handle("^", COLOURS[1], "found: a similar pair differs by this much"),
+    ]
+    if curve.empirical:
+        seen = np.array([each.delta for each in curve.empirical])
+        axes.step(at, seen, where="post", color=COLOURS[2], linestyle=":", zorder=3)
+        axes.plot(at, seen, "o", color=COLOURS[2], markersize=6, zorder=4)
+        missing = " (where two are similar)" if np.isnan(seen).any() else ""
+        handles.append(_handle("o", COLOURS[2], f"in the data: between its rows{missing}", ":"))
+    if delta is not None:
+        axes.axhline(delta, color="#666666", linestyle="--", linewidth=1.2, zorder=2)
+        handles.append(_handle("", "#666666", f"asked about: delta = {delta:g}", "--"))
+    if epsilon is not None:
+        axes.axvline(epsilon, color="#999999", linewidth=0.8, zorder=0)
+        handles.append(_handle("", "#999999", f"the certificate: epsilon = {epsilon:g}"))
+    _fit_heights(axes, lower, upper, delta, what)
+    axes.set_xlabel("epsilon: how far apart two people may be and still count as similar")
+    axes.set_ylabel(f"largest difference in {what}")
+    axes.set_title(title, fontsize=11)
+    axes.grid(color="#EEEEEE", zorder=0)
+    axes.set_axisbelow(True)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
+        figure.savefig(temporary, dpi=150)
+    return path
+
+
+def _handle(marker: str, colour: str, name: str, line: Any = "-") -> Line2D:
+    return Line2D([], [], color=colour, marker=marker, linestyle=line, label=name)
+
+
+def _fit_heights(axes: Axes, lower: Array, upper: Array, delta: float | None, what: str) -> None:
+    """Limits of the vertical axis; a logarithmic one where the bounds are far apart."""
+    known = np.concatenate([upper[np.isfinite(upper)], lower, [delta or 0.0]])
+    top = float(known.max()) * 1.06 or 1.0
+    if what == "probability":
+        axes.set_ylim(-0.02 * top, min(top, 1.03))
+    elif 0 < lower.max() < top / FAR:
+        axes.set_yscale("symlog", linthresh=float(lower.max()) / 10)
+        axes.set_ylim(0, 2 * top)
+    else:
+        axes.set_ylim(-0.02 * top, top)
 
 
 def allowed(ideal: float, epsilon: float) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -99,6 +101,41 @@ class Cells:
         if self._bar.disable and self.due:
             print(f"{self.what}: {self.done} of {self.total} cells, {note}", file=sys.stderr)
         self._said = time.monotonic()
+
+
+class Interval:
+    """Two bounds as they narrow, on one line; without a terminal, a line a minute."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        console = Console(file=sys.stderr)
+        self._said = time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=_silent or not console.is_terminal,
+        )
+        self._task = self._bar.add_task(what, total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, lower: float, upper: float) -> None:
+        """Say where the bounds stand."""
+        gap = f"{(upper - lower) / upper:.0%}" if 0 < upper < math.inf else "-"
+        note = f"found {lower:.4g}, proved at most {upper:.4g}, gap {gap}"
+        self._bar.update(self._task, note=note)
+        if self._bar.disable and not _silent and time.monotonic() - self._said > LINE_SECONDS:
+            print(f"{self.what}: {note}", file=sys.stderr)
+            self._said = time.monotonic()
 
 
 def words(seconds: float) -> str:

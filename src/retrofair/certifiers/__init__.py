@@ -7,6 +7,7 @@ from retrofair.certifiers.distances import Distance, Embedding, Mahalanobis, Wei
 from retrofair.certifiers.domain import Continuous, Domain, Feature, Integer, OneHot
 from retrofair.certifiers.empirical import EmpiricalDelta, empirical_curve, empirical_delta
 from retrofair.certifiers.milp import Milp
+from retrofair.certifiers.pwl import Pwl
 from retrofair.certifiers.run import ALL, attack, certify
 from retrofair.certifiers.witness import Witness
 
@@ -26,6 +27,7 @@ __all__ = [
     "Mahalanobis",
     "Milp",
     "OneHot",
+    "Pwl",
     "Step",
     "Verdict",
     "WeightedLp",

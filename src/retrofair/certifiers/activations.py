@@ -36,7 +36,7 @@ class Activation:
 
     def derivative(self, y: Tensor) -> Tensor:
         if self.piecewise:
-            return torch.where(y > 0, 1.0, self.slope).to(y.dtype)
+            return self._side(y > 0, y)
         if self.kind == "tanh":
             return 1 / torch.cosh(y) ** 2
         return torch.sigmoid(y) * torch.sigmoid(-y)
@@ -45,8 +45,7 @@ class Activation:
         """The least and the largest slope of a chord within [low, high]."""
         at = self.derivative(low), self.derivative(high)
         if self.piecewise:  # the derivative at 0 itself is that of the left piece
-            right = torch.where(high > 0, 1.0, self.slope).to(low.dtype)
-            left = torch.where(low < 0, self.slope, 1.0).to(low.dtype)
+            right, left = self._side(high > 0, high), self._side(low >= 0, low)
             return torch.minimum(left, right), torch.maximum(left, right)
         steepest = self.derivative(torch.zeros_like(low).clamp(low, high))
         return torch.minimum(*at), steepest
@@ -63,6 +62,10 @@ class Activation:
         below, above = self._slopes_of_lines(low, high)
         return below, self.offsets(below, low, high)[0], above, self.offsets(above, low, high)[1]
 
+    def _side(self, right: Tensor, like: Tensor) -> Tensor:
+        """The slope of the right piece or the left one, in the precision of `like`."""
+        return torch.where(right, torch.ones_like(like), torch.full_like(like, self.slope))
+
     def _stationary(self, k: Tensor) -> tuple[Tensor, Tensor]:
         """Where the derivative of an S is k: two points, or any where there is none."""
         k = k if self.kind == "sigmoid" else k / 4  # tanh(y) = 2 sigmoid(2y) - 1
@@ -78,7 +81,7 @@ class Activation:
             high - low > 1e-12, (self(high) - self(low)) / width, self.derivative(low)
         )
         if self.piecewise:
-            steep = torch.where(high > -low, 1.0, self.slope).to(low.dtype)
+            steep = self._side(high > -low, low)
             stable = (low >= 0) | (high <= 0)
             side = torch.where(stable, chord, steep)
             return (side, chord) if self.slope <= 1 else (chord, side)

@@ -27,6 +27,7 @@ from retrofair.certifiers.witness import Witness, legalised
 Goal = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) of both to what is climbed, (n,)
 SIZES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
 CLIMBS = 12  # steps of numbers between two searches among moves
+TINY, FAR, HALVINGS = 1e-12, 1e12, 60
 BLOCK = 4_000_000  # numbers in one batch of moves
 
 
@@ -138,6 +139,8 @@ class Climber:
             budget = np.empty_like(rate)
             np.put_along_axis(budget, order, spent, 1)
             return np.where(paid, np.sign(slope) * budget / np.where(paid, w, 1.0), best)
+        if norm.diagonal:
+            return self._filled(slope, cap, best)
         matrix = norm.matrix * (cap > 0)
         y = slope @ np.linalg.pinv(matrix)
         if norm.p == np.inf:
@@ -156,6 +159,28 @@ class Climber:
             steps = np.divide(cap, np.abs(null), out=np.full_like(null, np.inf), where=null != 0)
             d = d + null * np.where(np.isfinite(steps.min(1)), steps.min(1), 0.0)[:, None]
         return np.asarray(np.clip(d + free, -cap, cap))
+
+    def _filled(self, slope: Floats, cap: Floats, best: Floats) -> Floats:
+        """The same for a weighted l_2 ball within a box: where the box stops a column, the others
+        take its share."""
+        norm = self.pairs.norm
+        assert isinstance(norm, Norm)
+        w = np.diag(norm.matrix) ** 2
+        paid = w > 0
+        way = np.where(paid, np.abs(slope) / np.where(paid, w, 1.0), 0.0)
+        way = way / np.maximum(way.max(1, keepdims=True), TINY)
+        low, high = np.zeros((len(slope), 1)), np.full((len(slope), 1), FAR)
+        for _ in range(HALVINGS):
+            middle = np.sqrt(np.maximum(low, TINY) * high)
+            size = np.sqrt((w * np.minimum(middle * way * self._unit, cap) ** 2).sum(1))
+            inside = size[:, None] <= self.pairs.epsilon
+            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+        d = np.where(paid, np.minimum(low * way * self._unit, cap), cap)
+        return np.asarray(np.sign(slope) * np.where(paid, d, np.abs(best)))
+
+    @property
+    def _unit(self) -> float:
+        return float(max(self.pairs.cap.max(), TINY))
 
     def _gradients(self, first: Floats, second: Floats, goal: Goal) -> tuple[Floats, Floats]:
         one = torch.from_numpy(first).requires_grad_()

@@ -94,6 +94,13 @@ class Board:
         margin: float | None = None,
     ) -> None:
         """A sound bound: on the outputs, on all heads or one, on delta itself or on the margin."""
+        bounds = [] if head is None else [(head[1], self.lower_logit)]
+        bounds += [] if delta is None else [(delta, self.lower)]
+        bounds += [] if margin is None else [(margin, self.margin[0])]
+        if any(bound < known - slack - SMALLEST * abs(known) for bound, known in bounds):
+            # a legal pair shows more: the bound is wrong, whatever the solver says of it
+            self.notes.append("a bound below a pair that was found was refused")
+            return
         before = self.upper, self.upper_logit, self.margin[1]
         if layer is not None:
             self.outputs = layer

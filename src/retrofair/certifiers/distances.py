@@ -20,7 +20,6 @@ from retrofair.certifiers.layered import Layered
 from retrofair.errors import InputError, unknown
 
 Group = slice
-SMALL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -201,12 +200,14 @@ class Mahalanobis:
             raise InputError(f"expected a {columns.d} x {columns.d} matrix, got {s.shape}")
         s[columns.sensitive] = 0.0
         s[:, columns.sensitive] = 0.0
+        scale = np.sqrt(np.diag(s).clip(0))
         if not np.any(s - np.diag(np.diag(s))):
-            return Norm(2.0, np.diag(np.sqrt(np.diag(s).clip(0))))
-        values, vectors = np.linalg.eigh(s)
-        # what is negative or tiny is rounding; dropping it makes more people similar: sound
-        kept = values > 1e-12 * values.max()
-        return Norm(2.0, np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
+            return Norm(2.0, np.diag(scale))
+        # on columns of like size: an income's variance must not drown that of a 0/1 column
+        unit = np.where(scale > 0, scale, 1.0)
+        values, vectors = np.linalg.eigh(s / unit / unit[:, None])
+        kept = values > 1e-14 * len(s)  # the rest is the rounding of a null space
+        return Norm(2.0, np.sqrt(values[kept])[:, None] * vectors[:, kept].T * scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +236,9 @@ class Embedding:
         network = extract(self.module, columns.d).whole().without(columns.sensitive)
         inner = self.inner.resolve(Columns.plain(network.outputs))
         if not network.activations:
-            return Norm(inner.p, inner.matrix @ network.weights[0].numpy())
+            matrix = inner.matrix @ network.weights[0].numpy()
+            made = Norm(inner.p, matrix)
+            return Norm(inner.p, np.abs(matrix)) if made.diagonal else made
         return NetworkNorm(network, inner)
 
 

@@ -168,8 +168,10 @@ class Domain:
             for feature in self.features
             for _ in feature.columns
         ]
-        put(self, "low", np.array([low for low, _ in bounds]))
-        put(self, "high", np.array([high for _, high in bounds]))
+        # an end that float32 does not hold counts with its rounding: 0.1 is a value of [0, 0.1]
+        low, high = (np.array(ends) for ends in zip(*bounds, strict=True))
+        put(self, "low", np.minimum(low, low.astype(np.float32)))
+        put(self, "high", np.maximum(high, high.astype(np.float32)))
         for feature, where in self.groups:
             if (self.mean[where] != 0).any() or (self.spread[where] != 1).any():
                 raise InputError(

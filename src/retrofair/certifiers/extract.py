@@ -393,9 +393,14 @@ def _compare(module: nn.Module, layered: Layered, inputs: int, dtype: torch.dtyp
     """What was taken apart must answer as the whole does."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, inputs, generator=generator, dtype=torch.float64)
-    with torch.no_grad():
-        wanted = module(x.to(dtype)).double().reshape(64, -1)
-        found = layered.forward(x)
+    try:
+        with torch.no_grad():
+            wanted = module(x.to(dtype)).double().reshape(64, -1)
+            found = layered.forward(x)
+    except Exception as error:
+        raise InputError(
+            f"expected a network that takes any number of rows, but with 64 it fails: {error}"
+        ) from error
     if layered.softmax:
         wanted = wanted.exp() if bool((wanted < 0).any()) else wanted
         found = torch.softmax(found, 1)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import highspy
@@ -31,9 +32,12 @@ ATTACK = 0.1  # of the time, at most, for the search for a pair to start from
 ATTACK_SECONDS = 5.0
 LOGITS = 0.6  # of the time, at most, for the logits where probabilities are asked about
 POLISH = 1.0  # seconds between two searches around the solver's own pairs
+RELAXED = 0.6  # of the time, at most, for people in between
 SLABS = 64
+SMALL = 1e-12
 STARTING = 2.0  # seconds to complete a pair to a solution
 UNBOUNDED = 1e20  # what the solver takes as infinite
+FEASIBLE = 2  # the solver's number for a feasible point
 PROVED = (
     highspy.HighsModelStatus.kOptimal,
     highspy.HighsModelStatus.kTimeLimit,
@@ -109,7 +113,7 @@ class Milp:
             question.network, tighten=self.tighten, until=until, stop=lambda: board.interrupted
         )
         layer = found[-1]
-        slack = LP_SLACK * (1 + float(layer.reach.max()))
+        slack = LP_SLACK * float(layer.reach.max())
         board.bounded("solver", slack, layer=layer, reach=question.heads.abs() @ layer.reach)
         if question.cut is not None:
             room = min(float(layer.high[0]) - question.cut, question.cut - float(layer.low[0]))
@@ -134,52 +138,68 @@ class Search:
 
     def __post_init__(self) -> None:
         self.highs = self.twin.program.highs
-        self.twin.program.integral()
         self.climber = Climber(self.question, self.pairs, self.generator)
         self._polished = 0.0
 
     def logits(self) -> None:
-        """The largest difference of logits, head by head, the loosest first."""
-        board, many = self.board, len(self.question.heads) > 1
-        share = LOGITS if self.question.kind == "sigmoid" else 1.0
-        end = board.elapsed + share * board.left
-        while board.done() is None and board.elapsed < end:
+        """The largest difference of logits: with people in between first, then whole ones.
+
+        Without whole numbers and categories the program is a larger one, so its bound is sound,
+        and far easier; often it is all that is needed.
+        """
+        board = self.board
+        end = board.elapsed + (LOGITS if self.question.kind == "sigmoid" else 1.0) * board.left
+        for whole in (False, True) if self.twin.people_whole else (True,):
+            self._integral(whole)
+            share = 1.0 if whole else RELAXED
+            self._heads(board.elapsed + share * max(end - board.elapsed, 0.0))
             if board.closed(board.lower_logit, board.upper_logit):
                 return
-            k = int(board.reach.argmax())
-            before = float(board.reach[k])
-            seconds = (end - board.elapsed) / (4 if many else 1)
-            proved = self._head(k, max(seconds, 0.1))
-            if not many or (proved is None and float(board.reach[k]) >= before):
-                return
 
-    def _head(self, k: int, seconds: float) -> float | None:
+    def _heads(self, end: float) -> None:
+        """Head by head, the loosest first, while time is left."""
+        board = self.board
+        waiting = set(range(len(self.question.heads)))
+        while waiting and board.done() is None and board.elapsed < end:
+            if board.closed(board.lower_logit, board.upper_logit):
+                return
+            k = max(waiting, key=lambda head: float(board.reach[head]))
+            left = end - board.elapsed
+            finished = self._head(k, left if len(waiting) == 1 else left / 4)
+            if finished or len(waiting) == 1:
+                waiting.discard(k)
+
+    def _head(self, k: int, seconds: float) -> bool:
+        """Narrow one head; whether the solver has nothing left to do on it."""
         board = self.board
         row = self.question.heads[k].tolist()
-        return self._solve(
+        self._solve(
             [(c, term) for c, term in zip(row, self.outputs[2], strict=True) if c],
-            seconds,
+            max(seconds, 0.1),
             self.question.logit,
-            lambda bound: board.bounded(
-                "solver", slack_of(bound), head=(k, bound + slack_of(bound))
-            ),
+            lambda bound, slack: board.bounded("solver", slack, head=(k, bound)),
             lambda: board.closed(board.lower_logit, float(board.reach[k])),
         )
+        return self.finished
 
     def flips(self, cut: float) -> None:
         """How far a pair's logits can lie on both sides of the cut."""
         program, board = self.twin.program, self.board
-        low, high = board.outputs.low[0], board.outputs.high[0]
-        margin = Term(program.variable(-float(high - low), float(high - low)), 1.0)
+        width = float(board.outputs.high[0] - board.outputs.low[0])
+        margin = Term(program.variable(-width, width), 1.0)
         program.row(cut, [(1.0, self.outputs[1][0]), (-1.0, margin)], math.inf)
         program.row(-math.inf, [(1.0, self.outputs[0][0]), (1.0, margin)], cut)
-        self._solve(
-            [(1.0, margin)],
-            board.left,
-            self.question.margin,
-            lambda bound: board.bounded("solver", slack_of(bound), margin=bound + slack_of(bound)),
-            lambda: False,
-        )
+        for whole in (False, True) if self.twin.people_whole else (True,):
+            self._integral(whole)
+            self._solve(
+                [(1.0, margin)],
+                board.left * (1.0 if whole else RELAXED),
+                self.question.margin,
+                lambda bound, slack: board.bounded("solver", slack, margin=bound),
+                lambda: False,
+            )
+            if board.done() is not None:
+                return
 
     def slabs(self) -> None:
         """The difference of sigmoids: it falls as the mean m of the two logits leaves 0.
@@ -202,6 +222,12 @@ class Search:
             inside = min(reach, 2 * (high - a), 2 * (b - low))  # y' and y'' stay in [low, high]
             return scale * sigmoid_difference(max(inside, 0.0), nearest)
 
+        def enough(value: float) -> bool:
+            return value <= board.lower * (1 + board.gap)
+
+        def small(a: float, b: float, reach: float) -> bool:
+            return enough(worth(reach, a, b))
+
         reach = float(board.reach[0])
         slabs = [(worth(reach, low, high), low, high, reach)]
         while board.done() is None and len(slabs) < SLABS:
@@ -212,40 +238,45 @@ class Search:
             # where the whole range crosses 0 the first cut is around it
             inner = 0.0 if a < 0 < b else (a + b) / 2
             for start, end in ((a, inner), (inner, b)):
-                best = [reach]
-                if worth(reach, start, end) > board.lower * (1 + board.gap):
+                reached = reach
+                if not enough(worth(reach, start, end)):
                     self.highs.changeRowBounds(row, start - 1e-9, end + 1e-9)
-                    self._solve(
-                        [(1.0, self.outputs[2][0])],
-                        board.left / 4,
-                        self.question.delta,
-                        lambda bound, best=best: best.append(  # type: ignore[misc]
-                            min(best[-1], bound + slack_of(bound))
-                        ),
-                        lambda best=best, s=start, e=end: (  # type: ignore[misc]
-                            worth(best[-1], s, e) <= board.lower * (1 + board.gap)
-                        ),
-                        may_be_empty=True,
-                    )
-                slabs.append((worth(best[-1], start, end), start, end, best[-1]))
+                    reached = self._slab(reach, partial(small, start, end))
+                slabs.append((worth(reached, start, end), start, end, reached))
             most = max(each[0] for each in slabs)
-            board.bounded("solver", slack_of(most), delta=most + 1e-12)
+            board.bounded("solver", LP_SLACK * scale, delta=most + LP_SLACK * scale)
         self.highs.changeRowBounds(row, low, high)
+
+    def _slab(self, reach: float, enough: Callable[[float], bool]) -> float:
+        """A bound on the logits' difference in the slab that is set; -inf if it is empty."""
+        heard = [reach]
+        proved = self._solve(
+            [(1.0, self.outputs[2][0])],
+            self.board.left / 4,
+            self.question.delta,
+            lambda bound, _: heard.append(min(heard[-1], bound)),
+            lambda: enough(heard[-1]),
+            may_be_empty=True,
+        )
+        return reach if proved is None else min(reach, proved)
 
     def _solve(
         self,
         objective: Row,
         seconds: float,
         goal: Goal,
-        bounded: Callable[[float], None],
+        bounded: Callable[[float, float], None],
         enough: Callable[[], bool],
         may_be_empty: bool = False,
     ) -> float | None:
         """Maximise; every bound and pair on the way goes to the board. The proved bound, if any."""
         highs, board = self.highs, self.board
+        # costs near 1: the solver's tolerances are absolute
+        size = max(sum(abs(c * t.factor) * self._range(t) for c, t in objective), SMALL)
         for coefficient, term in objective:
-            highs.changeColCost(term.variable, -coefficient * term.factor)
+            highs.changeColCost(term.variable, -coefficient * term.factor / size)
         shift = sum(c * t.constant for c, t in objective)
+        slack = LP_SLACK * size
         highs.setOptionValue("mip_rel_gap", min(board.gap / 2, 1e-4))
         self._start(objective)
         highs.setOptionValue("time_limit", highs.getRunTime() + max(min(seconds, board.left), 0.01))
@@ -253,10 +284,10 @@ class Search:
 
         def watch(event: Any) -> None:
             nonlocal last
-            bound = shift - float(event.data_out.mip_dual_bound)
-            if abs(bound) < UNBOUNDED and bound < last - 1e-9:
+            bound = shift - size * float(event.data_out.mip_dual_bound) + slack
+            if abs(bound) < UNBOUNDED and bound < last - 1e-9 * size:
                 last = bound
-                bounded(bound)
+                bounded(bound, slack)
             if board.done() is not None or enough():
                 event.interrupt()
 
@@ -271,20 +302,40 @@ class Search:
             highs.cbMipInterrupt.unsubscribe(watch)
             highs.cbMipImprovingSolution.unsubscribe(improved)
         # any change of the program resets both
-        status, bound = highs.getModelStatus(), shift - float(highs.getInfo().mip_dual_bound)
+        status, info = highs.getModelStatus(), highs.getInfo()
+        self.finished = status != highspy.HighsModelStatus.kTimeLimit
+        # a program without whole variables is solved as a linear one, and has no such bound
+        proved = info.mip_dual_bound if self.discrete else info.objective_function_value
+        bound = shift - size * float(proved) + slack
+        if status in PROVED and info.primal_solution_status == FEASIBLE:
+            self._pair(np.array(highs.getSolution().col_value), goal)
         for _, term in objective:
             highs.changeColCost(term.variable, 0.0)
         if status == highspy.HighsModelStatus.kInfeasible and may_be_empty:
-            bounded(-math.inf)
+            bounded(-math.inf, 0.0)
             return -math.inf
-        valid = status in PROVED and abs(bound) < UNBOUNDED
-        if not valid or bound > last + 2 * slack_of(bound):
+        valid = status in PROVED[: 3 if self.discrete else 1]
+        valid = valid and abs(bound) < UNBOUNDED
+        if not valid or bound > last + slack:
             # what was heard on the way does not stand: it counts for nothing
             board.restore(kept)
             board.notes.append(f"a bound of the solver was refused (status {status.name})")
         if valid:
-            bounded(bound)
+            bounded(bound, slack)
         return bound if valid else None
+
+    def _integral(self, whole: bool) -> None:
+        """Whole switches, and whole people or not."""
+        people = self.twin.people_whole
+        for variable in self.twin.program.whole:
+            wanted = whole or variable not in people
+            kind = highspy.HighsVarType.kInteger if wanted else highspy.HighsVarType.kContinuous
+            self.highs.changeColIntegrality(variable, kind)
+        self.discrete = (whole and bool(people)) or len(self.twin.program.whole) > len(people)
+
+    def _range(self, term: Term) -> float:
+        low, high = self.twin.program.ranges[term.variable]
+        return max(abs(low), abs(high))
 
     def _start(self, objective: Row) -> None:
         """Hand the solver the best pair so far, with the values of all variables.
@@ -331,7 +382,7 @@ class Search:
 
 
 def slack_of(bound: float) -> float:
-    """What is added to a bound of the solver for its tolerances."""
+    """What is added to a bound of a solver for its tolerances."""
     return LP_SLACK * (1 + abs(bound)) if math.isfinite(bound) else 0.0
 
 

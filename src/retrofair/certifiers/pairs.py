@@ -18,6 +18,7 @@ from retrofair.errors import InputError
 
 DUAL = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}
 ROUNDING = 1e-9
+NOTHING = 1e-12  # of a column's width: the rounding of a pseudo-inverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,23 +134,34 @@ class Pairs:
             grouped[where] = True
         return np.flatnonzero(~grouped)
 
+    @property
+    def _width(self) -> Floats:
+        return np.asarray(self.high - self.low)
+
     def _reach(self) -> Floats:
-        """The most by which each column can differ, by the distance alone."""
+        """The most by which each column can differ, by the distance and the box together."""
         if isinstance(self.norm, NetworkNorm):
-            return np.full(self.domain.d, np.inf)
-        y, rest = _solve(self.norm, np.eye(self.domain.d))
-        bound = self.epsilon * np.linalg.norm(y, ord=DUAL[self.norm.p], axis=1)
-        return np.where(np.abs(rest).max(1) > 0, np.inf, bound * (1 + ROUNDING))
+            return self._width
+        norm, width = self.norm, self._width
+        if norm.diagonal:
+            w = np.diag(norm.matrix)
+            return np.where(w > 0, self.epsilon / np.where(w > 0, w, 1.0), width)
+        y, rest = _solve(norm, np.diag(width), width)
+        share = self.epsilon * np.linalg.norm(y, ord=DUAL[norm.p], axis=1) + np.abs(rest).sum(1)
+        return np.where(share < NOTHING, 0.0, share * (1 + ROUNDING)) * width
 
     def _budget(self, a: Floats) -> Floats:
         """a'd = y'(M d) + r'd, bounded through the dual norm of y and the box for the rest r."""
         assert isinstance(self.norm, Norm)
-        y, rest = _solve(self.norm, a * (self.cap > 0))
-        spent = self.epsilon * np.linalg.norm(y, ord=DUAL[self.norm.p], axis=1)
-        total = spent + (np.abs(rest[:, self._single]) * self.cap[self._single]).sum(1)
-        for (_, where), table in zip(self.domain.groups, self.exchange, strict=True):
-            total = total + _best_exchange(rest[:, where], rest[:, where], table)
-        if self.norm.p == 1.0 and self.norm.diagonal:
+        norm, width = self.norm, np.where(self.cap > 0, self._width, 0.0)
+        y, rest = _solve(norm, a * width, width)
+        spent = self.epsilon * np.linalg.norm(y, ord=DUAL[norm.p], axis=1) * (1 + ROUNDING)
+        i, table = self._single, self.exchange
+        share = np.divide(self.cap, width, out=np.zeros_like(width), where=width > 0)
+        total = spent + (np.abs(rest[:, i]) * share[i]).sum(1)
+        for (_, where), moves in zip(self.domain.groups, table, strict=True):
+            total = total + _best_exchange(rest[:, where], rest[:, where], moves)
+        if norm.p == 1.0 and norm.diagonal:
             total = np.minimum(total, self._knapsack(a))
         return np.asarray(total)
 
@@ -180,13 +192,12 @@ class Pairs:
             np.fill_diagonal(cost, 0.0)
         else:
             # what the other columns cannot make good of an exchange, in l_2
-            others = np.delete(m, np.r_[where], axis=1)
+            others = np.delete(m * self._width, np.r_[where], axis=1)
             part = m[:, where]
             left = part - others @ (np.linalg.pinv(others) @ part) if others.size else part
             cost = np.linalg.norm(left[:, :, None] - left[:, None, :], axis=0)
-            cost = (
-                cost / math.sqrt(len(m)) if p == math.inf else cost
-            )  # ||v||_inf >= ||v||_2/sqrt r
+            if p == math.inf:  # ||v||_inf >= ||v||_2 / sqrt(r)
+                cost = cost / math.sqrt(len(m))
         return np.asarray(cost <= self.epsilon * (1 + ROUNDING) + ROUNDING * np.abs(m).max())
 
 
@@ -202,15 +213,16 @@ def _best_exchange(second: Floats, first: Floats, table: Mask) -> Floats:
     return best
 
 
-def _solve(norm: Norm, a: Floats) -> tuple[Floats, Floats]:
-    """y and r with a = M'y + r row by row; r is 0 where M reaches, up to rounding."""
-    m = norm.matrix
+def _solve(norm: Norm, a: Floats, width: Floats) -> tuple[Floats, Floats]:
+    """y and r with a = (M diag(width))'y + r row by row, both over columns of width 1.
+
+    Any y is sound: what it leaves over is paid by the box.
+    """
     if norm.diagonal:
-        w = np.diag(m)
+        w = np.diag(norm.matrix) * width
         paid = w > 0
         y = np.where(paid, a / np.where(paid, w, 1.0), 0.0)
         return y, np.where(paid, 0.0, a)
+    m = norm.matrix * width
     y = a @ np.linalg.pinv(m)
-    rest = a - y @ m
-    tiny = np.abs(rest) <= ROUNDING * (1 + np.abs(a).max(1, keepdims=True))
-    return y, np.where(tiny, 0.0, rest)
+    return y, a - y @ m

@@ -73,6 +73,8 @@ class Question:
                 "expected a network that ends in a sigmoid or softmax, got one that does not: say "
                 "outputs='logits', or 'values' to compare its outputs as they are (--outputs)"
             )
+        if whole.outputs == 1 and whole.softmax:
+            raise InputError("expected a softmax over several classes, got one over a single class")
         if whole.softmax:
             if outputs == "values":
                 raise InputError("expected outputs='probabilities' of a network with a softmax")
@@ -123,16 +125,17 @@ class Question:
 
     def logit(self, first: Tensor, second: Tensor) -> Tensor:
         """(n,) the largest difference over the heads, for logits (n, K)."""
-        return ((second - first) @ self.heads.T).abs().amax(1)
+        return _size((second - first) @ self.heads.T).amax(1)
 
     def delta(self, first: Tensor, second: Tensor) -> Tensor:
         """(n,) the difference asked for, for logits (n, K)."""
         if self.kind == "values":
-            return (second - first).abs().amax(1)
+            return _size(second - first).amax(1)
         if self.kind == "softmax":
-            return (torch.softmax(second, 1) - torch.softmax(first, 1)).abs().amax(1)
+            return _size(torch.softmax(second, 1) - torch.softmax(first, 1)).amax(1)
         # sigmoid(a) - sigmoid(b) in a form without cancellation
-        larger, smaller = torch.maximum(first, second), torch.minimum(first, second)
+        rising = second >= first
+        larger, smaller = torch.where(rising, second, first), torch.where(rising, first, second)
         risen = torch.sigmoid(larger) * torch.sigmoid(-smaller) * -torch.expm1(smaller - larger)
         return (risen * self.scale).amax(1)
 
@@ -167,3 +170,8 @@ class Question:
             return float(torch.tanh(most / 4).max())
         span = self.delta(layer.low[None], layer.high[None])[0]
         return float(torch.minimum((torch.tanh(reach / 4) * self.scale).amax(), span))
+
+
+def _size(difference: Tensor) -> Tensor:
+    """The absolute value, with a slope at 0: from two equal people there must be a way up."""
+    return torch.where(difference >= 0, difference, -difference)

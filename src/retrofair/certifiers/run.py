@@ -16,13 +16,14 @@ from retrofair.certifiers.distances import Distance, check_distance, check_epsil
 from retrofair.certifiers.domain import Domain, Floats
 from retrofair.certifiers.milp import Milp
 from retrofair.certifiers.pairs import Pairs
+from retrofair.certifiers.pwl import Pwl
 from retrofair.certifiers.question import Outputs, Question
 from retrofair.certifiers.witness import Witness
 from retrofair.data import GroupedData
 from retrofair.errors import InputError, unknown
 from retrofair.networks.threads import fitting_threads
 
-ALL: tuple[type[Certifier], ...] = (Bounds, Milp)
+ALL: tuple[type[Certifier], ...] = (Bounds, Milp, Pwl)
 
 
 def certify(

@@ -27,6 +27,8 @@ from retrofair.certifiers.propagate import LayerBounds, Way, layer_bounds
 
 PIECES = 8  # straight pieces of a smooth activation, at most
 FOLDS = 9  # of the cone's polyhedron; its relative error is below 1e-5 per pair of numbers
+TINY = 1e-8  # a coefficient below this is taken out of its row
+TOLERANCE = 1e-9  # of the solver, on rows and on reduced costs
 LP_SLACK = 1e-6  # what is added to a bound from a linear program, relative to its size
 
 
@@ -49,15 +51,22 @@ class Program:
         make: Any = highspy.Highs
         self.highs = make()
         self.highs.setOptionValue("output_flag", False)
+        for tolerance in ("primal", "dual"):
+            self.highs.setOptionValue(f"{tolerance}_feasibility_tolerance", TOLERANCE)
         self.whole: list[int] = []
-        self.count = 0
+        self.ranges: list[tuple[float, float]] = []
 
     def variable(self, low: float, high: float, whole: bool = False) -> int:
         self.highs.addVar(low, high)
         if whole:
-            self.whole.append(self.count)
-        self.count += 1
-        return self.count - 1
+            self.whole.append(len(self.ranges))
+        self.ranges.append((low, high))
+        return len(self.ranges) - 1
+
+    def narrow(self, variable: int, low: float, high: float) -> None:
+        """Narrower bounds of a variable."""
+        self.highs.changeColBounds(variable, low, high)
+        self.ranges[variable] = low, high
 
     def row(self, low: float, terms: Row, high: float) -> None:
         """low <= sum of coefficient * term <= high."""
@@ -67,6 +76,11 @@ class Program:
             shift += coefficient * term.constant
             if term.factor and coefficient:
                 factors[term.variable] = factors.get(term.variable, 0.0) + coefficient * term.factor
+        for variable in [v for v, factor in factors.items() if abs(factor) < TINY]:
+            # the solver would drop it: what it can be worth widens the row instead
+            factor = factors.pop(variable)
+            ends = [factor * end for end in self.ranges[variable]]
+            low, high = low - max(ends), high - min(ends)
         index = np.fromiter(factors, dtype=np.int32, count=len(factors))
         value = np.fromiter(factors.values(), dtype=np.float64, count=len(factors))
         self.highs.addRow(low - shift, high - shift, len(index), index, value)
@@ -75,20 +89,20 @@ class Program:
         self.row(0.0, [*terms, (-1.0, name)], 0.0)
 
     def highest(self, variable: int, sign: float, seconds: float) -> float:
-        """The largest value of sign * variable over the relaxation; inf where none was proved."""
+        """An upper bound on sign * variable over the relaxation; inf where none was proved."""
         h = self.highs
-        h.changeColCost(variable, -sign)
+        low, high = self.ranges[variable]
+        size = max(abs(low), abs(high))  # the solver's tolerances are absolute: costs near 1
+        if not size:
+            return 0.0
+        h.changeColCost(variable, -sign / size)
         h.setOptionValue("time_limit", h.getRunTime() + max(seconds, 0.01))
         h.run()
+        # any change of the program resets both
+        status, value = h.getModelStatus(), -float(h.getInfo().objective_function_value)
         h.changeColCost(variable, 0.0)
-        if h.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return math.inf
-        return -float(h.getInfo().objective_function_value)
-
-    def integral(self) -> None:
-        """From here on the whole variables are integers."""
-        for variable in self.whole:
-            self.highs.changeColIntegrality(variable, highspy.HighsVarType.kInteger)
+        proved = status == highspy.HighsModelStatus.kOptimal
+        return size * (value + LP_SLACK) if proved else math.inf
 
 
 @dataclass(eq=False)
@@ -107,6 +121,7 @@ class Twin:
 
     def __post_init__(self) -> None:
         self._inputs()
+        self.people_whole = frozenset(self.program.whole)
         norm = self.pairs.norm
         if isinstance(norm, Norm):
             self._within(
@@ -125,26 +140,34 @@ class Twin:
         for feature, where in domain.placed:
             for i in range(where.start, where.stop):
                 low, high = float(pairs.low[i]), float(pairs.high[i])
-                mean, spread = float(domain.mean[i]), float(domain.spread[i])
                 whole = isinstance(feature, Integer)
                 grouped = where.stop - where.start > 1
                 terms = []
                 for _ in range(1 if pairs.cap[i] <= 0 else 2):
                     if low == high:
                         terms.append(Term(-1, 0.0, low))
-                    elif whole:
+                        continue
+                    # in [0, 1], whatever the unit: the solver's tolerances are absolute
+                    x = Term(program.variable(0.0, 1.0, whole=grouped), high - low, low)
+                    terms.append(x)
+                    if whole:
                         k = program.variable(domain.low[i], domain.high[i], whole=True)
-                        terms.append(Term(k, 1 / spread, -mean / spread))
-                    else:
-                        terms.append(Term(program.variable(low, high, whole=grouped), 1.0))
+                        steps = float(domain.high[i] - domain.low[i])
+                        program.row(
+                            float(domain.low[i]),
+                            [(1.0, Term(k, 1.0)), (-steps, Term(x.variable, 1.0))],
+                            float(domain.low[i]),
+                        )
                 self.first.append(terms[0])
                 self.second.append(terms[-1])
                 if len(terms) == 1:
                     self.apart.append(Term(-1, 0.0))
                 else:
                     cap = float(pairs.cap[i])
-                    d = Term(program.variable(-cap, cap), 1.0)
-                    program.equal(d, [(1.0, terms[1]), (-1.0, terms[0])])
+                    d = Term(program.variable(-1.0, 1.0), cap)
+                    program.equal(
+                        Term(d.variable, 1.0), [(1 / cap, terms[1]), (-1 / cap, terms[0])]
+                    )
                     self.apart.append(d)
         for (_, where), table in zip(domain.groups, pairs.exchange, strict=True):
             columns = range(where.start, where.stop)
@@ -227,15 +250,15 @@ class Twin:
         for depth, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
             layer, _ = layer_bounds(network, self.pairs, found, depth, self._ways)
             last = depth == len(network.weights) - 1
-            ys = [self._affine(weight, bias, h, layer.low, layer.high) for h in copies]
+            ys = [self._affine(weight, bias, copies[0], layer.low, layer.high)]
             zero = torch.zeros_like(bias)
             dy: list[Term] = []
-            if self.difference or last:
-                dy = (
-                    self._affine(weight, zero, apart, -layer.reach, layer.reach)
-                    if self.difference
-                    else self._gaps(ys, layer)
-                )
+            if self.difference:
+                dy = self._affine(weight, zero, apart, -layer.reach, layer.reach)
+                ys.append(self._sums(ys[0], dy, layer))
+            else:
+                ys.append(self._affine(weight, bias, copies[1], layer.low, layer.high))
+                dy = self._gaps(ys, layer) if last else []
             if tighten and depth:
                 layer = self._tightened(network, depth, layer, ys[0], dy, until, stop)
             found.append(layer)
@@ -254,6 +277,14 @@ class Twin:
             terms = [(float(c), t) for c, t in zip(w[i], inputs, strict=True) if c]
             self.program.row(-float(b[i]), [*terms, (-1.0, y)], -float(b[i]))
             made.append(y)
+        return made
+
+    def _sums(self, y: list[Term], dy: list[Term], layer: LayerBounds) -> list[Term]:
+        made = []
+        for i in range(len(y)):
+            two = Term(self.program.variable(float(layer.low[i]), float(layer.high[i])), 1.0)
+            self.program.equal(two, [(1.0, y[i]), (1.0, dy[i])])
+            made.append(two)
         return made
 
     def _gaps(self, ys: list[list[Term]], layer: LayerBounds) -> list[Term]:
@@ -285,7 +316,6 @@ class Twin:
             if kink:
                 for sign in (1.0, -1.0):
                     top = self.program.highest(y[i].variable, sign, left)
-                    top += LP_SLACK * (1 + abs(top)) if math.isfinite(top) else 0.0
                     if sign > 0:
                         high[i] = min(float(high[i]), top)
                     else:
@@ -294,13 +324,13 @@ class Twin:
                     low[i], high[i] = layer.low[i], layer.high[i]
             if dy and reach[i] > 0:
                 top = self.program.highest(dy[i].variable, 1.0, left)
-                reach[i] = min(float(reach[i]), max(top + LP_SLACK * (1 + abs(top)), 0.0))
+                reach[i] = min(float(reach[i]), max(top, 0.0))
         narrowed = layer.narrowed(LayerBounds(low, high, reach))
         for i in range(len(low)):
             bounds = float(narrowed.low[i]), float(narrowed.high[i]), float(narrowed.reach[i])
-            self.program.highs.changeColBounds(y[i].variable, bounds[0], bounds[1])
+            self.program.narrow(y[i].variable, bounds[0], bounds[1])
             if dy:
-                self.program.highs.changeColBounds(dy[i].variable, -bounds[2], bounds[2])
+                self.program.narrow(dy[i].variable, -bounds[2], bounds[2])
         return narrowed
 
     def _activated(

@@ -8,6 +8,7 @@ import typer
 
 from retrofair.cli import (
     audit_command,
+    certify_command,
     debias_command,
     demo_command,
     study_command,
@@ -17,12 +18,12 @@ from retrofair.cli import (
 app = typer.Typer(
     name="retrofair",
     help=(
-        "Retrofit fairness to a trained neural network: audit it, debias it.\n\n"
+        "Retrofit fairness to a trained neural network: audit it, debias it, certify it.\n\n"
         "Start with `retrofair demo`; then `retrofair debias --data adult --sensitive sex`, or "
         "your own table: `retrofair audit people.csv --label hired --sensitive sex --prediction "
         "decision`."
     ),
-    epilog="Exit status: 0 done, 2 bad input, 3 goal not reached.",
+    epilog="Exit status: 0 done, 2 bad input, 3 goal not reached, or not certified fair.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -61,6 +62,11 @@ app.command(
     epilog="Example: retrofair debias --data adult --sensitive sex --measure spd --epsilon 0.05 "
     "--method adversarial --out fair/",
 )(debias_command.debias)
+app.command(
+    "certify",
+    epilog="Example: retrofair certify --data german --sensitive sex --depth 1 --epsilon 0.2 "
+    "--out certified/",
+)(certify_command.certify)
 app.command("study", epilog="Example: retrofair study intra --seeds 1 --dry-run")(
     study_command.study
 )

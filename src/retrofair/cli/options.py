@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
+import torch
 import typer
 from torch import nn
 
@@ -171,6 +172,17 @@ class Subject:
     fit: GroupedData
     test: GroupedData
     trained_here: bool
+    parts: tuple[GroupedData, ...] = ()  # all of the data, the training part first
+
+    @property
+    def rows(self) -> GroupedData:
+        """All parts as one, where nothing depends on rows that were held out."""
+        return replace(
+            self.parts[0],
+            x=torch.cat([part.x for part in self.parts]),
+            y=torch.cat([part.y for part in self.parts]),
+            group=torch.cat([part.group for part in self.parts]),
+        )
 
 
 def subject(
@@ -181,6 +193,8 @@ def subject(
     *,
     whole: bool = False,
     check: Callable[[GroupedData], object] = len,
+    width: int = 32,
+    depth: int = 10,
 ) -> Subject:
     """The user's network, or a base network trained here, which is said on standard error.
 
@@ -198,18 +212,29 @@ def subject(
             f"{choice.data} (seed {choice.seed}); it is kept in the cache"
         )
         flush()
-        trained = train_mlp(splits.train, splits.valid, seed=choice.seed, cache=cache_folder())
-        return Subject(trained, splits.valid, splits.test, True)
+        trained = train_mlp(
+            splits.train,
+            splits.valid,
+            seed=choice.seed,
+            width=width,
+            depth=depth,
+            cache=cache_folder(),
+        )
+        return Subject(trained, splits.valid, splits.test, True, _parts(splits))
     model = load_network(network, weights, trust_network_file=trust)
     if weights is None and not network.endswith(".pt2"):
         say("no --weights given: the network is used as its factory made it")
     if not choice.is_file:
         splits = choice.splits()
-        return Subject(model, splits.valid, splits.test, False)
+        return Subject(model, splits.valid, splits.test, False, _parts(splits))
     if not choice.no_scale:
         say("the file's numbers are standardised for the network; --no-scale keeps their units")
     splits = choice.splits((0.0, 0.0, 1.0) if whole else (0.0, 0.5, 0.5))
-    return Subject(model, splits.valid, splits.test, False)
+    return Subject(model, splits.valid, splits.test, False, _parts(splits))
+
+
+def _parts(splits: Splits) -> tuple[GroupedData, ...]:
+    return tuple(part for part in (splits.train, splits.valid, splits.test) if len(part))
 
 
 def checked_out(out: Path | None) -> Path | None:
