@@ -180,13 +180,13 @@ class Search:
             lambda bound, slack: board.bounded("solver", slack, head=(k, bound)),
             lambda: board.closed(board.lower_logit, float(board.reach[k])),
         )
-        return self.finished
+        return bool(self.finished)
 
     def flips(self, cut: float) -> None:
         """How far a pair's logits can lie on both sides of the cut."""
         program, board = self.twin.program, self.board
         width = float(board.outputs.high[0] - board.outputs.low[0])
-        margin = Term(program.variable(-width, width), 1.0)
+        margin = program.number(-width, width)
         program.row(cut, [(1.0, self.outputs[1][0]), (-1.0, margin)], math.inf)
         program.row(-math.inf, [(1.0, self.outputs[0][0]), (1.0, margin)], cut)
         for whole in (False, True) if self.twin.people_whole else (True,):
@@ -271,11 +271,12 @@ class Search:
     ) -> float | None:
         """Maximise; every bound and pair on the way goes to the board. The proved bound, if any."""
         highs, board = self.highs, self.board
+        shift = sum(c * t.constant for c, t in objective)
         # costs near 1: the solver's tolerances are absolute
         size = max(sum(abs(c * t.factor) * self._range(t) for c, t in objective), SMALL)
+        objective = [(c, term) for c, term in objective if term.factor]
         for coefficient, term in objective:
             highs.changeColCost(term.variable, -coefficient * term.factor / size)
-        shift = sum(c * t.constant for c, t in objective)
         slack = LP_SLACK * size
         highs.setOptionValue("mip_rel_gap", min(board.gap / 2, 1e-4))
         self._start(objective)
@@ -334,6 +335,8 @@ class Search:
         self.discrete = (whole and bool(people)) or len(self.twin.program.whole) > len(people)
 
     def _range(self, term: Term) -> float:
+        if not term.factor:
+            return 0.0
         low, high = self.twin.program.ranges[term.variable]
         return max(abs(low), abs(high))
 

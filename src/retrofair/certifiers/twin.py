@@ -27,7 +27,8 @@ from retrofair.certifiers.propagate import LayerBounds, Way, layer_bounds
 
 PIECES = 8  # straight pieces of a smooth activation, at most
 FOLDS = 9  # of the cone's polyhedron; its relative error is below 1e-5 per pair of numbers
-TINY = 1e-8  # a coefficient below this is taken out of its row
+MOST_STEPS = 1000  # of an integer that the program keeps whole
+TINY = 1e-9  # a coefficient below this share of its row's largest is taken out of it
 TOLERANCE = 1e-9  # of the solver, on rows and on reduced costs
 LP_SLACK = 1e-6  # what is added to a bound from a linear program, relative to its size
 
@@ -63,46 +64,68 @@ class Program:
         self.ranges.append((low, high))
         return len(self.ranges) - 1
 
-    def narrow(self, variable: int, low: float, high: float) -> None:
-        """Narrower bounds of a variable."""
-        self.highs.changeColBounds(variable, low, high)
-        self.ranges[variable] = low, high
+    def number(self, low: float, high: float) -> Term:
+        """A variable scaled to at most 1: the solver's tolerances are absolute, whatever the unit.
+
+        Nothing is lost where low and high are 0: no variable is made.
+        """
+        size = max(abs(low), abs(high))
+        if size <= 0 or not math.isfinite(1 / size):
+            return Term(-1, 0.0)
+        return Term(self.variable(low / size, high / size), size)
+
+    def narrow(self, term: Term, low: float, high: float) -> None:
+        """Narrower bounds of a number."""
+        if term.factor:
+            low, high = low / term.factor, high / term.factor
+            self.highs.changeColBounds(term.variable, low, high)
+            self.ranges[term.variable] = low, high
 
     def row(self, low: float, terms: Row, high: float) -> None:
         """low <= sum of coefficient * term <= high."""
+        low, factors, high = self.collected(low, terms, high)
+        index = np.fromiter(factors, dtype=np.int32, count=len(factors))
+        value = np.fromiter(factors.values(), dtype=np.float64, count=len(factors))
+        self.highs.addRow(low, high, len(index), index, value)
+
+    def collected(
+        self, low: float, terms: Row, high: float
+    ) -> tuple[float, dict[int, float], float]:
+        """A row with one factor per variable, the largest of them 1."""
         factors: dict[int, float] = {}
         shift = 0.0
         for coefficient, term in terms:
             shift += coefficient * term.constant
             if term.factor and coefficient:
                 factors[term.variable] = factors.get(term.variable, 0.0) + coefficient * term.factor
-        for variable in [v for v, factor in factors.items() if abs(factor) < TINY]:
+        size = max(map(abs, factors.values()), default=0.0) or 1.0
+        low, high = (low - shift) / size, (high - shift) / size
+        kept = {}
+        for variable, factor in factors.items():
+            if abs(factor) >= TINY * size:
+                kept[variable] = factor / size
+                continue
             # the solver would drop it: what it can be worth widens the row instead
-            factor = factors.pop(variable)
-            ends = [factor * end for end in self.ranges[variable]]
+            ends = [factor / size * end for end in self.ranges[variable]]
             low, high = low - max(ends), high - min(ends)
-        index = np.fromiter(factors, dtype=np.int32, count=len(factors))
-        value = np.fromiter(factors.values(), dtype=np.float64, count=len(factors))
-        self.highs.addRow(low - shift, high - shift, len(index), index, value)
+        return low, kept, high
 
     def equal(self, name: Term, terms: Row) -> None:
         self.row(0.0, [*terms, (-1.0, name)], 0.0)
 
-    def highest(self, variable: int, sign: float, seconds: float) -> float:
-        """An upper bound on sign * variable over the relaxation; inf where none was proved."""
+    def highest(self, term: Term, sign: float, seconds: float) -> float:
+        """An upper bound on sign * term over the relaxation; inf where none was proved."""
         h = self.highs
-        low, high = self.ranges[variable]
-        size = max(abs(low), abs(high))  # the solver's tolerances are absolute: costs near 1
-        if not size:
+        if not term.factor:
             return 0.0
-        h.changeColCost(variable, -sign / size)
+        h.changeColCost(term.variable, -sign)
         h.setOptionValue("time_limit", h.getRunTime() + max(seconds, 0.01))
         h.run()
         # any change of the program resets both
         status, value = h.getModelStatus(), -float(h.getInfo().objective_function_value)
-        h.changeColCost(variable, 0.0)
+        h.changeColCost(term.variable, 0.0)
         proved = status == highspy.HighsModelStatus.kOptimal
-        return size * (value + LP_SLACK) if proved else math.inf
+        return term.factor * (value + LP_SLACK) if proved else math.inf
 
 
 @dataclass(eq=False)
@@ -140,7 +163,8 @@ class Twin:
         for feature, where in domain.placed:
             for i in range(where.start, where.stop):
                 low, high = float(pairs.low[i]), float(pairs.high[i])
-                whole = isinstance(feature, Integer)
+                # with many steps whole numbers help little, and the solver's tolerance spans some
+                whole = isinstance(feature, Integer) and feature.high - feature.low <= MOST_STEPS
                 grouped = where.stop - where.start > 1
                 terms = []
                 for _ in range(1 if pairs.cap[i] <= 0 else 2):
@@ -164,10 +188,8 @@ class Twin:
                     self.apart.append(Term(-1, 0.0))
                 else:
                     cap = float(pairs.cap[i])
-                    d = Term(program.variable(-1.0, 1.0), cap)
-                    program.equal(
-                        Term(d.variable, 1.0), [(1 / cap, terms[1]), (-1 / cap, terms[0])]
-                    )
+                    d = program.number(-cap, cap)
+                    program.equal(d, [(1.0, terms[1]), (-1.0, terms[0])])
                     self.apart.append(d)
         for (_, where), table in zip(domain.groups, pairs.exchange, strict=True):
             columns = range(where.start, where.stop)
@@ -195,7 +217,7 @@ class Twin:
             return
         sizes = []
         for row in rows:
-            size = Term(program.variable(0.0, epsilon), 1.0)
+            size = program.number(0.0, epsilon)
             program.row(0.0, [(1.0, size), *[(-c, t) for c, t in row]], math.inf)
             program.row(0.0, [(1.0, size), *row], math.inf)
             sizes.append(size)
@@ -217,13 +239,13 @@ class Twin:
         for fold in range(FOLDS):
             angle = math.pi / 2 ** (fold + 2)
             c, s = math.cos(angle), math.sin(angle)
-            turned = Term(program.variable(0.0, 2 * epsilon), 1.0)
+            turned = program.number(0.0, 2 * epsilon)
             program.equal(turned, [(c, x), (s, y)])
-            folded = Term(program.variable(0.0, 2 * epsilon), 1.0)
+            folded = program.number(0.0, 2 * epsilon)
             program.row(0.0, [(1.0, folded), (s, x), (-c, y)], math.inf)
             program.row(0.0, [(1.0, folded), (-s, x), (c, y)], math.inf)
             x, y = turned, folded
-        radius = Term(program.variable(0.0, epsilon), 1.0)
+        radius = program.number(0.0, epsilon)
         program.row(0.0, [(1.0, radius), (-1.0, x)], math.inf)
         program.row(0.0, [(math.tan(math.pi / 2 ** (FOLDS + 1)), x), (-1.0, y)], math.inf)
         return radius
@@ -273,7 +295,7 @@ class Twin:
         made = []
         w, b = weight.numpy(), bias.numpy()
         for i in range(len(w)):
-            y = Term(self.program.variable(float(low[i]), float(high[i])), 1.0)
+            y = self.program.number(float(low[i]), float(high[i]))
             terms = [(float(c), t) for c, t in zip(w[i], inputs, strict=True) if c]
             self.program.row(-float(b[i]), [*terms, (-1.0, y)], -float(b[i]))
             made.append(y)
@@ -282,7 +304,7 @@ class Twin:
     def _sums(self, y: list[Term], dy: list[Term], layer: LayerBounds) -> list[Term]:
         made = []
         for i in range(len(y)):
-            two = Term(self.program.variable(float(layer.low[i]), float(layer.high[i])), 1.0)
+            two = self.program.number(float(layer.low[i]), float(layer.high[i]))
             self.program.equal(two, [(1.0, y[i]), (1.0, dy[i])])
             made.append(two)
         return made
@@ -290,7 +312,7 @@ class Twin:
     def _gaps(self, ys: list[list[Term]], layer: LayerBounds) -> list[Term]:
         made = []
         for one, two, reach in zip(*ys, layer.reach.tolist(), strict=True):
-            d = Term(self.program.variable(-reach, reach), 1.0)
+            d = self.program.number(-reach, reach)
             self.program.equal(d, [(1.0, two), (-1.0, one)])
             made.append(d)
         return made
@@ -315,7 +337,7 @@ class Twin:
             kink = last or not network.activations[depth].piecewise or low[i] < 0 < high[i]
             if kink:
                 for sign in (1.0, -1.0):
-                    top = self.program.highest(y[i].variable, sign, left)
+                    top = self.program.highest(y[i], sign, left)
                     if sign > 0:
                         high[i] = min(float(high[i]), top)
                     else:
@@ -323,14 +345,14 @@ class Twin:
                 if low[i] > high[i]:
                     low[i], high[i] = layer.low[i], layer.high[i]
             if dy and reach[i] > 0:
-                top = self.program.highest(dy[i].variable, 1.0, left)
+                top = self.program.highest(dy[i], 1.0, left)
                 reach[i] = min(float(reach[i]), max(top, 0.0))
         narrowed = layer.narrowed(LayerBounds(low, high, reach))
         for i in range(len(low)):
             bounds = float(narrowed.low[i]), float(narrowed.high[i]), float(narrowed.reach[i])
-            self.program.narrow(y[i].variable, bounds[0], bounds[1])
+            self.program.narrow(y[i], bounds[0], bounds[1])
             if dy:
-                self.program.narrow(dy[i].variable, -bounds[2], bounds[2])
+                self.program.narrow(dy[i], -bounds[2], bounds[2])
         return narrowed
 
     def _activated(
@@ -350,8 +372,8 @@ class Twin:
             slopes = float(least[i]), float(most[i])
             if activation.piecewise and slopes[0] == slopes[1]:  # never bends: y times a slope
                 for copy, y in zip(copies, ys, strict=True):
-                    copy.append(Term(y[i].variable, slopes[0]))
-                apart.append(Term(dy[i].variable, slopes[0]) if dy else Term(-1, 0.0))
+                    copy.append(_times(y[i], slopes[0]))
+                apart.append(_times(dy[i], slopes[0]) if dy else Term(-1, 0.0))
                 continue
             whole = []
             for copy, y in zip(copies, ys, strict=True):
@@ -365,7 +387,7 @@ class Twin:
                 apart.append(Term(-1, 0.0))
                 continue
             size = max(abs(slopes[0]), abs(slopes[1])) * reach
-            dh = Term(program.variable(-size, size), 1.0)
+            dh = program.number(-size, size)
             program.equal(dh, [(1.0, copies[1][i]), (-1.0, copies[0][i])])
             middle, rise = (slopes[0] + slopes[1]) / 2, (slopes[1] - slopes[0]) / 2 * reach
             program.row(-rise, [(1.0, dh), (-middle, dy[i])], rise)
@@ -378,7 +400,7 @@ class Twin:
         """h = y where y > 0, slope * y elsewhere, and the 0/1 variable that says which."""
         ends = slope * low, high
         program = self.program
-        h = Term(program.variable(min(*ends, 0.0), max(*ends, 0.0)), 1.0)
+        h = program.number(min(*ends, 0.0), max(*ends, 0.0))
         a = Term(program.variable(0.0, 1.0, whole=True), 1.0)
         k = 1 - slope
         sign = 1.0 if k > 0 else -1.0  # a steeper left piece turns the inequalities round
@@ -412,7 +434,7 @@ class Twin:
         )
         below, under, above, over = (line.tolist() for line in lines)
         values = activation(torch.tensor([low, high], dtype=torch.float64)).tolist()
-        h = Term(program.variable(values[0] - 1e-12, values[1] + 1e-12), 1.0)
+        h = program.number(values[0] - 1e-12, values[1] + 1e-12)
         if pieces == 1:
             program.row(under[0], [(1.0, h), (-below[0], y)], math.inf)
             program.row(-math.inf, [(1.0, h), (-above[0], y)], over[0])
@@ -420,7 +442,7 @@ class Twin:
         parts, ons = [], []
         for i in range(pieces):
             on = Term(program.variable(0.0, 1.0, whole=True), 1.0)
-            part = Term(program.variable(min(ends[i], 0.0), max(ends[i + 1], 0.0)), 1.0)
+            part = program.number(min(ends[i], 0.0), max(ends[i + 1], 0.0))
             program.row(0.0, [(1.0, part), (-float(ends[i]), on)], math.inf)
             program.row(-math.inf, [(1.0, part), (-float(ends[i + 1]), on)], 0.0)
             parts.append(part)
@@ -476,3 +498,7 @@ class Twin:
     @property
     def _ways(self) -> tuple[Way, ...]:
         return ("crown", "difference") if self.difference else ("crown",)
+
+
+def _times(term: Term, factor: float) -> Term:
+    return Term(term.variable, term.factor * factor, term.constant * factor)

@@ -28,6 +28,7 @@ from retrofair.certifiers import (
 )
 from retrofair.certifiers import certify as certify_network
 from retrofair.certifiers.curve import Measured
+from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.question import Outputs, Question
 from retrofair.certifiers.run import chosen
 from retrofair.cli import notes
@@ -313,8 +314,11 @@ def answer(
     """Certify, show, write."""
     metric = similarity.distance(case.domain, case.training)
     epsilons = similarity.epsilons(drawn=out is not None)
-    notes.flush()
+    # what can be refused is refused before anything is said
+    Pairs.of(case.domain, metric, similarity.epsilon)
+    Question.of(case.network, case.domain.d, question.outputs, question.threshold)
     measured = Measured(Question.of(case.network, case.domain.d, question.outputs, None))
+    notes.flush()
     seen: list[EmpiricalDelta] = []
     if case.rows is not None and len(case.rows) > 1:
         seen = empirical_curve(measured, case.rows, metric, epsilons, domain=case.domain)
