@@ -25,6 +25,7 @@ from retrofair.cli import run
 from retrofair.cli.certificates import down, up
 from retrofair.cli.similarity import Similarity, named_numbers
 from retrofair.datasets.synthetic import read
+from retrofair.progress import Interval
 
 COLUMNS = ["--label", "hired", "--positive", "yes", "--sensitive", "sex", "--privileged", "Male"]
 FAST = ["--method", "bounds", "--seconds", "2"]
@@ -143,7 +144,7 @@ def test_the_pair_of_the_json_is_legal_and_scores_as_it_says(people, own, capsys
     apart = (first - second).abs()[0]
     assert all(d <= 0.3 + 1e-6 for d, name in zip(apart, names, strict=True) if name != "sex")
     for x, who in ((first, "a"), (second, "b")):
-        assert float(net()(x)) == pytest.approx(pair[f"score_{who}"][0], abs=1e-5)
+        assert net()(x).item() == pytest.approx(pair[f"score_{who}"][0], abs=1e-5)
     scores = [torch.tensor(pair[f"score_{who}"]).sigmoid() for who in "ab"]
     assert float(abs(scores[0] - scores[1])) == pytest.approx(shown["lower"], abs=1e-5)
 
@@ -358,8 +359,7 @@ def test_threshold_asks_whether_decisions_flip(people, own, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "No two similar people get different decisions at the threshold 0.999999" in out
     assert "get the same decision at the threshold" in out
-    assert "The pair nearest to different decisions" in out
-    middle = float(net()(torch.zeros(1, 9)).sigmoid())
+    middle = net()(torch.zeros(1, 9)).sigmoid().item()
     assert certify(*command, "--threshold", middle, "--epsilon", "0.5") == 3
     out = " ".join(capsys.readouterr().out.split())
     assert "Two similar people get different decisions" in out
@@ -403,6 +403,12 @@ def test_files_are_written_with_a_small_curve(people, own, capsys, tmp_path):
     assert set(witness.columns) >= {"feature", "person A", "person B"}
     assert "sex" in set(witness["feature"])
     assert (tmp_path / "out/delta.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out/delta.png").stat().st_size > 20_000
+
+
+def test_the_picture_of_outputs_with_what_was_asked(people, own, capsys, tmp_path):
+    command = [people, *COLUMNS, *own, "--method", "bounds", "--outputs", "values", "--out", "out"]
+    assert certify(*command, "--delta", "0.01", "--curve", "0.1,3") == 3
     assert (tmp_path / "out/delta.png").stat().st_size > 20_000
 
 
@@ -494,15 +500,16 @@ def test_normalised_nnet_files(nnet, capsys):
 
 def test_nnet_files_and_a_question(nnet, capsys):
     command = ["--network", nnet, "--sensitive", "2"]
-    shown = found(capsys, *command, "--threshold", "0.5", status=3)
-    assert shown["verdict"] == "unfair"  # 0 or 1 against -1 or 0 around the threshold's logit 0
+    shown = found(capsys, *command, "--threshold", "0.6", status=3)
+    assert shown["verdict"] == "unfair"  # 1 against 0, around the threshold's logit 0.4
     assert found(capsys, *command, "--delta", "0.3")["verdict"] == "fair"
 
 
 def test_wrong_nnet_files_and_options(nnet, people, capsys):
     fails(capsys, "nowhere.nnet is not there", "--network", "nowhere.nnet", "--sensitive", "1")
-    Path("broken.nnet").write_text(nnet.read_text()[:40])
+    Path("broken.nnet").write_text(nnet.read_text()[:-20])
     fails(capsys, "broken.nnet cannot be read", "--network", "broken.nnet", "--sensitive", "1")
+    fails(capsys, "expected --network", nnet, "--sensitive", "1")
     file = ["--network", nnet]
     fails(capsys, "expected --sensitive NUMBER", *file)
     fails(capsys, "from 0 to 2 (8 or x8", *file, "--sensitive", "3")
@@ -547,7 +554,7 @@ def test_numbers_out_of_range(people, own, capsys):
     fails(capsys, "--seconds", *command, "--seconds", "-1")
     fails(capsys, "finite seconds", *command, "--seconds", "inf")
     fails(capsys, "--gap", *command, "--gap", "-1")
-    fails(capsys, "finite gap", *command, "--gap", "nan")
+    fails(capsys, "--gap", *command, "--gap", "nan")
     fails(capsys, "got 'x'", *command, "--curve", "0,x")
     fails(capsys, "expected epsilons", *command, "--curve", ",")
 
@@ -619,6 +626,20 @@ def test_networks_that_cannot_be_certified(people, own, capsys, tmp_path):
 def test_bounds_are_rounded_to_the_safe_side(value):
     assert Decimal(up(value)) >= Decimal(value) >= Decimal(down(value))
     assert Decimal(up(value)) - Decimal(down(value)) <= Decimal("0.0011") * Decimal(value)
+
+
+def test_without_a_terminal_the_interval_is_said_once_a_minute(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("retrofair.progress.time.monotonic", lambda: now[0])
+    with Interval("certifying") as line:
+        for now[0] in (1, 30, 61, 62, 100, 122):
+            line.show(0.1, 0.4)
+        now[0] = 200
+        line.show(0.0, math.inf)
+    err = capsys.readouterr().err.splitlines()
+    assert err[:2] == ["certifying: found 0.1, proved at most 0.4, gap 75%"] * 2
+    assert len(err) == 3
+    assert "gap -" in err[2]
 
 
 def test_names_may_hold_an_equals_sign():

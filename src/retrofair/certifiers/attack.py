@@ -10,8 +10,9 @@ legality, and run through the original network.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ Goal = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) of both to what is cl
 SIZES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
 CLIMBS = 12  # steps of numbers between two searches among moves
 TINY, FAR, HALVINGS = 1e-12, 1e12, 60
+DOUBLES = 64  # pairs of moves tried at once
 BLOCK = 4_000_000  # numbers in one batch of moves
 
 
@@ -196,25 +198,29 @@ class Climber:
     def _move(
         self, first: Floats, second: Floats, height: Floats, goal: Goal
     ) -> tuple[Floats, Floats, Floats]:
-        """The best single change of an integer or a category, in one of the two or in both."""
+        """The best change of an integer or a category, in one of the two or in both; or of two."""
         best = first, second, height
         rows = max(1, BLOCK // max(first.size, 1))
+        moves = list(self._moves(first, second))
+        if not moves:
+            return best
+        some = self.generator.integers(len(moves), size=(DOUBLES, 2))
+        plans = [[move] for move in moves] + [[moves[i], moves[j]] for i, j in some]
         waiting: list[tuple[Floats, Floats]] = []
-        for columns, values, who in self._moves(first, second):
-            one, two = first, second
-            if who != "second":
-                one = first.copy()
-                one[:, columns] = values[0]
-            if who != "first":
-                two = second.copy()
-                two[:, columns] = values[1]
+        for plan in plans:
+            one, two = first.copy(), second.copy()
+            for columns, values, who in plan:
+                if who != "second":
+                    one[:, columns] = values[0]
+                if who != "first":
+                    two[:, columns] = values[1]
             waiting.append((one, two))
             if len(waiting) == rows:
                 best = self._best_of(waiting, best, goal)
                 waiting = []
         return self._best_of(waiting, best, goal) if waiting else best
 
-    def _moves(self, first: Floats, second: Floats):  # type: ignore[no-untyped-def]
+    def _moves(self, first: Floats, second: Floats) -> Iterator[tuple[slice, Any, str]]:
         """Columns, their new values in both, and who changes."""
         domain, pairs = self.pairs.domain, self.pairs
         for feature, where in domain.placed:

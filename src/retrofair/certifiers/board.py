@@ -70,9 +70,10 @@ class Board:
         if witness is None:
             return
         if self.question.cut is not None:
-            better = self.witness is None or witness.margin > self.witness.margin
+            old = self.witness
+            better = old is None or (witness.flips, witness.margin) > (old.flips, old.margin)
             self.margin = max(self.margin[0], witness.margin), self.margin[1]
-            if witness.margin > 0:
+            if witness.flips:
                 self.lower = max(self.lower, min(witness.delta, self.upper))
         else:
             better = self.witness is None or witness.delta > self.witness.delta
@@ -94,7 +95,7 @@ class Board:
         margin: float | None = None,
     ) -> None:
         """A sound bound: on the outputs, on all heads or one, on delta itself or on the margin."""
-        bounds = [] if head is None else [(head[1], self.lower_logit)]
+        bounds = [(head[1], self.lower_logit)] if head and len(self.reach) == 1 else []
         bounds += [] if delta is None else [(delta, self.lower)]
         bounds += [] if margin is None else [(margin, self.margin[0])]
         if any(bound < known - slack - SMALLEST * abs(known) for bound, known in bounds):
@@ -149,7 +150,7 @@ class Board:
     @property
     def verdict(self) -> Verdict:
         if self.question.cut is not None:
-            if self.margin[0] > 0:
+            if self.witness is not None and self.witness.flips:
                 return Verdict.UNFAIR
             # the two logits are equal, or on one side
             fair = self.margin[1] < 0 or self.upper_logit <= 0

@@ -33,7 +33,7 @@ ATTACK_SECONDS = 5.0
 LOGITS = 0.6  # of the time, at most, for the logits where probabilities are asked about
 POLISH = 1.0  # seconds between two searches around the solver's own pairs
 RELAXED = 0.6  # of the time, at most, for people in between
-SLABS = 64
+NARROWEST = 1e-4  # slab of mean logits
 SMALL = 1e-12
 STARTING = 2.0  # seconds to complete a pair to a solution
 UNBOUNDED = 1e20  # what the solver takes as infinite
@@ -211,11 +211,19 @@ class Search:
         board, program = self.board, self.twin.program
         if board.done() is not None or self.question.network.outputs > 1:
             return
-        scale = float(self.question.scale[0])
         low, high = float(board.outputs.low[0]), float(board.outputs.high[0])
-        middle: Row = [(0.5, self.outputs[0][0]), (0.5, self.outputs[1][0])]
-        row = program.highs.getNumRow()
-        program.row(low, middle, high)
+        mean = program.number(low, high)
+        program.equal(mean, [(0.5, self.outputs[0][0]), (0.5, self.outputs[1][0])])
+        for whole in (False, True) if self.twin.people_whole else (True,):
+            self._integral(whole)
+            self._split(mean, low, high, board.elapsed + (1.0 if whole else RELAXED) * board.left)
+            if board.done() is not None:
+                return
+
+    def _split(self, mean: Term, low: float, high: float, end: float) -> None:
+        """Cut the slab with the largest bound until all are small, or the time is up."""
+        board, program = self.board, self.twin.program
+        scale = float(self.question.scale[0])
 
         def worth(reach: float, a: float, b: float) -> float:
             nearest = 0.0 if a <= 0 <= b else min(abs(a), abs(b))
@@ -223,29 +231,40 @@ class Search:
             return scale * sigmoid_difference(max(inside, 0.0), nearest)
 
         def enough(value: float) -> bool:
-            return value <= board.lower * (1 + board.gap)
+            return board.closed(board.lower, value)
 
         def small(a: float, b: float, reach: float) -> bool:
             return enough(worth(reach, a, b))
 
         reach = float(board.reach[0])
-        slabs = [(worth(reach, low, high), low, high, reach)]
-        while board.done() is None and len(slabs) < SLABS:
+        # far from 0 even the largest difference of logits is worth too little to look at
+        far = max(abs(low), abs(high))
+        near = 0.0
+        while far - near > 1e-3 * far:
+            middle = (near + far) / 2
+            if enough(scale * sigmoid_difference(reach, middle)):
+                far = middle
+            else:
+                near = middle
+        inner = max(low, -far), min(high, far)
+        slabs = [(worth(reach, *inner), *inner, reach)]
+        outside = [worth(reach, low, inner[0])] if inner[0] > low else []
+        outside += [worth(reach, inner[1], high)] if inner[1] < high else []
+        while board.done() is None and board.elapsed < end and slabs:
             slabs.sort()
             top, a, b, reach = slabs.pop()
-            if top <= board.lower or b - a < 1e-6:
-                break
-            # where the whole range crosses 0 the first cut is around it
-            inner = 0.0 if a < 0 < b else (a + b) / 2
-            for start, end in ((a, inner), (inner, b)):
+            if enough(top) or b - a < NARROWEST:
+                return
+            cut = 0.0 if a < 0 < b else (a + b) / 2
+            for start, stop in ((a, cut), (cut, b)):
                 reached = reach
-                if not enough(worth(reach, start, end)):
-                    self.highs.changeRowBounds(row, start - 1e-9, end + 1e-9)
-                    reached = self._slab(reach, partial(small, start, end))
-                slabs.append((worth(reached, start, end), start, end, reached))
-            most = max(each[0] for each in slabs)
+                if not small(start, stop, reach):
+                    program.narrow(mean, start, stop)
+                    reached = self._slab(reach, partial(small, start, stop))
+                slabs.append((worth(reached, start, stop), start, stop, reached))
+            most = max([*outside, *(each[0] for each in slabs)])
             board.bounded("solver", LP_SLACK * scale, delta=most + LP_SLACK * scale)
-        self.highs.changeRowBounds(row, low, high)
+        program.narrow(mean, low, high)
 
     def _slab(self, reach: float, enough: Callable[[float], bool]) -> float:
         """A bound on the logits' difference in the slab that is set; -inf if it is empty."""
@@ -279,6 +298,8 @@ class Search:
             highs.changeColCost(term.variable, -coefficient * term.factor / size)
         slack = LP_SLACK * size
         highs.setOptionValue("mip_rel_gap", min(board.gap / 2, 1e-4))
+        # the solver's own search for solutions costs more than it finds beside a good pair
+        highs.setOptionValue("mip_heuristic_effort", 0.0 if board.witness is not None else 0.05)
         self._start(objective)
         highs.setOptionValue("time_limit", highs.getRunTime() + max(min(seconds, board.left), 0.01))
         kept, last = board.kept(), math.inf
@@ -289,8 +310,8 @@ class Search:
             if abs(bound) < UNBOUNDED and bound < last - 1e-9 * size:
                 last = bound
                 bounded(bound, slack)
-            if board.done() is not None or enough():
-                event.interrupt()
+            # said each time: the solver keeps the answer of an earlier run
+            event.interrupt(board.done() is not None or enough())
 
         def improved(event: Any) -> None:
             self._pair(np.asarray(event.data_out.mip_solution), goal)

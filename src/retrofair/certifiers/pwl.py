@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -191,7 +191,6 @@ class Copies(Twin):
 
     pieces: int = 16
     size: float = 1.0
-    ends: dict[tuple[Activation, float, float], Floats] = field(default_factory=dict)
 
     def objective(self, question: Question) -> Term:
         """What is asked about, y'' - y' or their sigmoids' difference, as a share of `size`."""
@@ -210,7 +209,7 @@ class Copies(Twin):
     def _smooth(self, activation: Activation, low: float, high: float, y: Term) -> Term:
         """h between the lines of the piece that is chosen: a chord and a tangent."""
         program = self.program
-        ends = self._ends(activation, low, high)
+        ends = _pieces(activation, low, high, self.pieces)
         below, under, above, over = (
             line.tolist()
             for line in activation.lines(
@@ -241,19 +240,13 @@ class Copies(Twin):
         program.row(-math.inf, upper, 0.0)
         return h
 
-    def _ends(self, activation: Activation, low: float, high: float) -> Floats:
-        """Where the pieces meet: 0 is such a point, the others by how much the curve bends.
-
-        A chord over a short piece of width w leaves the curve by about |f''| w^2 / 8, so pieces
-        as wide as 1 / sqrt(|f''|) are all equally good.
-        """
-        key = (activation, low, high)
-        if key not in self.ends:
-            self.ends[key] = _pieces(activation, low, high, self.pieces)
-        return self.ends[key]
-
 
 def _pieces(activation: Activation, low: float, high: float, pieces: int) -> Floats:
+    """Where the pieces meet: 0 is such a point, the others by how much the curve bends.
+
+    A chord over a short piece of width w leaves the curve by about |f''| w^2 / 8, so pieces as
+    wide as 1 / sqrt(|f''|) are all equally good.
+    """
     if pieces == 1 or high - low < NARROW:
         return np.array([low, high])
     inner = np.linspace(max(low, -FLAT), min(high, FLAT), GRID)
@@ -273,7 +266,7 @@ def _pieces(activation: Activation, low: float, high: float, pieces: int) -> Flo
 
 @dataclass(frozen=True, eq=False)
 class Said:
-    """What CBC says at its end: text, the bound on the maximum that it proved, and a solution."""
+    """What CBC says at its end: a text, the bound on the maximum it proved, and a solution."""
 
     text: str
     bound: float | None = None

@@ -145,6 +145,11 @@ class Question:
         low, high = torch.minimum(first, second)[:, 0], torch.maximum(first, second)[:, 0]
         return torch.minimum(high - self.cut, self.cut - low)
 
+    def flips(self, logits: Tensor) -> bool:
+        """Whether exactly one of two people (2, 1) is decided positively."""
+        assert self.cut is not None
+        return bool((logits[0, 0] > self.cut) != (logits[1, 0] > self.cut))
+
     def answers(self, inputs: Floats) -> tuple[Tensor, Tensor]:
         """Logits (2, K) of a pair (2, d) in double precision, and the original's outputs.
 

@@ -24,6 +24,7 @@ class Witness:
         outputs: (2, K) of the original network.
         delta, logit: the smaller of double precision's and the original network's difference.
         margin: of the decisions, where they are asked about, otherwise nan.
+        flips: the two are decided differently; a logit at the threshold itself is negative.
     """
 
     raw: Tensor
@@ -32,6 +33,7 @@ class Witness:
     delta: float
     logit: float
     margin: float
+    flips: bool = False
 
 
 def legalised(question: Question, pairs: Pairs, first: Floats, second: Floats) -> Witness | None:
@@ -81,15 +83,17 @@ def _witness(question: Question, pairs: Pairs, raw: Floats, dtype: torch.dtype) 
     exact, out = question.answers(inputs)
     delta = float(question.delta(exact[:1], exact[1:])[0])
     logit = float(question.logit(exact[:1], exact[1:])[0])
-    margin = float("nan")
+    margin, flips = float("nan"), False
     if question.cut is not None:
         margin = float(question.margin(exact[:1], exact[1:])[0])
+        flips = question.flips(exact)
     if question.shown:
         delta = min(delta, float(question.delta(out[:1], out[1:])[0]))
         logit = min(logit, float(question.logit(out[:1], out[1:])[0]))
         if question.cut is not None:
             margin = min(margin, float(question.margin(out[:1], out[1:])[0]))
+            flips = flips and question.flips(out)
     else:
         delta = min(delta, float((out[1] - out[0]).abs().max()))
     distance = float(pairs.norm.between(inputs[:1], inputs[1:])[0])
-    return Witness(torch.from_numpy(raw).to(dtype), out, distance, delta, logit, margin)
+    return Witness(torch.from_numpy(raw).to(dtype), out, distance, delta, logit, margin, flips)

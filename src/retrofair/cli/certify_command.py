@@ -178,6 +178,8 @@ def certify(
         case = of_nnet(str(network), sensitive, nnet_normalised)
         question = question.reading_logits()
     else:
+        if (named := file or data) and named.lower().endswith(".nnet"):
+            raise InputError(f"expected --network {named}: a .nnet file is a network, not data")
         refuse({"--nnet-normalised": nnet_normalised or None}, "without --network FILE.nnet")
         if network is not None:
             refuse({"--width": width, "--depth": depth}, "with --network: it has its own layers")

@@ -48,7 +48,8 @@ def read_nnet(path: str | Path, *, normalised: bool = False) -> NnetFile:
         layers, inputs, outputs, _ = (int(v) for v in next(rows)[:4])
         sizes = [int(v) for v in next(rows)]
         next(rows)
-        low, high, mean, spread = (torch.tensor(next(rows), dtype=torch.float64) for _ in range(4))
+        lines_of_inputs = [torch.tensor(next(rows), dtype=torch.float64) for _ in range(4)]
+        low, high, mean, spread = lines_of_inputs
         if len(sizes) != layers + 1 or sizes[0] != inputs or sizes[-1] != outputs:
             raise ValueError(f"layer sizes {sizes} do not fit {layers} layers")
         affine = [_linear(rows, *size) for size in itertools.pairwise(sizes)]
@@ -56,7 +57,7 @@ def read_nnet(path: str | Path, *, normalised: bool = False) -> NnetFile:
             raise ValueError(f"{len(low)} and {len(high)} ranges for {inputs} inputs")
         if normalised:
             _fold(affine, mean, spread, inputs)
-    except (ValueError, StopIteration, UnicodeDecodeError) as error:
+    except (ValueError, IndexError, OverflowError, StopIteration) as error:
         reason = str(error) or "it ends too early"
         raise InputError(f"expected a .nnet file, but {path} cannot be read: {reason}") from None
     modules: list[nn.Module] = []
@@ -69,7 +70,7 @@ def read_nnet(path: str | Path, *, normalised: bool = False) -> NnetFile:
 
 
 def _linear(rows: object, size: int, units: int) -> nn.Linear:
-    layer = nn.Linear(size, units)
+    layer: nn.Linear = torch.nn.utils.skip_init(nn.Linear, size, units)  # no random number is drawn
     weight = [next(rows)[:size] for _ in range(units)]  # type: ignore[call-overload]
     bias = [next(rows)[0] for _ in range(units)]  # type: ignore[call-overload]
     if any(len(row) != size for row in weight):
@@ -77,12 +78,15 @@ def _linear(rows: object, size: int, units: int) -> nn.Linear:
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(weight))
         layer.bias.copy_(torch.tensor(bias))
-    return layer.requires_grad_(False)
+    layer.requires_grad_(False)
+    return layer
 
 
 def _fold(affine: list[nn.Linear], mean: Tensor, spread: Tensor, inputs: int) -> None:
     if len(mean) < inputs + 1 or len(spread) < inputs + 1:
         raise ValueError("no mean and range for every input and the output")
+    if bool((spread[: inputs + 1] == 0).any()):
+        raise ValueError("a range of 0 cannot normalise an input")
     first, last = affine[0], affine[-1]
     scale = 1 / spread[:inputs]
     first.bias.sub_((first.weight.double() @ (mean[:inputs] * scale)).float())
