@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Kind = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
 BISECTIONS = 50
+NARROW = 1e-6  # a range that one straight piece covers
+FLAT, GRID = 30.0, 1001  # beyond FLAT an S is level; points of the grid on which bends are seen
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,25 @@ class Activation:
         below, above = self._slopes_of_lines(low, high)
         return below, self.offsets(below, low, high)[0], above, self.offsets(above, low, high)[1]
 
+    def pieces(self, low: float, high: float, most: int) -> list[float]:
+        """Where the straight pieces of a smooth function meet: 0, and closer where it bends more.
+
+        A chord over a short piece of width w leaves the curve by about |f''| w^2 / 8, so pieces
+        as wide as 1 / sqrt(|f''|) are all equally good.
+        """
+        if most == 1 or high - low < NARROW:
+            return [low, high]
+        inner = np.linspace(max(low, -FLAT), min(high, FLAT), GRID)
+        points = np.unique(np.concatenate([[low, high], inner[(inner > low) & (inner < high)]]))
+        slope = self.derivative(torch.from_numpy(points)).numpy()
+        bend = np.sqrt(np.abs(np.diff(slope)) * np.diff(points))
+        way = np.concatenate([[0.0], np.cumsum(bend + 1e-9)])
+        ends = np.interp(np.linspace(0.0, way[-1], most + 1), way, points)
+        ends[0], ends[-1] = low, high
+        if low < 0 < high:  # no piece with both curvatures
+            ends[1 + int(np.abs(ends[1:-1]).argmin())] = 0.0
+        return [float(end) for end in np.unique(ends)]
+
     def _side(self, right: Tensor, like: Tensor) -> Tensor:
         """The slope of the right piece or the left one, in the precision of `like`."""
         return torch.where(right, torch.ones_like(like), torch.full_like(like, self.slope))
@@ -70,7 +92,7 @@ class Activation:
         """Where the derivative of an S is k: two points, or any where there is none."""
         k = k if self.kind == "sigmoid" else k / 4  # tanh(y) = 2 sigmoid(2y) - 1
         root = torch.sqrt((1 - 4 * k).clamp(0, 1))
-        s = (2 * k / (1 + root)).clamp(min=torch.finfo(k.dtype).tiny)
+        s = (2 * k / (1 + root)).clamp(torch.finfo(k.dtype).tiny, 0.5)
         y = torch.log(s) - torch.log1p(-s)
         y = y if self.kind == "sigmoid" else y / 2
         return y, -y

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import highspy
@@ -23,6 +22,7 @@ from retrofair.certifiers.distances import NetworkNorm
 from retrofair.certifiers.domain import Floats
 from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.question import Question
+from retrofair.certifiers.slabs import Slab, around_zero
 from retrofair.certifiers.twin import LP_SLACK, Row, Term, Twin
 from retrofair.certifiers.witness import legalised
 from retrofair.errors import InputError
@@ -202,12 +202,7 @@ class Search:
                 return
 
     def slabs(self) -> None:
-        """The difference of sigmoids: it falls as the mean m of the two logits leaves 0.
-
-        The range of m is cut into slabs. In each the largest difference D of logits bounds the
-        difference by scale * sinh(D/2) / (cosh m + cosh(D/2)) at its |m| nearest to 0; the slab
-        with the largest bound is split next.
-        """
+        """The difference of sigmoids, slab by slab of the mean of the two logits (see slabs.py)."""
         board, program = self.board, self.twin.program
         if board.done() is not None or self.question.network.outputs > 1:
             return
@@ -217,67 +212,51 @@ class Search:
         for whole in (False, True) if self.twin.people_whole else (True,):
             self._integral(whole)
             self._split(mean, low, high, board.elapsed + (1.0 if whole else RELAXED) * board.left)
+            program.narrow(mean, low, high)
             if board.done() is not None:
                 return
 
     def _split(self, mean: Term, low: float, high: float, end: float) -> None:
         """Cut the slab with the largest bound until all are small, or the time is up."""
-        board, program = self.board, self.twin.program
+        board = self.board
         scale = float(self.question.scale[0])
-
-        def worth(reach: float, a: float, b: float) -> float:
-            nearest = 0.0 if a <= 0 <= b else min(abs(a), abs(b))
-            inside = min(reach, 2 * (high - a), 2 * (b - low))  # y' and y'' stay in [low, high]
-            return scale * sigmoid_difference(max(inside, 0.0), nearest)
-
-        def enough(value: float) -> bool:
-            return board.closed(board.lower, value)
-
-        def small(a: float, b: float, reach: float) -> bool:
-            return enough(worth(reach, a, b))
-
-        reach = float(board.reach[0])
-        # far from 0 even the largest difference of logits is worth too little to look at
-        far = max(abs(low), abs(high))
-        near = 0.0
-        while far - near > 1e-3 * far:
-            middle = (near + far) / 2
-            if enough(scale * sigmoid_difference(reach, middle)):
-                far = middle
-            else:
-                near = middle
-        inner = max(low, -far), min(high, far)
-        slabs = [(worth(reach, *inner), *inner, reach)]
-        outside = [worth(reach, low, inner[0])] if inner[0] > low else []
-        outside += [worth(reach, inner[1], high)] if inner[1] < high else []
-        while board.done() is None and board.elapsed < end and slabs:
-            slabs.sort()
-            top, a, b, reach = slabs.pop()
-            if enough(top) or b - a < NARROWEST:
+        inner, outer = around_zero(
+            Slab(low, high, ((0.0, float(board.reach[0])),), (low, high)),
+            lambda value: board.closed(board.lower, scale * value),
+        )
+        slabs = [inner]
+        self.hopeless = False
+        while board.done() is None and board.elapsed < end and not self.hopeless:
+            worst = max(slabs, key=lambda slab: slab.worth)
+            if board.closed(board.lower, scale * worst.worth) or worst.width < NARROWEST:
                 return
-            cut = 0.0 if a < 0 < b else (a + b) / 2
-            for start, stop in ((a, cut), (cut, b)):
-                reached = reach
-                if not small(start, stop, reach):
-                    program.narrow(mean, start, stop)
-                    reached = self._slab(reach, partial(small, start, stop))
-                slabs.append((worth(reached, start, stop), start, stop, reached))
-            most = max([*outside, *(each[0] for each in slabs)])
+            slabs.remove(worst)
+            slabs += [self._slab(part, mean, scale) for part in worst.halves()]
+            most = scale * max(slab.worth for slab in (*slabs, *outer))
             board.bounded("solver", LP_SLACK * scale, delta=most + LP_SLACK * scale)
-        program.narrow(mean, low, high)
 
-    def _slab(self, reach: float, enough: Callable[[float], bool]) -> float:
-        """A bound on the logits' difference in the slab that is set; -inf if it is empty."""
-        heard = [reach]
+    def _slab(self, slab: Slab, mean: Term, scale: float) -> Slab:
+        """The slab with one more line over it, if it needs one and the solver proves one."""
+        board = self.board
+        if board.closed(board.lower, scale * slab.worth):
+            return slab
+        self.twin.program.narrow(mean, slab.low, slab.high)
+        slope = slab.slope(board.lower * (1 + board.gap / 2) / scale)
+        heard = [slab]
         proved = self._solve(
-            [(1.0, self.outputs[2][0])],
-            self.board.left / 4,
+            [(1.0, self.outputs[2][0]), (-slope, mean)],
+            board.left / 4,
             self.question.delta,
-            lambda bound, _: heard.append(min(heard[-1], bound)),
-            lambda: enough(heard[-1]),
+            lambda bound, _: heard.append(slab.under(slope, bound)),
+            lambda: board.closed(board.lower, scale * heard[-1].worth),
             may_be_empty=True,
         )
-        return reach if proved is None else min(reach, proved)
+        if self.attained is not None:
+            first, second = self.attained
+            value = scale * sigmoid_difference(second - first, (first + second) / 2)
+            # the solver's people, in between or not, are worth more than any slab may be
+            self.hopeless = not board.closed(board.lower, value)
+        return slab if proved is None else slab.under(slope, proved)
 
     def _solve(
         self,
@@ -329,8 +308,12 @@ class Search:
         # a program without whole variables is solved as a linear one, and has no such bound
         proved = info.mip_dual_bound if self.discrete else info.objective_function_value
         bound = shift - size * float(proved) + slack
+        self.attained: tuple[float, float] | None = None
         if status in PROVED and info.primal_solution_status == FEASIBLE:
-            self._pair(np.array(highs.getSolution().col_value), goal)
+            solution = np.array(highs.getSolution().col_value)
+            self._pair(solution, goal)
+            ends = [t.factor * solution[t.variable] for t in (y[0] for y in self.outputs[:2])]
+            self.attained = float(ends[0]), float(ends[1])
         for _, term in objective:
             highs.changeColCost(term.variable, 0.0)
         if status == highspy.HighsModelStatus.kInfeasible and may_be_empty:
@@ -372,7 +355,11 @@ class Search:
             return
         pair = self.pairs.domain.to_inputs(witness.raw.double().numpy())
         best: tuple[float, Any] | None = None
-        for first, second in (pair, pair[::-1]):
+        sides = [pair, pair[::-1]]
+        if len(self.question.heads) == 1:
+            z = self.question.answers(pair)[0]
+            sides = sides[:1] if bool(z[1, 0] >= z[0, 0]) else sides[1:]
+        for first, second in sides:
             fixed = self.twin.start(first, second)
             held = {v: highs.getCol(v)[2:4] for v in fixed}
             for variable, value in fixed.items():

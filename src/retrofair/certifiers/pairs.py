@@ -146,7 +146,7 @@ class Pairs:
         if norm.diagonal:
             w = np.diag(norm.matrix)
             return np.where(w > 0, self.epsilon / np.where(w > 0, w, 1.0), width)
-        y, rest = _solve(norm, np.diag(width), width)
+        y, rest = _solve(norm, np.eye(len(width)), width)  # of d_i over its own width
         share = self.epsilon * np.linalg.norm(y, ord=DUAL[norm.p], axis=1) + np.abs(rest).sum(1)
         return np.where(share < NOTHING, 0.0, share * (1 + ROUNDING)) * width
 

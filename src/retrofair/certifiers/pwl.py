@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from retrofair.certifiers.activations import Activation
 from retrofair.certifiers.board import Board
@@ -27,8 +26,6 @@ from retrofair.certifiers.twin import LP_SLACK, Program, Row, Term, Twin
 from retrofair.certifiers.witness import legalised
 from retrofair.errors import InputError
 
-GRID = 4001  # points at which a curve's bend is measured
-FLAT = 20.0  # beyond it every curve is flat
 NARROW = 1e-6  # a range below this is one piece
 TICK = 0.1  # seconds between two looks at CBC
 GRACE = 2.0  # seconds that CBC has to stop by itself
@@ -205,60 +202,6 @@ class Copies(Twin):
         top = Term(self.program.variable(-1.0, 1.0), 1.0)  # CBC's tolerances are absolute
         self.program.row(0.0, [(1 / span, ys[1]), (-1 / span, ys[0]), (-1.0, top)], 0.0)
         return top
-
-    def _smooth(self, activation: Activation, low: float, high: float, y: Term) -> Term:
-        """h between the lines of the piece that is chosen: a chord and a tangent."""
-        program = self.program
-        ends = _pieces(activation, low, high, self.pieces)
-        below, under, above, over = (
-            line.tolist()
-            for line in activation.lines(
-                torch.from_numpy(ends[:-1].copy()), torch.from_numpy(ends[1:].copy())
-            )
-        )
-        values = activation(torch.tensor([low, high], dtype=torch.float64)).tolist()
-        h = Term(program.variable(values[0] - 1e-12, values[1] + 1e-12), 1.0)
-        lower: Row = [(1.0, h)]
-        upper: Row = [(1.0, h)]
-        if len(ends) == 2:
-            program.row(under[0], [*lower, (-below[0], y)], math.inf)
-            program.row(-math.inf, [*upper, (-above[0], y)], over[0])
-            return h
-        parts, ons = [], []
-        for i, (start, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)):
-            on = Term(program.variable(0.0, 1.0, whole=True), 1.0)
-            part = Term(program.variable(min(start, 0.0), max(end, 0.0)), 1.0)
-            program.row(0.0, [(1.0, part), (-start, on)], math.inf)
-            program.row(-math.inf, [(1.0, part), (-end, on)], 0.0)
-            parts.append(part)
-            ons.append(on)
-            lower += [(-below[i], part), (-under[i], on)]
-            upper += [(-above[i], part), (-over[i], on)]
-        program.row(1.0, [(1.0, on) for on in ons], 1.0)
-        program.equal(y, [(1.0, part) for part in parts])
-        program.row(0.0, lower, math.inf)
-        program.row(-math.inf, upper, 0.0)
-        return h
-
-
-def _pieces(activation: Activation, low: float, high: float, pieces: int) -> Floats:
-    """Where the pieces meet: 0 is such a point, the others by how much the curve bends.
-
-    A chord over a short piece of width w leaves the curve by about |f''| w^2 / 8, so pieces as
-    wide as 1 / sqrt(|f''|) are all equally good.
-    """
-    if pieces == 1 or high - low < NARROW:
-        return np.array([low, high])
-    inner = np.linspace(max(low, -FLAT), min(high, FLAT), GRID)
-    points = np.unique(np.concatenate([[low, high], inner[(inner > low) & (inner < high)]]))
-    slope = activation.derivative(torch.from_numpy(points)).numpy()
-    bend = np.sqrt(np.abs(np.diff(slope)) * np.diff(points))
-    way = np.concatenate([[0.0], np.cumsum(bend + 1e-9)])
-    ends = np.interp(np.linspace(0.0, way[-1], pieces + 1), way, points)
-    ends[0], ends[-1] = low, high
-    if low < 0 < high:  # no piece with both curvatures
-        ends[1 + int(np.abs(ends[1:-1]).argmin())] = 0.0
-    return np.unique(ends)
 
 
 # --- CBC ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ first narrowed by linear programs on what stands so far.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from retrofair.certifiers.layered import Layered
 from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.propagate import LayerBounds, Way, layer_bounds
 
-PIECES = 8  # straight pieces of a smooth activation, at most
+PIECES = 8
 FOLDS = 9  # of the cone's polyhedron; its relative error is below 1e-5 per pair of numbers
 MOST_STEPS = 1000  # of an integer that the program keeps whole
 TINY = 1e-9  # a coefficient below this share of its row's largest is taken out of it
@@ -134,10 +135,12 @@ class Twin:
 
     Args:
         difference: with variables and lines for the differences; without, the naive two copies.
+        pieces: straight pieces of a smooth activation, at most.
     """
 
     pairs: Pairs
     difference: bool = True
+    pieces: int = PIECES
     program: Program = field(default_factory=Program)
     first: list[Term] = field(default_factory=list)
     second: list[Term] = field(default_factory=list)
@@ -427,33 +430,29 @@ class Twin:
     def _smooth(self, activation: Activation, low: float, high: float, y: Term) -> Term:
         """h between two lines on each of some pieces of [low, high], one of which is chosen."""
         program = self.program
-        pieces = max(1, min(PIECES, math.ceil((high - low) / 0.25)))
-        ends = np.linspace(low, high, pieces + 1)
-        lines = activation.lines(
-            torch.from_numpy(ends[:-1].copy()), torch.from_numpy(ends[1:].copy())
-        )
+        ends = torch.tensor(activation.pieces(low, high, self.pieces), dtype=torch.float64)
+        lines = activation.lines(ends[:-1], ends[1:])
         below, under, above, over = (line.tolist() for line in lines)
         values = activation(torch.tensor([low, high], dtype=torch.float64)).tolist()
         h = program.number(values[0] - 1e-12, values[1] + 1e-12)
-        if pieces == 1:
+        if len(ends) == 2:
             program.row(under[0], [(1.0, h), (-below[0], y)], math.inf)
             program.row(-math.inf, [(1.0, h), (-above[0], y)], over[0])
             return h
         parts, ons = [], []
-        for i in range(pieces):
-            on = Term(program.variable(0.0, 1.0, whole=True), 1.0)
-            part = program.number(min(ends[i], 0.0), max(ends[i + 1], 0.0))
-            program.row(0.0, [(1.0, part), (-float(ends[i]), on)], math.inf)
-            program.row(-math.inf, [(1.0, part), (-float(ends[i + 1]), on)], 0.0)
-            parts.append(part)
-            ons.append(on)
-        program.row(1.0, [(1.0, on) for on in ons], 1.0)
-        program.equal(y, [(1.0, part) for part in parts])
         lower: Row = [(1.0, h)]
         upper: Row = [(1.0, h)]
-        for i in range(pieces):
-            lower += [(-below[i], parts[i]), (-under[i], ons[i])]
-            upper += [(-above[i], parts[i]), (-over[i], ons[i])]
+        for i, (start, end) in enumerate(itertools.pairwise(ends.tolist())):
+            on = Term(program.variable(0.0, 1.0, whole=True), 1.0)
+            part = program.number(min(start, 0.0), max(end, 0.0))
+            program.row(0.0, [(1.0, part), (-start, on)], math.inf)
+            program.row(-math.inf, [(1.0, part), (-end, on)], 0.0)
+            parts.append(part)
+            ons.append(on)
+            lower += [(-below[i], part), (-under[i], on)]
+            upper += [(-above[i], part), (-over[i], on)]
+        program.row(1.0, [(1.0, on) for on in ons], 1.0)
+        program.equal(y, [(1.0, part) for part in parts])
         program.row(0.0, lower, math.inf)
         program.row(-math.inf, upper, 0.0)
         return h
