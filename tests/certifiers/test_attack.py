@@ -49,7 +49,7 @@ def test_reaches_the_optimum_of_a_small_world(name: str) -> None:
     for seed, activation in enumerate((nn.ReLU(), nn.Tanh(), nn.LeakyReLU(0.2))):
         module = network(6, 5, 3, seed=seed, activation=activation)
         optimum = worst(answers(module, x), near)
-        found = attack(module, PEOPLE, distance, epsilon, outputs="values", seconds=3)
+        found = attack(module, PEOPLE, distance, epsilon, outputs="values", seconds=1)
         assert found is not None
         check(found, module, PEOPLE, apart, epsilon)
         assert found.delta <= optimum * (1 + 1e-6)
@@ -64,7 +64,7 @@ def test_beats_a_grid_of_numbers(p: float) -> None:
     for seed in range(2):
         module = network(domain.d, 6, seed=seed)
         grid = worst(answers(module, x), near)
-        found = attack(module, domain, WeightedLp(p), 0.6, outputs="values", seconds=3)
+        found = attack(module, domain, WeightedLp(p), 0.6, outputs="values", seconds=1)
         assert found is not None
         check(found, module, domain, apart, 0.6)
         assert found.delta >= grid * (1 - 1e-6)

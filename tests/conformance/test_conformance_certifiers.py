@@ -50,7 +50,7 @@ CASES: dict[str, tuple[Any, float]] = {
 
 def certify(name: str, case: str, net: int, **options: Any) -> Any:
     distance, epsilon = CASES[case]
-    given = {"method": name, "seconds": 6, "epsilon": epsilon, **options}
+    given = {"method": name, "seconds": 2, "epsilon": epsilon, **options}
     return rf.certify(network(net), PEOPLE, distance, **given)
 
 
@@ -124,15 +124,15 @@ def test_no_two_verdicts_contradict(ending: str) -> None:
     distance, epsilon = CASES["linf"]
     for seed in range(2):
         module = network(seed, ending)
-        top = rf.certify(module, PEOPLE, distance, epsilon, method="milp", seconds=6)
-        questions = [{"delta": share * top.upper} for share in (0.3, 0.95, 1.05)]
-        questions += [{"threshold": cut} for cut in (0.02, 0.5, 0.98)]
+        top = rf.certify(module, PEOPLE, distance, epsilon, method="milp", seconds=2)
+        questions = [{"delta": share * top.upper} for share in (0.95, 1.05)]
+        questions += [{"threshold": cut} for cut in (0.02, 0.5)]
         for question in questions:
             verdicts = {}
             for name in NAMES:
                 with contextlib.suppress(InputError):  # pwl asks for a difference only
                     found = rf.certify(
-                        module, PEOPLE, distance, epsilon, method=name, seconds=4, **question
+                        module, PEOPLE, distance, epsilon, method=name, seconds=1, **question
                     )
                     verdicts[name] = found.verdict.value
             assert len(verdicts) > 1

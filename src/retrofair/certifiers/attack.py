@@ -29,6 +29,7 @@ Goal = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) of both to what is cl
 SIZES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
 CLIMBS = 12  # steps of numbers between two searches among moves
 TINY, FAR, HALVINGS = 1e-12, 1e12, 60
+FITTINGS = 8  # halvings when numbers make room for a move
 DOUBLES = 64  # pairs of moves tried at once
 BLOCK = 4_000_000  # numbers in one batch of moves
 
@@ -246,11 +247,35 @@ class Climber:
     ) -> tuple[Floats, Floats, Floats]:
         ones, twos = np.stack([w[0] for w in waiting]), np.stack([w[1] for w in waiting])
         moves, n, d = ones.shape
-        heights = self._heights(ones.reshape(-1, d), twos.reshape(-1, d), goal).reshape(moves, n)
+        one, two = self._fitted(ones.reshape(-1, d), twos.reshape(-1, d))
+        heights = self._heights(one, two, goal).reshape(moves, n)
         chosen, index = heights.argmax(0), np.arange(n)
+        ones, twos = one.reshape(ones.shape), two.reshape(twos.shape)
         return self._better(
             best, (ones[chosen, index], twos[chosen, index], heights[chosen, index])
         )
+
+    def _fitted(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+        """Pairs whose numbers differ less where a move has spent what they differed by."""
+        if not self.mobile:
+            return first, second
+        far = np.flatnonzero(~self.pairs.similar(first, second))
+        if not len(far):
+            return first, second
+        one, two = first[far], second[far]
+        middle, half = (one + two) / 2, (two - one) / 2
+        low, high = np.zeros((len(far), 1)), np.ones((len(far), 1))
+        for _ in range(FITTINGS):
+            share = (low + high) / 2
+            near = self.pairs.similar(
+                np.where(self.numbers, middle - share * half, one),
+                np.where(self.numbers, middle + share * half, two),
+            )[:, None]
+            low, high = np.where(near, share, low), np.where(near, high, share)
+        first, second = first.copy(), second.copy()
+        first[far] = np.where(self.numbers, middle - low * half, one)
+        second[far] = np.where(self.numbers, middle + low * half, two)
+        return first, second
 
     # --- both -------------------------------------------------------------------------------------
 

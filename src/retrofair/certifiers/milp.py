@@ -306,7 +306,10 @@ class Search:
         status, info = highs.getModelStatus(), highs.getInfo()
         self.finished = status != highspy.HighsModelStatus.kTimeLimit
         # a program without whole variables is solved as a linear one, and has no such bound
+        # (nor has one that presolving alone solves)
         proved = info.mip_dual_bound if self.discrete else info.objective_function_value
+        if status == highspy.HighsModelStatus.kOptimal and abs(proved) >= UNBOUNDED:
+            proved = info.objective_function_value
         bound = shift - size * float(proved) + slack
         self.attained: tuple[float, float] | None = None
         if status in PROVED and info.primal_solution_status == FEASIBLE:
