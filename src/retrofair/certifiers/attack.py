@@ -30,6 +30,7 @@ SIZES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
 CLIMBS = 12  # steps of numbers between two searches among moves
 TINY, FAR, HALVINGS = 1e-12, 1e12, 60
 FITTINGS = 8  # halvings when numbers make room for a move
+JUMPS = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a number's range
 DOUBLES = 64  # pairs of moves tried at once
 BLOCK = 4_000_000  # numbers in one batch of moves
 
@@ -238,6 +239,12 @@ class Climber:
                 for row in np.eye(where.stop - where.start):
                     for who in ("both", "first", "second")[: 3 if pairs.cap[i] > 0 else 1]:
                         yield where, (row, row), who
+            else:  # far jumps, which no gradient sees
+                for share in (*JUMPS, *(-jump for jump in JUMPS)):
+                    step = share * (pairs.high[i] - pairs.low[i])
+                    one = np.clip(first[:, i] + step, pairs.low[i], pairs.high[i])
+                    two = np.clip(second[:, i] + step, pairs.low[i], pairs.high[i])
+                    yield where, (one[:, None], two[:, None]), "both"
 
     def _best_of(
         self,
