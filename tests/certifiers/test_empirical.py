@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import retrofair as rf
-from retrofair.certifiers import empirical
+from retrofair.certifiers import empirical, pair_search
 from retrofair.certifiers.distances import Columns, Embedding, Mahalanobis, WeightedLp
 from retrofair.certifiers.domain import Continuous, Domain, OneHot
 from retrofair.certifiers.empirical import empirical_curve, empirical_delta, empirical_pair
@@ -105,10 +105,10 @@ def distances(d: int) -> dict[str, Any]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves of a few rows, and the ways for many candidates on few of them."""
-    monkeypatch.setattr(empirical, "LEAF_ROWS", 8)
-    monkeypatch.setattr(empirical, "DENSE", 5)
-    monkeypatch.setattr(empirical, "FEW_COLUMNS", 2)
-    monkeypatch.setattr(empirical, "EXACT_AT_ONCE", 3)
+    monkeypatch.setattr(pair_search, "LEAF_ROWS", 8)
+    monkeypatch.setattr(pair_search, "DENSE", 5)
+    monkeypatch.setattr(pair_search, "FEW_COLUMNS", 2)
+    monkeypatch.setattr(pair_search, "EXACT_AT_ONCE", 3)
 
 
 # --- against all pairs ----------------------------------------------------------------------------
@@ -281,9 +281,9 @@ def test_equals_all_pairs_on_any_table(
     x = lattice(n, d, seed=seed) / 2 if whole else normal(n, d, seed)
     module, distance = network(d, seed, outputs=1 + seed % 2), distances(d)[name]
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(empirical, "LEAF_ROWS", 4)
-        patch.setattr(empirical, "DENSE", 3)
-        patch.setattr(empirical, "FEW_COLUMNS", 1 + seed % 3)
+        patch.setattr(pair_search, "LEAF_ROWS", 4)
+        patch.setattr(pair_search, "DENSE", 3)
+        patch.setattr(pair_search, "FEW_COLUMNS", 1 + seed % 3)
         warnings.simplefilter("ignore", RetrofairWarning)
         found = empirical_delta(module, x, distance, epsilon)
     assert same(found, twin(module, x, distance, epsilon))

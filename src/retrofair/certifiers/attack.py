@@ -42,6 +42,7 @@ class Climber:
     question: Question
     pairs: Pairs
     generator: np.random.Generator
+    stop: Callable[[], bool] = lambda: False  # whether to stop early
 
     def __post_init__(self) -> None:
         domain = self.pairs.domain
@@ -84,7 +85,7 @@ class Climber:
         """Climb from pairs (n, d) until nothing helps or the time is up: pairs and heights."""
         height = self._heights(first, second, goal)
         going = np.ones(len(first), dtype=bool)
-        while going.any() and time.monotonic() < until:
+        while going.any() and time.monotonic() < until and not self.stop():
             f, s, h = first[going], second[going], height[going]
             for _ in range(CLIMBS if self.mobile else 0):
                 f, s, risen = self._step(f, s, h, goal)
@@ -316,9 +317,10 @@ def attack_pairs(
     restarts: int = 48,
     rows: Floats | None = None,
     keep: int = 3,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Witness]:
     """The best legal pairs found by some rounds of climbing from random starts, best first."""
-    climber = Climber(question, pairs, generator)
+    climber = Climber(question, pairs, generator, stop)
     until = time.monotonic() + seconds
     found: list[tuple[float, Floats, Floats]] = []
     for _ in range(rounds):
@@ -326,7 +328,7 @@ def attack_pairs(
         first, second, height = climber.climb(first, second, goal, until)
         for i in np.argsort(-height)[:keep]:
             found.append((float(height[i]), first[i], second[i]))
-        if time.monotonic() > until:
+        if time.monotonic() > until or stop():
             break
     found.sort(key=lambda each: -each[0])
     witnesses = [legalised(question, pairs, one, two) for _, one, two in found[: 2 * keep]]
@@ -351,8 +353,15 @@ def hunt(
     for goal in goals:
         share = min(seconds, board.left) / len(goals)
         for witness in attack_pairs(
-            question, pairs, goal, generator=generator, seconds=share, rounds=rounds, rows=rows
+            question,
+            pairs,
+            goal,
+            generator=generator,
+            seconds=share,
+            rounds=rounds,
+            rows=rows,
+            stop=lambda: board.interrupted,
         ):
             board.found(witness)
-        if board.done() is not None:
+        if board.done() is not None or board.interrupted:
             return

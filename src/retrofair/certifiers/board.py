@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +18,7 @@ from retrofair.certifiers.propagate import LayerBounds
 from retrofair.certifiers.question import Question
 from retrofair.certifiers.witness import Witness
 
+CONTRADICTION = 1e-6  # how far a pair may stand above a bound by rounding, relative
 SMALLEST = 1e-9  # a gap below this is closed, however small the bounds are
 
 
@@ -69,14 +73,24 @@ class Board:
         """A legal pair: the lower bounds rise to what it shows."""
         if witness is None:
             return
-        if self.question.cut is not None:
-            old = self.witness
+        room = 1 + CONTRADICTION
+        deciding = self.question.cut is not None
+        counts = witness.flips if deciding else True
+        if (counts and witness.delta > self.upper * room + self.slack) or (
+            witness.logit > self.upper_logit * room + self.slack
+        ):
+            # no clamping: a pair above a bound is the proof that the bound is wrong
+            self.upper = self.upper_logit = math.inf
+            self.margin = self.margin[0], math.inf
+            self.reach = torch.full_like(self.reach, math.inf)
+            self.notes.append("an upper bound was withdrawn: a pair that was found exceeds it")
+        old = self.witness
+        if deciding:
             better = old is None or (witness.flips, witness.margin) > (old.flips, old.margin)
             self.margin = max(self.margin[0], witness.margin), self.margin[1]
-            if witness.flips:
-                self.lower = max(self.lower, min(witness.delta, self.upper))
         else:
-            better = self.witness is None or witness.delta > self.witness.delta
+            better = old is None or witness.delta > old.delta
+        if counts:
             self.lower = max(self.lower, min(witness.delta, self.upper))
         if better:
             self.witness = witness
@@ -105,8 +119,8 @@ class Board:
         before = self.upper, self.upper_logit, self.margin[1]
         if layer is not None:
             self.outputs = layer
-        if reach is not None:
-            self.reach = torch.minimum(self.reach, reach)
+        if reach is not None:  # what overflowed is no bound
+            self.reach = torch.minimum(self.reach, torch.nan_to_num(reach, nan=math.inf))
         if head is not None:
             self.reach[head[0]] = min(float(self.reach[head[0]]), head[1])
         self.upper_logit = min(self.upper_logit, max(float(self.reach.max()), self.lower_logit))
@@ -166,3 +180,20 @@ class Board:
         self.history.append(step)
         if self.on_step is not None:
             self.on_step(step)
+
+
+@contextmanager
+def interruptible(board: Board) -> Iterator[None]:
+    """Ctrl-C ends the search with what is proved so far, instead of in the solver's own code."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: Any) -> None:
+        board.interrupted = True
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -54,8 +54,7 @@ class Bounds:
     ) -> None:
         """One look, then a quick attack for the lower bound."""
         look(question, pairs, board)
-        if board.done() is None:
-            hunt(question, pairs, board, SECONDS, generator, rows)
+        hunt(question, pairs, board, SECONDS, generator, rows)
 
 
 def look(question: Question, pairs: Pairs, board: Board) -> None:

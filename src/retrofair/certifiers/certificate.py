@@ -19,8 +19,9 @@ Tier = Literal["rigorous", "float64", "solver"]
 Stop = Literal["gap", "target", "time", "interrupted", "finished"]
 TIERS = {
     "rigorous": "every bound rounded outward and checked independently",
-    "float64": "computed in double precision with a stated slack for rounding",
-    "solver": "rests on the MILP solver's tolerances",
+    "float64": "computed in double precision, of the network in double precision, with a stated "
+    "slack for rounding",
+    "solver": "rests on the MILP solver's tolerances, with a stated slack for them",
 }
 
 
@@ -49,13 +50,15 @@ class Certificate:
 
     Args:
         lower, upper: of the largest difference, on the scale of `outputs`: probabilities, or for
-            "values" the network's own outputs.
-        lower_logit, upper_logit: the same for logits (for "values" equal to lower, upper). The two
-            lower bounds may come from different pairs.
+            "values" the network's own outputs. `upper` is for the network in exact arithmetic: its
+            float32 evaluation can differ by rounding.
+        lower_logit, upper_logit: the same for what stands before a last sigmoid or softmax (equal
+            to lower, upper without one). The two lower bounds may come from different pairs.
         verdict: fair where `upper` is at most `delta` (or no decision can flip), unfair where
             `lower` is above it (or the witness's decisions differ), otherwise unknown; without
             `delta` and `threshold` nothing was asked, and it is unknown.
-        tier: what the upper bound rests on; see TIERS. `slack` was added to it for rounding.
+        tier: what the upper bound rests on; see TIERS. `slack` was added to it for
+            rounding or for the solver's tolerances.
         witness: (2, d) in the user's units, a legal pair of similar people, or None; `distance`
             is theirs.
         margin: with `threshold`, an interval for how far a pair's logits can lie on both sides of

@@ -46,6 +46,12 @@ class Curve:
         found = np.array([c.upper for c in self.certificates])
         return np.asarray(np.minimum.accumulate(found[::-1])[::-1])
 
+    def _tiers(self) -> list[str]:
+        """What each upper bound rests on: the certificate that it was taken from."""
+        upper = [c.upper for c in self.certificates]
+        best = [i + int(np.argmin(upper[i:])) for i in range(len(upper))]
+        return [self.certificates[i].tier for i in best]
+
     def to_frame(self) -> pd.DataFrame:
         """Columns: epsilon, empirical, lower, upper, tier, seconds."""
         return pd.DataFrame(
@@ -54,7 +60,7 @@ class Curve:
                 "empirical": [e.delta for e in self.empirical] or math.nan,
                 "lower": self.lower,
                 "upper": self.upper,
-                "tier": [c.tier for c in self.certificates],
+                "tier": self._tiers(),
                 "seconds": [c.seconds for c in self.certificates],
             }
         )

@@ -104,7 +104,7 @@ class Distance(Protocol):
         """The distance as a norm of these columns; sensitive ones are free."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightedLp:
     """(sum of w_i |d_i|^p)^(1/p); for p = inf the largest w_i |d_i|.
 

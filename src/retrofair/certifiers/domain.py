@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from retrofair.errors import InputError, unknown
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+LARGEST = 1e38  # float32 ends a little above
 LARGEST_INTEGER = 2.0**24  # float32 counts no further in steps of one
 
 
@@ -93,12 +95,13 @@ class OneHot:
 
     def __post_init__(self) -> None:
         given = self.categories
-        if isinstance(given, bool | float | str):
+        whole = isinstance(given, numbers.Integral) and not isinstance(given, bool)
+        if not whole and (isinstance(given, str) or not isinstance(given, Iterable)):
             raise InputError(
                 f"expected the number or the names of the categories of {self.name!r}, got "
                 f"{given!r}"
             )
-        names = range(given) if isinstance(given, int) else given
+        names: Iterable[object] = range(int(given)) if whole else given  # type: ignore[assignment,arg-type]
         object.__setattr__(self, "categories", tuple(str(name) for name in names))
         if not self.names or len(set(self.names)) < len(self.names):
             raise InputError(
@@ -272,6 +275,7 @@ class Domain:
 
     def contains(self, raw: Floats) -> Mask:
         """(n,) whether each row, in the user's units, is in the domain."""
+        raw = np.asarray(raw, dtype=np.float64)
         inside = ((raw >= self.low) & (raw <= self.high)).all(1)
         whole = (raw[:, self.integer] == np.rint(raw[:, self.integer])).all(1)
         inside &= whole
@@ -329,6 +333,11 @@ def _check_range(feature: Continuous | Integer) -> None:
         raise InputError(
             f"expected a finite range for {feature.name!r}, got [{low:g}, {high:g}]: nothing can "
             "be certified over an unbounded domain"
+        )
+    if max(abs(low), abs(high)) > LARGEST:
+        raise InputError(
+            f"expected a range that float32 holds for {feature.name!r}, got [{low:g}, {high:g}]: "
+            "use another unit"
         )
     if low > high:
         raise InputError(f"expected low <= high for {feature.name!r}, got [{low:g}, {high:g}]")

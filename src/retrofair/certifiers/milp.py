@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,13 +14,14 @@ import numpy as np
 from retrofair.certifiers.activations import sigmoid_difference
 from retrofair.certifiers.attack import Climber, Goal, hunt
 from retrofair.certifiers.board import Board
-from retrofair.certifiers.bounds import look
+from retrofair.certifiers.bounds import SECONDS, look
 from retrofair.certifiers.distances import NetworkNorm
 from retrofair.certifiers.domain import Floats
 from retrofair.certifiers.pairs import Pairs
+from retrofair.certifiers.program import LP_SLACK, Row, Term
 from retrofair.certifiers.question import Question
 from retrofair.certifiers.slabs import Slab, around_zero
-from retrofair.certifiers.twin import LP_SLACK, Row, Term, Twin
+from retrofair.certifiers.twin import Twin
 from retrofair.certifiers.witness import legalised
 from retrofair.errors import InputError
 
@@ -84,22 +82,21 @@ class Milp:
     ) -> None:
         """Narrow the board's interval until it is done."""
         look(question, pairs, board)
-        with interruptible(board):
-            if board.done() is None:
-                seconds = min(ATTACK_SECONDS, ATTACK * board.left)
-                hunt(question, pairs, board, seconds, generator, rows)
-            if board.done() is not None:
-                return
-            twin, outputs = self._program(question, pairs, board)
-            if board.done() is not None:
-                return
-            search = Search(question, pairs, board, twin, outputs, generator)
-            if question.cut is not None:
-                search.flips(question.cut)
-                return
-            search.logits()
-            if question.kind == "sigmoid":
-                search.slabs()
+        # also where the bounds have decided: a certificate shows its worst pair
+        seconds = SECONDS if board.done() else min(ATTACK_SECONDS, ATTACK * board.left)
+        hunt(question, pairs, board, seconds, generator, rows)
+        if board.done() is not None:
+            return
+        twin, outputs = self._program(question, pairs, board)
+        if board.done() is not None:
+            return
+        search = Search(question, pairs, board, twin, outputs, generator)
+        if question.cut is not None:
+            search.flips(question.cut)
+            return
+        search.logits()
+        if question.kind == "sigmoid":
+            search.slabs()
 
     def _program(
         self, question: Question, pairs: Pairs, board: Board
@@ -226,6 +223,8 @@ class Search:
         )
         slabs = [inner]
         self.hopeless = False
+        most = scale * max(slab.worth for slab in (*slabs, *outer))
+        board.bounded("float64", LP_SLACK * scale, delta=most * (1 + LP_SLACK))
         while board.done() is None and board.elapsed < end and not self.hopeless:
             worst = max(slabs, key=lambda slab: slab.worth)
             if board.closed(board.lower, scale * worst.worth) or worst.width < NARROWEST:
@@ -255,7 +254,7 @@ class Search:
             first, second = self.attained
             value = scale * sigmoid_difference(second - first, (first + second) / 2)
             # the solver's people, in between or not, are worth more than any slab may be
-            self.hopeless = not board.closed(board.lower, value)
+            self.hopeless = self.loose and not board.closed(board.lower, value)
         return slab if proved is None else slab.under(slope, proved)
 
     def _solve(
@@ -322,10 +321,9 @@ class Search:
         if status == highspy.HighsModelStatus.kInfeasible and may_be_empty:
             bounded(-math.inf, 0.0)
             return -math.inf
-        valid = status in PROVED[: 3 if self.discrete else 1]
-        valid = valid and abs(bound) < UNBOUNDED
-        if not valid or bound > last + slack:
-            # what was heard on the way does not stand: it counts for nothing
+        valid = status in PROVED[: 3 if self.discrete else 1] and abs(bound) < UNBOUNDED
+        if last < math.inf and not (valid and bound <= last + slack):
+            # what was heard on the way does not stand at the end: it counts for nothing
             board.restore(kept)
             board.notes.append(f"a bound of the solver was refused (status {status.name})")
         if valid:
@@ -339,6 +337,9 @@ class Search:
             wanted = whole or variable not in people
             kind = highspy.HighsVarType.kInteger if wanted else highspy.HighsVarType.kContinuous
             self.highs.changeColIntegrality(variable, kind)
+        smooth = not all(a.piecewise for a in self.question.network.activations)
+        # solutions may be worth more than any pair of people
+        self.loose = not whole or smooth or isinstance(self.pairs.norm, NetworkNorm)
         self.discrete = (whole and bool(people)) or len(self.twin.program.whole) > len(people)
 
     def _range(self, term: Term) -> float:
@@ -393,25 +394,3 @@ class Search:
         one, two, _ = self.climber.climb(legal[:1].copy(), legal[1:].copy(), goal, until)
         self.board.found(legalised(self.question, self.pairs, one[0], two[0]))
         self._polished = time.monotonic()
-
-
-def slack_of(bound: float) -> float:
-    """What is added to a bound of a solver for its tolerances."""
-    return LP_SLACK * (1 + abs(bound)) if math.isfinite(bound) else 0.0
-
-
-@contextmanager
-def interruptible(board: Board) -> Iterator[None]:
-    """Ctrl-C ends the search with what is proved so far, instead of in the solver's own code."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: Any) -> None:
-        board.interrupted = True
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

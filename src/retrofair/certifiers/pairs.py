@@ -225,4 +225,6 @@ def _solve(norm: Norm, a: Floats, width: Floats) -> tuple[Floats, Floats]:
         return y, np.where(paid, 0.0, a)
     m = norm.matrix * width
     y = a @ np.linalg.pinv(m)
-    return y, a - y @ m
+    rest = a - y @ m
+    rounding = 2.0**-50 * (np.abs(a) + np.abs(y) @ np.abs(m))
+    return y, rest + np.copysign(rounding, rest)

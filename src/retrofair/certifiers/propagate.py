@@ -93,12 +93,14 @@ def layer_bounds(
         one = LayerBounds(-low - slack, high + slack, torch.full_like(high, torch.inf))
         layer = layer.narrowed(one)
     if depth and ("difference" in ways):
-        reach = _padded(difference(network, pairs, before, weight), slack)
+        reach = _reach(network, pairs, before, weight, slack)
         layer = layer.narrowed(LayerBounds(layer.low, layer.high, reach))
     return layer, float(slack.max())
 
 
-def difference(network: Layered, pairs: Pairs, before: list[LayerBounds], rows: Tensor) -> Tensor:
+def _reach(
+    network: Layered, pairs: Pairs, before: list[LayerBounds], rows: Tensor, slack: Tensor
+) -> Tensor:
     """Upper bounds on rows (m, units) times h'' - h' of the last hidden layer, (m,).
 
     Difference-CROWN and two copies of CROWN side by side: the smaller.
@@ -109,21 +111,20 @@ def difference(network: Layered, pairs: Pairs, before: list[LayerBounds], rows: 
         # the lines are symmetric: below is above mirrored, so only |a| meets the intercept
         constant = constant + a.abs() @ rise
         a = (a * above) @ network.weights[depth]
-    one = _tensor(pairs.difference(a.numpy())) + constant
+    one = _padded(_tensor(pairs.difference(a.numpy())) + constant, slack)
     if not before:
-        return one.clamp(min=0)
+        return one
     second, high = _lines_back(network, before, rows)
     first, low = _lines_back(network, before, -rows)
     two = _tensor(pairs.joint(second.numpy(), -first.numpy())) + high + low
-    return torch.minimum(one, two).clamp(min=0)
+    return torch.minimum(one, two.clamp(min=0) + slack)  # large numbers may have cancelled in two
 
 
 def heads_reach(network: Layered, pairs: Pairs, found: Bounds, heads: Tensor) -> Tensor:
     """Upper bounds on heads (m, K) times the difference of the outputs, (m,)."""
     rows = heads @ network.weights[-1]
     size = rows.abs().sum(1) + heads.abs().sum(1)
-    reach = difference(network, pairs, list(found.layers[:-1]), rows)
-    return torch.where(reach > 0, reach + found.slack * size.clamp(min=1), 0.0)
+    return _reach(network, pairs, list(found.layers[:-1]), rows, found.slack * size.clamp(min=1))
 
 
 def difference_lines(activation: Activation, layer: LayerBounds) -> tuple[Tensor, Tensor]:
@@ -145,15 +146,16 @@ def _interval(
         size = _tensor(np.abs(a) @ np.maximum(np.abs(pairs.low), np.abs(pairs.high))) + bias.abs()
         slack = SLACK * (size + 1e-300)
         high, low = _tensor(pairs.value(a)) + bias, -_tensor(pairs.value(-a)) + bias
-        reach = torch.minimum(_tensor(pairs.difference(a)), high - low)
-        return LayerBounds(low - slack, high + slack, _padded(reach, slack)), slack
+        reach = torch.minimum(_padded(_tensor(pairs.difference(a)), slack), high - low + slack)
+        return LayerBounds(low - slack, high + slack, reach), slack
     previous, activation = before[-1], network.activations[depth - 1]
     ends = activation(previous.low), activation(previous.high)
     bottom, top = torch.minimum(*ends), torch.maximum(*ends)
     if activation.slope < 0:  # a leaky ReLU that rises to the left has its lowest point at 0
         bottom = torch.where((previous.low < 0) & (previous.high > 0), 0.0, bottom)
     least, most = activation.slopes(previous.low, previous.high)
-    moved = torch.minimum(top - bottom, torch.maximum(least.abs(), most.abs()) * previous.reach)
+    span = top - bottom + SLACK * torch.maximum(top.abs(), bottom.abs())
+    moved = torch.minimum(span, torch.maximum(least.abs(), most.abs()) * previous.reach)
     up, down = weight.clamp(min=0), weight.clamp(max=0)
     slack = SLACK * (weight.abs() @ torch.maximum(bottom.abs(), top.abs()) + bias.abs() + 1e-300)
     # what reaches this layer through coarser lines is larger than what interval arithmetic sees
@@ -164,8 +166,8 @@ def _interval(
 
 
 def _padded(reach: Tensor, slack: Tensor) -> Tensor:
-    """With slack, but an exact 0 stays: equal inputs give equal outputs."""
-    return torch.where(reach > 0, reach + slack, 0.0)
+    """With slack; but where nothing at all differs, 0 stays: equal people get equal answers."""
+    return torch.where(reach <= 0, 0.0, reach + slack)  # (nan stays nan)
 
 
 def _back(

@@ -15,14 +15,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from retrofair.certifiers.activations import Activation
+from retrofair.certifiers.attack import hunt
 from retrofair.certifiers.board import Board
-from retrofair.certifiers.bounds import look
+from retrofair.certifiers.bounds import SECONDS, look
 from retrofair.certifiers.distances import Norm
 from retrofair.certifiers.domain import Floats
-from retrofair.certifiers.milp import interruptible
 from retrofair.certifiers.pairs import Pairs
+from retrofair.certifiers.program import LP_SLACK, Program, Row, Term
 from retrofair.certifiers.question import Question
-from retrofair.certifiers.twin import LP_SLACK, Program, Row, Term, Twin
+from retrofair.certifiers.twin import Twin
 from retrofair.certifiers.witness import legalised
 from retrofair.errors import InputError
 
@@ -79,16 +80,15 @@ class Pwl:
         _check(question, pairs)
         pulp = _pulp()
         look(question, pairs, board)
-        with interruptible(board):
-            if board.done() is not None:
-                return
-            program = Recorded(pulp)
-            copies = Copies(pairs, difference=False, program=program, pieces=self.pieces)
-            objective = copies.objective(question)
-            with tempfile.TemporaryDirectory(prefix="retrofair-") as folder:
-                said = _solve(
-                    program, objective, ALLOWED * board.upper / copies.size, board, folder
-                )
+        hunt(question, pairs, board, SECONDS, generator, rows)
+        if board.done() is not None:
+            return
+        program = Recorded(pulp)
+        copies = Copies(pairs, difference=False, program=program, pieces=self.pieces)
+        objective = copies.objective(question)
+        with tempfile.TemporaryDirectory(prefix="retrofair-") as folder:
+            said = _solve(program, objective, ALLOWED * board.upper / copies.size, board, folder)
+
         if said.solution is not None:
             first, second = copies.people(said.solution)
             board.found(legalised(question, pairs, first, second))

@@ -7,6 +7,7 @@ which the certifiers bound, and to a way from bounds on D to a bound on the diff
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from retrofair.certifiers.domain import Floats
 from retrofair.certifiers.extract import extract
 from retrofair.certifiers.layered import Layered
 from retrofair.certifiers.propagate import LayerBounds
+from retrofair.certifiers.slabs import Slab
 from retrofair.errors import InputError
 
+ROUNDING = 1e-12  # of a difference of sigmoids
 Outputs = Literal["logits", "probabilities", "values"]
 
 
@@ -35,6 +38,7 @@ class Question:
         kind: "values" compares the logits themselves, "sigmoid" and "softmax" probabilities.
         scale: (K,) what multiplies each sigmoid.
         shown: whether the original shows the logits, rather than what follows them.
+        two: the original has two classes, whose logits' difference is the network's one.
         cut: the logit above which a decision is positive, where decisions are asked about.
     """
 
@@ -44,6 +48,7 @@ class Question:
     scale: Tensor
     shown: bool
     cut: float | None = None
+    two: bool = False
 
     @classmethod
     def of(
@@ -87,7 +92,26 @@ class Question:
             made = cls(
                 network, whole, "softmax" if whole.outputs > 1 else "sigmoid", ones, shown=True
             )
-        return made if threshold is None else made._deciding(threshold, unit)
+        made = made._of_two()
+        return made if threshold is None else made._deciding(threshold, unit or whole.softmax)
+
+    def _of_two(self) -> Question:
+        """A softmax over two classes as what it is: one sigmoid of the difference."""
+        network = self.network
+        if self.kind != "softmax" or network.outputs != 2:
+            return self
+        weight, bias = network.weights[-1], network.biases[-1]
+        one = Layered(
+            (*network.weights[:-1], weight[1:] - weight[:1]),
+            (*network.biases[:-1], bias[1:] - bias[:1]),
+            network.activations,
+        )
+        scale = torch.ones(1, dtype=torch.float64)
+        return dataclasses.replace(self, network=one, kind="sigmoid", scale=scale, two=True)
+
+    def seen(self, out: Tensor) -> Tensor:
+        """The original's outputs (n, K) as logits, where it shows them; else as they are."""
+        return out[:, 1:] - out[:, :1] if self.two and self.shown else out
 
     def _deciding(self, threshold: float, unit: bool) -> Question:
         if self.network.outputs != 1:
@@ -105,7 +129,7 @@ class Question:
             cut = math.log(threshold) - math.log1p(-threshold)
         if not math.isfinite(cut):
             raise InputError(f"expected a finite threshold, got {threshold} (--threshold)")
-        return Question(self.original, self.network, self.kind, self.scale, self.shown, cut)
+        return dataclasses.replace(self, cut=cut)
 
     @property
     def measured(self) -> str:
@@ -150,6 +174,14 @@ class Question:
         assert self.cut is not None
         return bool((logits[0, 0] > self.cut) != (logits[1, 0] > self.cut))
 
+    def flips_shown(self, out: Tensor) -> bool:
+        """The same for the original's probabilities (2, K), which are compared as they are."""
+        if self.cut is None:
+            return False
+        shown = out[:, -1].exp() if bool((out < 0).any()) else out[:, -1]
+        above = shown > 1 / (1 + math.exp(-self.cut))
+        return bool(above[0] != above[1])
+
     def answers(self, inputs: Floats) -> tuple[Tensor, Tensor]:
         """Logits (2, K) of a pair (2, d) in double precision, and the original's outputs.
 
@@ -173,8 +205,17 @@ class Question:
             for (i, j), d in zip(itertools.combinations(range(k), 2), reach, strict=True):
                 most[i], most[j] = torch.maximum(most[i], d), torch.maximum(most[j], d)
             return float(torch.tanh(most / 4).max())
-        span = self.delta(layer.low[None], layer.high[None])[0]
-        return float(torch.minimum((torch.tanh(reach / 4) * self.scale).amax(), span))
+        slabs = [
+            Slab(low, high, ((0.0, top),), (low, high)).worth * scale
+            for low, high, top, scale in zip(
+                layer.low.tolist(),
+                layer.high.tolist(),
+                reach.tolist(),
+                self.scale.tolist(),
+                strict=True,
+            )
+        ]
+        return float(max(slabs)) * (1 + ROUNDING)
 
 
 def _size(difference: Tensor) -> Tensor:

@@ -9,21 +9,17 @@ import numpy as np
 from torch import nn
 
 from retrofair.certifiers.attack import hunt
-from retrofair.certifiers.board import Board
-from retrofair.certifiers.bounds import Bounds, Certifier, look
+from retrofair.certifiers.board import Board, interruptible
+from retrofair.certifiers.bounds import Certifier, look
 from retrofair.certifiers.certificate import Certificate, Step, Verdict
 from retrofair.certifiers.distances import Distance, check_distance, check_epsilon
 from retrofair.certifiers.domain import Domain, Floats
-from retrofair.certifiers.milp import Milp
 from retrofair.certifiers.pairs import Pairs
-from retrofair.certifiers.pwl import Pwl
 from retrofair.certifiers.question import Outputs, Question
 from retrofair.certifiers.witness import Witness
 from retrofair.data import GroupedData
 from retrofair.errors import InputError, unknown
 from retrofair.networks.threads import fitting_threads
-
-ALL: tuple[type[Certifier], ...] = (Bounds, Milp, Pwl)
 
 
 def certify(
@@ -85,12 +81,15 @@ def certify(
     certifier = chosen(method)
     epsilon = check_epsilon(epsilon)
     check_options(network, domain, seconds, gap, delta, threshold)
+    delta = None if delta is None else float(delta)
+    threshold = None if threshold is None else float(threshold)
     with fitting_threads(network):
         question = Question.of(network, domain.d, outputs, threshold)
         pairs = Pairs.of(domain, check_distance(distance), epsilon)
         board = Board(question, float(seconds), float(gap), delta, threshold, on_step)
         generator = np.random.default_rng(seed)
-        certifier(question, pairs, board, generator=generator, rows=rows_of(data, domain))
+        with interruptible(board):
+            certifier(question, pairs, board, generator=generator, rows=rows_of(data, domain))
     return certificate(board, domain, epsilon, certifier.name)
 
 
@@ -126,6 +125,8 @@ def attack(
 
 def chosen(method: str | Certifier) -> Certifier:
     """The certifier by name, or the one that was given."""
+    from retrofair.certifiers import ALL  # the list of certifiers imports this module
+
     if isinstance(method, str):
         known = {each.name: each for each in ALL}
         if method not in known:
@@ -149,9 +150,16 @@ def check_options(
         raise InputError(f"expected a torch.nn.Module as the network, got {type(network).__name__}")
     if not isinstance(domain, Domain):
         raise InputError(f"expected a Domain, got {type(domain).__name__}: see Domain.from_data")
-    numbers = {"seconds": seconds, "gap": gap, "delta": 0.0 if delta is None else delta}
+    numbers = {"seconds": seconds, "gap": gap, "delta": delta, "threshold": threshold}
     for name, value in numbers.items():
-        if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        if value is None:
+            continue
+        low = -math.inf if name == "threshold" else 0.0
+        try:
+            good = math.isfinite(float(value)) and float(value) >= low
+        except (TypeError, ValueError):
+            good = False
+        if not good:
             raise InputError(f"expected a finite {name} >= 0, got {value!r} (--{name})")
     if delta is not None and threshold is not None:
         raise InputError("expected delta or threshold, got both: they are two questions")

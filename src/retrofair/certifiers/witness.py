@@ -88,12 +88,16 @@ def _witness(question: Question, pairs: Pairs, raw: Floats, dtype: torch.dtype) 
         margin = float(question.margin(exact[:1], exact[1:])[0])
         flips = question.flips(exact)
     if question.shown:
-        delta = min(delta, float(question.delta(out[:1], out[1:])[0]))
-        logit = min(logit, float(question.logit(out[:1], out[1:])[0]))
+        seen = question.seen(out)
+        delta = min(delta, float(question.delta(seen[:1], seen[1:])[0]))
+        logit = min(logit, float(question.logit(seen[:1], seen[1:])[0]))
         if question.cut is not None:
-            margin = min(margin, float(question.margin(out[:1], out[1:])[0]))
-            flips = flips and question.flips(out)
+            margin = min(margin, float(question.margin(seen[:1], seen[1:])[0]))
+            flips = flips and question.flips(seen)
     else:
         delta = min(delta, float((out[1] - out[0]).abs().max()))
+        flips = flips and question.flips_shown(out)
+    if question.cut is not None and not flips:
+        margin = min(margin, 0.0)  # what rounding hides is no flip
     distance = float(pairs.norm.between(inputs[:1], inputs[1:])[0])
     return Witness(torch.from_numpy(raw).to(dtype), out, distance, delta, logit, margin, flips)

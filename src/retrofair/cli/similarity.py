@@ -26,7 +26,7 @@ P = {"l_inf": math.inf, "l_1": 1, "l_2": 2}
 DISTANCES = (*P, "mahalanobis")
 FACTORS = (0.0, 0.5, 1.0, 2.0)  # of epsilon: the curve that comes with --out
 STEPS = (0.0, 0.1, 0.2, 0.4)  # the same where epsilon is 0
-EQUAL = 1e-6  # of its range: how far a number may differ that must be equal
+EQUAL = 1e-12  # of its range: less than float32 can tell, for a number that must be equal
 VANISHING = 1e-9  # of the largest variance: a direction in which the rows do not vary
 NAMED = 8  # features named in one line
 
