@@ -323,8 +323,8 @@ def nets_part(store: Store) -> str:
             table(head, rows),
             f"{len(rows)} networks; {closed} closed to 1 % with continuous inputs; the lower bound "
             "is at least 99 % of the reference's, and the upper bound not below it, in "
-            f"{sum(within)} of {len(within)}; {finite} of {2 * len(rows)} certificates have a finite "
-            "upper bound and a witness.",
+            f"{sum(within)} of {len(within)}; {finite} of {2 * len(rows)} certificates have a "
+            "finite upper bound and a witness.",
         ]
     )
 
@@ -395,9 +395,9 @@ def debiased_part(store: Store) -> str:
             "## 3. Does debiasing for groups treat similar people more alike?",
             "Networks [16], debiased for |spd| < 0.05 on validation data; spd and balanced "
             "accuracy on test data; delta in probability over the box of the training rows, the "
-            "protected column free, epsilon 0 and 0.2 (l_inf); `rows`: the largest difference between two "
-            f"similar test rows. {DEBIASED_SECONDS:g} s per certificate, {len(SEEDS)} seeds: mean "
-            "+- standard deviation. The threshold changes decisions, not probabilities: its rows "
+            "protected column free, epsilon 0 and 0.2 (l_inf); `rows`: the largest difference "
+            f"between two similar test rows. {DEBIASED_SECONDS:g} s per certificate, {len(SEEDS)} "
+            "seeds: mean +- standard deviation. The threshold changes decisions, not probabilities: its rows "
             "stand for the base network. The constant classifier is perfectly fair to individuals "
             "and useless.",
             table(head, rows),

@@ -292,9 +292,9 @@ def test_probabilities_slab_by_slab(shift: float, name: str) -> None:
         module[-2].bias.add_(shift)
     x, near = similar(PEOPLE, CASES[name][1], CASES[name][2])
     optimum = worst(1 / (1 + np.exp(-answers(module, x))), near)
-    found = certify(module, name, outputs=None, gap=1e-3, seconds=2)
+    found = certify(module, name, outputs=None, gap=1e-2, seconds=60)
     assert found.lower == pytest.approx(optimum, rel=1e-4)
-    assert optimum * (1 - 1e-9) <= found.upper <= optimum * 1.05
+    assert optimum * (1 - 1e-9) <= found.upper <= optimum * 1.02
 
 
 def test_a_sigmoid_at_the_end_is_what_logits_are() -> None:

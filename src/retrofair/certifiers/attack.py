@@ -347,9 +347,9 @@ def hunt(
     """Search for pairs and put them on the board: for what is asked, and for the logits."""
     goals: list[Goal] = [question.delta]
     if question.kind != "values":
-        goals.insert(0, question.logit)
+        goals.append(question.logit)
     if question.cut is not None:
-        goals.append(question.margin)
+        goals.insert(0, question.margin)
     for goal in goals:
         share = min(seconds, board.left) / len(goals)
         for witness in attack_pairs(
