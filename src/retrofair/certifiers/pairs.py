@@ -198,7 +198,8 @@ class Pairs:
             cost = np.linalg.norm(left[:, :, None] - left[:, None, :], axis=0)
             if p == math.inf:  # ||v||_inf >= ||v||_2 / sqrt(r)
                 cost = cost / math.sqrt(len(m))
-        return np.asarray(cost <= self.epsilon * (1 + ROUNDING) + ROUNDING * np.abs(m).max())
+        room = ROUNDING * np.abs(m[:, where]).max()
+        return np.asarray(cost <= self.epsilon * (1 + ROUNDING) + room)
 
 
 def _best_exchange(second: Floats, first: Floats, table: Mask) -> Floats:
