@@ -398,8 +398,8 @@ def debiased_part(store: Store) -> str:
             "protected column free, epsilon 0 and 0.2 (l_inf); `rows`: the largest difference "
             f"between two similar test rows. {DEBIASED_SECONDS:g} s per certificate, {len(SEEDS)} "
             "seeds: mean +- standard deviation. The threshold changes decisions, not "
-            "probabilities: its rows stand for the base network. The constant classifier is perfectly fair to individuals "
-            "and useless.",
+            "probabilities: its rows stand for the base network. The constant classifier is "
+            "perfectly fair to individuals and useless.",
             table(head, rows),
         ]
     )

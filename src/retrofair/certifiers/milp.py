@@ -31,6 +31,7 @@ ATTACK_SECONDS = 5.0
 LOGITS = 0.6  # of the time, at most, for the logits where probabilities are asked about
 POLISH = 1.0  # seconds between two searches around the solver's own pairs
 RELAXED = 0.6  # of the time, at most, for people in between
+COARSE = 0.01  # how near to its own best value a relaxation is followed
 NARROWEST = 1e-4  # slab of mean logits
 SMALL = 1e-12
 STARTING = 2.0  # seconds to complete a pair to a solution
@@ -203,58 +204,65 @@ class Search:
         board, program = self.board, self.twin.program
         if board.done() is not None or self.question.network.outputs > 1:
             return
+        scale = float(self.question.scale[0])
         low, high = float(board.outputs.low[0]), float(board.outputs.high[0])
         mean = program.number(low, high)
         program.equal(mean, [(0.5, self.outputs[0][0]), (0.5, self.outputs[1][0])])
-        for whole in (False, True) if self.twin.people_whole else (True,):
-            self._integral(whole)
-            self._split(mean, low, high, board.elapsed + (1.0 if whole else RELAXED) * board.left)
-            program.narrow(mean, low, high)
-            if board.done() is not None:
-                return
-
-    def _split(self, mean: Term, low: float, high: float, end: float) -> None:
-        """Cut the slab with the largest bound until all are small, or the time is up."""
-        board = self.board
-        scale = float(self.question.scale[0])
         inner, outer = around_zero(
             Slab(low, high, ((0.0, float(board.reach[0])),), (low, high)),
             lambda value: board.closed(board.lower, scale * value),
         )
-        slabs = [inner]
-        self.hopeless = False
-        most = scale * max(slab.worth for slab in (*slabs, *outer))
-        board.bounded("float64", LP_SLACK * scale, delta=most * (1 + LP_SLACK))
-        while board.done() is None and board.elapsed < end and not self.hopeless:
-            worst = max(slabs, key=lambda slab: slab.worth)
-            if board.closed(board.lower, scale * worst.worth) or worst.width < NARROWEST:
+        slabs = [inner, *outer]
+        for whole in (False, True) if self.twin.people_whole else (True,):
+            self._integral(whole)
+            self.floor = 0.0
+            share = 1.0 if whole else RELAXED / 2
+            slabs = self._split(slabs, mean, scale, board.elapsed + share * board.left)
+            if board.done() is not None:
                 return
+
+    def _split(self, slabs: list[Slab], mean: Term, scale: float, end: float) -> list[Slab]:
+        """Cut the slab with the largest bound until all are small, or the time is up."""
+        board = self.board
+        while True:
+            most = scale * max(slab.worth for slab in slabs)
+            board.bounded("float64", LP_SLACK * scale, delta=most + LP_SLACK * scale)
+            worst = max(slabs, key=lambda slab: slab.worth)
+            if self._small(scale * worst.worth) or worst.width < NARROWEST:
+                return slabs
+            if board.done() is not None or board.elapsed >= end:
+                return slabs
             slabs.remove(worst)
             slabs += [self._slab(part, mean, scale) for part in worst.halves()]
-            most = scale * max(slab.worth for slab in (*slabs, *outer))
-            board.bounded("solver", LP_SLACK * scale, delta=most + LP_SLACK * scale)
+
+    def _small(self, value: float) -> bool:
+        """Whether a slab of this worth needs no further look.
+
+        People in between, and curves between straight pieces, can be worth more than any pair:
+        what the solver's own solutions reach, no cutting will bring down.
+        """
+        return self.board.closed(self.board.lower, value) or value <= self.floor * (1 + COARSE)
 
     def _slab(self, slab: Slab, mean: Term, scale: float) -> Slab:
         """The slab with one more line over it, if it needs one and the solver proves one."""
         board = self.board
-        if board.closed(board.lower, scale * slab.worth):
+        if self._small(scale * slab.worth):
             return slab
         self.twin.program.narrow(mean, slab.low, slab.high)
-        slope = slab.slope(board.lower * (1 + board.gap / 2) / scale)
+        slope = slab.slope(max(board.lower, self.floor) * (1 + board.gap / 2) / scale)
         heard = [slab]
         proved = self._solve(
             [(1.0, self.outputs[2][0]), (-slope, mean)],
             board.left / 4,
             self.question.delta,
             lambda bound, _: heard.append(slab.under(slope, bound)),
-            lambda: board.closed(board.lower, scale * heard[-1].worth),
+            lambda: self._small(scale * heard[-1].worth),
             may_be_empty=True,
         )
-        if self.attained is not None:
+        if self.attained is not None and self.loose:
             first, second = self.attained
             value = scale * sigmoid_difference(second - first, (first + second) / 2)
-            # the solver's people, in between or not, are worth more than any slab may be
-            self.hopeless = self.loose and not board.closed(board.lower, value)
+            self.floor = max(self.floor, value)
         return slab if proved is None else slab.under(slope, proved)
 
     def _solve(
