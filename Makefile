@@ -10,7 +10,7 @@ ifneq ($(RETROFAIR_DATA),)
 export RETROFAIR_DATA
 endif
 
-.PHONY: demo test check benchmark results clean
+.PHONY: demo test check benchmark certificates results clean
 
 ## The main job on embedded data; `make demo ARGS="--data adult"` on real data.
 demo: .venv/run.stamp
@@ -29,6 +29,11 @@ check: .venv/dev.stamp
 benchmark: .venv/dev.stamp
 	$(BIN)/python benchmarks/speed.py --page docs/results/speed.md
 	$(BIN)/python benchmarks/workers.py --page docs/results/workers.md
+
+## Certificates on real networks (about two hours; goes on where it was stopped).
+certificates: .venv/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certify.py --store $(STORE)-certificates \
+		--page docs/results/certify.md
 
 ## All studies, whole (a few hours on two cores); goes on where it was stopped; docs/results/.
 STORE ?= $(HOME)/.cache/retrofair/studies

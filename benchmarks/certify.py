@@ -439,7 +439,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--page", type=Path)
-    parser.add_argument("--findings", type=Path, help="Markdown that opens the page.")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--only", default="", help="Only cells whose key has this in it.")
     arguments = parser.parse_args()
@@ -457,13 +456,11 @@ def main() -> None:
         print(cell.key, {k: v for k, v in found.items() if k in ("lower", "upper", "seconds")})
     if arguments.page:
         loads = [f["load"] for c in chosen if (f := store.get(c)) and "load" in f]
-        opening = arguments.findings.read_text(encoding="utf-8") if arguments.findings else ""
         write_page(
             arguments.page,
             "Certificates",
             "Written by `python benchmarks/certify.py --store FOLDER --page "
             f"docs/results/certify.md`. {machine(loads)}",
-            opening,
             nets_part(store),
             tables_part(store),
             debiased_part(store),

@@ -152,10 +152,11 @@ def interval_table(found: Certificate, seen: EmpiricalDelta | None, rows: int) -
         add("in the data", _plain(seen.delta), "", meaning)
     which = " and with different decisions" if deciding else ""
     pair = found.witness is not None and (not deciding or found.verdict is Verdict.UNFAIR)
+    other = " (another pair)" if pair and _of_another_pair(found) else ""
     add(
         "found (lower bound)",
         down(found.lower) if pair else "-",
-        down(found.lower_logit) if pair else "-",
+        f"{down(found.lower_logit)}{other}" if pair else "-",
         f"between two possible people who are similar{which}" if pair else f"no such pair{which}",
     )
     add(
@@ -196,7 +197,8 @@ def verdict_lines(found: Certificate) -> list[tuple[str, str]]:
 
 def basis_lines(found: Certificate) -> list[tuple[str, str]]:
     """What the upper bound rests on, and why it is no better."""
-    slack = f"; {found.slack:.1g} was added for rounding" if found.slack else ""
+    why = "the tolerances" if found.tier == "solver" else "rounding"
+    slack = f"; {found.slack:.1g} was added for {why}" if found.slack else ""
     return [
         ("tier", f"{found.tier}: {TIERS[found.tier]}{slack}"),
         ("method", f"{found.method}, {found.seconds:.1f} s; {STOPPED[found.stopped]}"),
@@ -249,3 +251,13 @@ def _numbers(row: torch.Tensor) -> str:
 
 def _plain(value: float) -> str:
     return "-" if value != value else f"{value:.4g}"
+
+
+def _of_another_pair(found: Certificate) -> bool:
+    """Whether the largest difference of logits was found between others than the witness."""
+    if found.scores is None or found.outputs != "probabilities":
+        return False
+    first, second = (score.double() for score in found.scores)
+    if len(first) != 1 or bool(((first >= 0) & (first <= 1)).all()):  # no logits shown
+        return False
+    return float((second - first).abs().max()) < found.lower_logit * (1 - 1e-4)
