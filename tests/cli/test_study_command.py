@@ -155,6 +155,7 @@ def test_interrupted_it_goes_on(tmp_path: Path) -> None:
     code = textwrap.dedent(
         """
         import os, signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background
         from retrofair.studies import run as runner
         from retrofair.cli import main, study_command
         kept = []

@@ -64,7 +64,13 @@ def statuses(folder: Path) -> Counter[str]:
 def elsewhere(code: str) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a study, in a group of its own as at a terminal."""
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from study_cells import *\n{code}"],
+        # a process in the background may have been told to ignore Ctrl-C, and passes that on
+        [
+            sys.executable,
+            "-c",
+            "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"from study_cells import *\n{code}",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

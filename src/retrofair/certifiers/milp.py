@@ -226,7 +226,7 @@ class Search:
         board = self.board
         while True:
             most = scale * max(slab.worth for slab in slabs)
-            board.bounded("float64", LP_SLACK * scale, delta=most + LP_SLACK * scale)
+            board.bounded("float64", LP_SLACK * most, delta=most * (1 + LP_SLACK))
             worst = max(slabs, key=lambda slab: slab.worth)
             if self._small(scale * worst.worth) or worst.width < NARROWEST:
                 return slabs
