@@ -54,7 +54,11 @@ def test_the_slope_is_that_of_what_a_value_needs(middle: float) -> None:
     slab = Slab(middle - 0.1, middle + 0.1, ((0.0, 40.0),), (-50.0, 50.0))
     step = 1e-4
     wanted = (needed(middle + step) - needed(middle - step)) / (2 * step)
-    assert slab.slope(value) == pytest.approx(wanted, rel=1e-3)
+    slope, top = slab.line(value)
+    assert slope == pytest.approx(wanted, rel=1e-3)
+    assert top + slope * middle == pytest.approx(needed(middle), rel=1e-6)
+    under = slab.under(slope, top)
+    assert value <= under.worth <= value * 1.05
 
 
 def test_around_zero_leaves_nothing_out() -> None:

@@ -37,6 +37,10 @@ SMALL = 1e-12
 STARTING = 2.0  # seconds to complete a pair to a solution
 UNBOUNDED = 1e20  # what the solver takes as infinite
 FEASIBLE = 2  # the solver's number for a feasible point
+NONE_LEFT = (
+    highspy.HighsModelStatus.kInfeasible,
+    highspy.HighsModelStatus.kObjectiveBound,
+)
 PROVED = (
     highspy.HighsModelStatus.kOptimal,
     highspy.HighsModelStatus.kTimeLimit,
@@ -249,7 +253,7 @@ class Search:
         if self._small(scale * slab.worth):
             return slab
         self.twin.program.narrow(mean, slab.low, slab.high)
-        slope = slab.slope(max(board.lower, self.floor) * (1 + board.gap / 2) / scale)
+        slope, top = slab.line(max(board.lower, self.floor) * (1 + board.gap / 2) / scale)
         heard = [slab]
         proved = self._solve(
             [(1.0, self.outputs[2][0]), (-slope, mean)],
@@ -257,7 +261,7 @@ class Search:
             self.question.delta,
             lambda bound, _: heard.append(slab.under(slope, bound)),
             lambda: self._small(scale * heard[-1].worth),
-            may_be_empty=True,
+            cut=top,
         )
         if self.attained is not None and self.loose:
             first, second = self.attained
@@ -272,9 +276,14 @@ class Search:
         goal: Goal,
         bounded: Callable[[float, float], None],
         enough: Callable[[], bool],
-        may_be_empty: bool = False,
+        cut: float | None = None,
     ) -> float | None:
-        """Maximise; every bound and pair on the way goes to the board. The proved bound, if any."""
+        """Maximise; every bound and pair on the way goes to the board. The proved bound, if any.
+
+        Args:
+            cut: solutions up to this value are of no interest: where there are no others, it is
+                the bound.
+        """
         highs, board = self.highs, self.board
         shift = sum(c * t.constant for c, t in objective)
         # costs near 1: the solver's tolerances are absolute
@@ -288,11 +297,14 @@ class Search:
         highs.setOptionValue("mip_heuristic_effort", 0.0 if board.witness is not None else 0.05)
         self._start(objective)
         highs.setOptionValue("time_limit", highs.getRunTime() + max(min(seconds, board.left), 0.01))
+        least = -math.inf if cut is None else cut + slack
+        most = highspy.kHighsInf if cut is None else -(cut - shift) / size
+        highs.setOptionValue("objective_bound", most)
         kept, last = board.kept(), math.inf
 
         def watch(event: Any) -> None:
             nonlocal last
-            bound = shift - size * float(event.data_out.mip_dual_bound) + slack
+            bound = max(shift - size * float(event.data_out.mip_dual_bound) + slack, least)
             if abs(bound) < UNBOUNDED and bound < last - 1e-9 * size:
                 last = bound
                 bounded(bound, slack)
@@ -317,7 +329,8 @@ class Search:
         proved = info.mip_dual_bound if self.discrete else info.objective_function_value
         if status == highspy.HighsModelStatus.kOptimal and abs(proved) >= UNBOUNDED:
             proved = info.objective_function_value
-        bound = shift - size * float(proved) + slack
+        bound = max(shift - size * float(proved) + slack, least)
+        highs.setOptionValue("objective_bound", highspy.kHighsInf)
         self.attained: tuple[float, float] | None = None
         if status in PROVED and info.primal_solution_status == FEASIBLE:
             solution = np.array(highs.getSolution().col_value)
@@ -326,9 +339,9 @@ class Search:
             self.attained = float(ends[0]), float(ends[1])
         for _, term in objective:
             highs.changeColCost(term.variable, 0.0)
-        if status == highspy.HighsModelStatus.kInfeasible and may_be_empty:
-            bounded(-math.inf, 0.0)
-            return -math.inf
+        if status in NONE_LEFT and cut is not None:
+            bounded(least, slack)
+            return least
         valid = status in PROVED[: 3 if self.discrete else 1] and abs(bound) < UNBOUNDED
         if last < math.inf and not (valid and bound <= last + slack):
             # what was heard on the way does not stand at the end: it counts for nothing

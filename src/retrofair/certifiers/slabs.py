@@ -8,15 +8,17 @@ there is to say of that slab.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from retrofair.certifiers.activations import sigmoid_difference
+import numpy as np
 
-PARTS = 64  # of a slab, on each of which the value is bounded by its ends
+from retrofair.certifiers.activations import sigmoid_difference
+from retrofair.certifiers.domain import Floats
+
+PARTS = 1000  # of a slab, on each of which the value is bounded by its ends
 LEVEL = 1 - 1e-9
 
 
@@ -41,15 +43,14 @@ class Slab:
     @cached_property
     def worth(self) -> float:
         """An upper bound on the difference of sigmoids; 0 where no pair is left."""
-        step = self.width / PARTS
-        cuts = [self.low + i * step for i in range(PARTS)] + [self.high]
-        return max(self._part(*pair) for pair in itertools.pairwise(cuts))
-
-    def _part(self, a: float, b: float) -> float:
-        nearest = 0.0 if a <= 0 <= b else min(abs(a), abs(b))
-        d = min(top + max(slope * a, slope * b) for slope, top in self.lines)
-        d = min(d, 2 * (self.ends[1] - a), 2 * (b - self.ends[0]))  # y' and y'' stay within
-        return sigmoid_difference(max(d, 0.0), nearest)
+        cuts = np.linspace(self.low, self.high, PARTS + 1)
+        a, b = cuts[:-1], cuts[1:]
+        nearest = np.where((a <= 0) & (b >= 0), 0.0, np.minimum(np.abs(a), np.abs(b)))
+        # y' and y'' stay within the ends
+        d = np.minimum(2 * (self.ends[1] - a), 2 * (b - self.ends[0]))
+        for slope, top in self.lines:
+            d = np.minimum(d, top + np.maximum(slope * a, slope * b))
+        return float(_sigmoid_differences(np.maximum(d, 0.0), nearest).max())
 
     def halves(self) -> tuple[Slab, Slab]:
         """Two slabs; the first cut is at 0."""
@@ -60,16 +61,28 @@ class Slab:
         """The same slab with one more line."""
         return replace(self, lines=(*self.lines, (slope, top)))
 
-    def slope(self, value: float) -> float:
-        """The slope of g at the middle of the slab, for a difference of sigmoids of `value`."""
-        t, m = min(max(value, 0.0), LEVEL), (self.low + self.high) / 2
-        if t <= 0 or self.low < 0 < self.high:
-            return 0.0
+    def line(self, value: float) -> tuple[float, float]:
+        """Slope and top of the line that touches g at the middle of the slab.
+
+        Where no pair of the slab lies above it, none has a difference of sigmoids above `value`.
+        """
+        t = min(max(value, 0.0), LEVEL)
+        m = 0.0 if self.low < 0 < self.high else (self.low + self.high) / 2
         # half of g: e^u = (t cosh m + sqrt(t^2 cosh^2 m + 1 - t^2)) / (1 - t)
         c = t * math.cosh(min(abs(m), 300.0))
         u = math.log((c + math.sqrt(c * c + 1 - t * t)) / (1 - t))
         rise = t * math.sinh(min(abs(m), 300.0)) / (math.cosh(u) - t * math.sinh(u))
-        return math.copysign(2 * rise, m)
+        slope = math.copysign(2 * rise, m)
+        return slope, 2 * u - slope * m
+
+
+def _sigmoid_differences(d: Floats, m: Floats) -> Floats:
+    """`sigmoid_difference` for arrays, m >= 0."""
+    half = d / 2
+    top = np.maximum(half, m)
+    rise = np.exp(half - top) - np.exp(-half - top)
+    total = np.exp(m - top) + np.exp(-m - top) + np.exp(half - top) + np.exp(-half - top)
+    return np.asarray(rise / total)
 
 
 def around_zero(slab: Slab, small: Callable[[float], bool]) -> tuple[Slab, list[Slab]]:
