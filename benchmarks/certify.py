@@ -369,8 +369,8 @@ def tables_part(store: Store) -> str:
             "## 2. German and Adult",
             "Networks trained here (ReLU, BatchNorm), sex free, epsilon 0.2 in l_inf on the "
             "columns as the network takes them (standardised numbers; all other categories "
-            f"equal), the box around the training rows, {TABLE_SECONDS:g} s each, one after the other. "
-            "The other encodings on seed 0 only. Target: a gap of at most 0.5 %.",
+            f"equal), the box around the training rows, {TABLE_SECONDS:g} s each, one after the "
+            "other. The other encodings on seed 0 only. Target: a gap of at most 0.5 %.",
             table(head, rows),
         ]
     )
