@@ -267,7 +267,7 @@ def mixed() -> nn.Module:
 @pytest.mark.parametrize(
     "use",
     [
-        lambda m: as_logits(m, data()),
+        lambda m: as_logits(m, data(), "logits"),
         lambda m: logits(m, data()),
         lambda m: probabilities(m, data()),
     ],
