@@ -135,6 +135,23 @@ def test_two_classes_are_one_sigmoid() -> None:
         assert flips.verdict == certify(one, PEOPLE, WeightedLp(), 0.2, threshold=0.5).verdict
 
 
+@pytest.mark.parametrize("last", [[], [nn.Softmax(1)], [nn.LogSoftmax(1)]])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_rows_are_measured_on_the_scale_of_the_certificate(last: list, classes: int) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(2, classes), *last)
+    x = torch.rand(20, 2)
+    data = rf.GroupedData(
+        x=x, y=torch.zeros(20), group=torch.arange(20) % 2, group_names=("a", "b")
+    )
+    curve = rf.certify_curve(net, PEOPLE, WeightedLp(), [0.3], data=data, method="bounds")
+    p = torch.softmax(net[0](x), 1).detach().double()
+    near = (x[:, None, 0] - x[None, :, 0]).abs().double() <= 0.3
+    wanted = torch.where(near, (p[:, None] - p[None]).abs().amax(-1), 0.0).max()
+    assert curve.empirical[0].delta == pytest.approx(float(wanted), rel=1e-5)
+    assert curve.empirical[0].delta <= curve.upper[0]
+
+
 def test_a_flip_that_the_network_itself_does_not_show_is_none() -> None:
     net = nn.Sequential(nn.Linear(1, 1), nn.Sigmoid(), nn.Flatten(0))
     with torch.no_grad():

@@ -64,11 +64,6 @@ class Board:
         """Seconds left, at least 0."""
         return max(self.seconds - self.elapsed, 0.0)
 
-    @property
-    def until(self) -> float:
-        """The moment at which the time is up, by time.monotonic."""
-        return self.started + self.seconds
-
     def found(self, witness: Witness | None) -> None:
         """A legal pair: the lower bounds rise to what it shows."""
         if witness is None:
@@ -109,6 +104,9 @@ class Board:
         margin: float | None = None,
     ) -> None:
         """A sound bound: on the outputs, on all heads or one, on delta itself or on the margin."""
+        cut = self.question.cut
+        if layer is not None and cut is not None:
+            margin = min(float(layer.high[0]) - cut, cut - float(layer.low[0]))
         bounds = [(head[1], self.lower_logit)] if head and len(self.reach) == 1 else []
         bounds += [] if delta is None else [(delta, self.lower)]
         bounds += [] if margin is None else [(margin, self.margin[0])]

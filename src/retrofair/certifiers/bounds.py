@@ -63,6 +63,3 @@ def look(question: Question, pairs: Pairs, board: Board) -> None:
     last, heads = found.outputs, question.heads
     reach = heads_reach(question.network, pairs, found, heads)
     board.bounded("float64", found.slack, layer=last, reach=reach)
-    if question.cut is not None:
-        room = min(float(last.high[0]) - question.cut, question.cut - float(last.low[0]))
-        board.bounded("float64", found.slack, margin=room)

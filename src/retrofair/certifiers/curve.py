@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from retrofair.certifiers.bounds import Certifier
@@ -96,9 +95,6 @@ def certify_curve(
         raise InputError("expected at least one epsilon, got none (--curve)")
     found = []
     for epsilon in points:
-        heard: Any = None
-        if on_step is not None:
-            heard = lambda step, at=epsilon: on_step(at, step)  # noqa: E731
         found.append(
             certify(
                 network,
@@ -111,7 +107,7 @@ def certify_curve(
                 outputs=outputs,
                 data=data,
                 seed=seed,
-                on_step=heard,
+                on_step=None if on_step is None else partial(on_step, epsilon),
             )
         )
         if found[-1].stopped == "interrupted":
@@ -129,11 +125,7 @@ class Measured(nn.Module):
 
     def __init__(self, question: Question) -> None:
         super().__init__()
-        self.network = question.original
-        self.kind = question.kind if question.shown else "values"
+        self.network, self.question = question.original, question
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.network(x)
-        if self.kind == "values":
-            return out
-        return torch.softmax(out, 1) if self.kind == "softmax" else torch.sigmoid(out)
+        return self.question.on_scale(self.network(x))

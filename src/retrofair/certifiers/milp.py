@@ -117,9 +117,6 @@ class Milp:
         layer = found[-1]
         slack = LP_SLACK * float(layer.reach.max())
         board.bounded("solver", slack, layer=layer, reach=question.heads.abs() @ layer.reach)
-        if question.cut is not None:
-            room = min(float(layer.high[0]) - question.cut, question.cut - float(layer.low[0]))
-            board.bounded("solver", slack, margin=room)
         return twin, outputs
 
 
@@ -230,7 +227,7 @@ class Search:
         board = self.board
         while True:
             most = scale * max(slab.worth for slab in slabs)
-            board.bounded("float64", LP_SLACK * most, delta=most * (1 + LP_SLACK))
+            board.bounded("solver", LP_SLACK * most, delta=most * (1 + LP_SLACK))
             worst = max(slabs, key=lambda slab: slab.worth)
             if self._small(scale * worst.worth) or worst.width < NARROWEST:
                 return slabs

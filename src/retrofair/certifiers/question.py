@@ -174,12 +174,21 @@ class Question:
         assert self.cut is not None
         return bool((logits[0, 0] > self.cut) != (logits[1, 0] > self.cut))
 
+    def on_scale(self, out: Tensor) -> Tensor:
+        """The original's outputs (n, ...) on the scale of what is compared."""
+        if not self.shown:
+            classes = self.kind == "softmax" or self.two
+            return out.exp() if classes and bool((out < 0).any()) else out  # of a log softmax
+        if self.kind == "values":
+            return out
+        seen = self.seen(out)
+        return torch.softmax(seen, 1) if self.kind == "softmax" else torch.sigmoid(seen)
+
     def flips_shown(self, out: Tensor) -> bool:
         """The same for the original's probabilities (2, K), which are compared as they are."""
         if self.cut is None:
             return False
-        shown = out[:, -1].exp() if bool((out < 0).any()) else out[:, -1]
-        above = shown > 1 / (1 + math.exp(-self.cut))
+        above = self.on_scale(out)[:, -1] > 1 / (1 + math.exp(-self.cut))
         return bool(above[0] != above[1])
 
     def answers(self, inputs: Floats) -> tuple[Tensor, Tensor]:

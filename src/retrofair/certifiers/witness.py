@@ -95,7 +95,8 @@ def _witness(question: Question, pairs: Pairs, raw: Floats, dtype: torch.dtype) 
             margin = min(margin, float(question.margin(seen[:1], seen[1:])[0]))
             flips = flips and question.flips(seen)
     else:
-        delta = min(delta, float((out[1] - out[0]).abs().max()))
+        shown = question.on_scale(out)
+        delta = min(delta, float((shown[1] - shown[0]).abs().max()))
         flips = flips and question.flips_shown(out)
     if question.cut is not None and not flips:
         margin = min(margin, 0.0)  # what rounding hides is no flip

@@ -421,12 +421,12 @@ def answers_of(found: Certificate, measured: Measured) -> list[tuple[str, torch.
     if found.scores is None or found.witness is None:
         return []
     scores = torch.stack([torch.atleast_1d(score) for score in found.scores])
-    if measured.kind == "values":
-        name = "output" if found.outputs == "values" else "probability"
-        return [(name, scores)]
+    name = "output" if found.outputs == "values" else "probability"
     with torch.no_grad():
-        chances = torch.softmax(scores, 1) if measured.kind == "softmax" else scores.sigmoid()
-    return [("logit", scores), ("probability", chances)]
+        shown = measured.question.on_scale(scores)
+    if torch.equal(shown, scores):
+        return [(name, scores)]
+    return [("logit", scores), (name, shown)]
 
 
 def flags_of(
