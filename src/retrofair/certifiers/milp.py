@@ -140,6 +140,11 @@ class Search:
         self.climber = Climber(self.question, self.pairs, self.generator)
         self._polished = 0.0
 
+    @property
+    def _passes(self) -> tuple[bool, ...]:
+        """With people in between first (False), then with whole ones, where that differs."""
+        return (False, True) if self.twin.people_whole else (True,)
+
     def logits(self) -> None:
         """The largest difference of logits: with people in between first, then whole ones.
 
@@ -148,7 +153,7 @@ class Search:
         """
         board = self.board
         end = board.elapsed + (LOGITS if self.question.kind == "sigmoid" else 1.0) * board.left
-        for whole in (False, True) if self.twin.people_whole else (True,):
+        for whole in self._passes:
             self._integral(whole)
             share = 1.0 if whole else RELAXED
             self._heads(board.elapsed + share * max(end - board.elapsed, 0.0))
@@ -188,7 +193,7 @@ class Search:
         margin = program.number(-width, width)
         program.row(cut, [(1.0, self.outputs[1][0]), (-1.0, margin)], math.inf)
         program.row(-math.inf, [(1.0, self.outputs[0][0]), (1.0, margin)], cut)
-        for whole in (False, True) if self.twin.people_whole else (True,):
+        for whole in self._passes:
             self._integral(whole)
             self._solve(
                 [(1.0, margin)],
@@ -214,7 +219,7 @@ class Search:
             lambda value: board.closed(board.lower, scale * value),
         )
         slabs = [inner, *outer]
-        for whole in (False, True) if self.twin.people_whole else (True,):
+        for whole in self._passes:
             self._integral(whole)
             self.floor = 0.0
             share = 1.0 if whole else RELAXED / 2

@@ -374,14 +374,14 @@ class Twin:
 
     def people(self, solution: Floats) -> tuple[Floats, Floats]:
         """Both people, (d,) in the network's units, of a solution's variables."""
-        return tuple(  # type: ignore[return-value]
-            np.array(
-                [
-                    t.factor * solution[t.variable] + t.constant if t.factor else t.constant
-                    for t in copy
-                ]
-            )
-            for copy in (self.first, self.second)
+        return self._person(self.first, solution), self._person(self.second, solution)
+
+    def _person(self, terms: list[Term], solution: Floats) -> Floats:
+        return np.array(
+            [
+                t.factor * solution[t.variable] + t.constant if t.factor else t.constant
+                for t in terms
+            ]
         )
 
     def start(self, first: Floats, second: Floats) -> dict[int, float]:

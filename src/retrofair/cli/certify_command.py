@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import numpy as np
 import torch
@@ -261,7 +261,8 @@ class Asked:
                 raise InputError(f"expected a finite {name} >= 0, got {value:g} (--{name})")
         if threshold is not None and outputs != "values" and not 0 < threshold < 1:
             raise InputError(f"expected a threshold in (0, 1), got {threshold:g} (--threshold)")
-        return cls(method, seconds, gap, delta, threshold, outputs, seed)  # type: ignore[arg-type]
+        asked = cast(Outputs | None, outputs)
+        return cls(method, seconds, gap, delta, threshold, asked, seed)
 
     def reading_logits(self) -> Asked:
         """The same, with outputs that are logits unless something else was said."""
@@ -334,7 +335,7 @@ def answer(
             metric,
             similarity.epsilon,
             share * question.seconds,
-            lambda step: line.show(step.lower, step.upper),
+            showing(line),
         )
     if out is not None:
         write_certificate(found, out)
@@ -367,6 +368,11 @@ def answer(
     elif curve is not None and out is None:
         print(curve.to_frame().to_string(index=False))
     return 3 if question.decides and found.verdict is not Verdict.FAIR else 0
+
+
+def showing(line: Interval) -> Callable[[Step], None]:
+    """What hands every narrower interval to a line at the terminal."""
+    return lambda step: line.show(step.lower, step.upper)
 
 
 def main_share(similarity: Similarity, question: Asked, epsilons: Sequence[float]) -> float:
@@ -403,7 +409,7 @@ def curve_of(
                     metric,
                     epsilon,
                     share,
-                    lambda step, line=line: line.show(step.lower, step.upper),  # type: ignore[misc]
+                    showing(line),
                     curve=True,
                 )
             found[epsilon] = step

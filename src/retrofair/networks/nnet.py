@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +70,10 @@ def read_nnet(path: str | Path, *, normalised: bool = False) -> NnetFile:
     return NnetFile(nn.Sequential(*modules).eval(), low[:inputs], high[:inputs])
 
 
-def _linear(rows: object, size: int, units: int) -> nn.Linear:
+def _linear(rows: Iterator[list[float]], size: int, units: int) -> nn.Linear:
     layer: nn.Linear = torch.nn.utils.skip_init(nn.Linear, size, units)  # no random number is drawn
-    weight = [next(rows)[:size] for _ in range(units)]  # type: ignore[call-overload]
-    bias = [next(rows)[0] for _ in range(units)]  # type: ignore[call-overload]
+    weight = [next(rows)[:size] for _ in range(units)]
+    bias = [next(rows)[0] for _ in range(units)]
     if any(len(row) != size for row in weight):
         raise ValueError(f"expected {size} weights in every row of a layer")
     with torch.no_grad():
