@@ -436,7 +436,7 @@ def test_an_interrupted_search_is_kept(people, own, capsys, monkeypatch, tmp_pat
         answer = certifiers.certify(*arguments, **options)
         return rf.certifiers.Certificate(**{**vars(answer), "stopped": "interrupted"})
 
-    monkeypatch.setattr("retrofair.cli.certify_command.certify_network", interrupted)
+    monkeypatch.setattr("retrofair.cli.asked.certify_network", interrupted)
     assert certify(people, *COLUMNS, *own, *FAST, "--out", "out") == 0
     assert "interrupted; this is what was proved until then" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -455,7 +455,7 @@ def test_an_interrupted_curve_keeps_its_points(people, own, capsys, monkeypatch)
             raise KeyboardInterrupt
         return certifiers.certify(*arguments, **options)
 
-    monkeypatch.setattr("retrofair.cli.certify_command.certify_network", interrupted)
+    monkeypatch.setattr("retrofair.cli.asked.certify_network", interrupted)
     shown = found(capsys, people, *COLUMNS, *own, *FAST, "--curve", "0,0.4,0.5")
     assert calls == [0.2, 0, 0.4]
     assert [point["epsilon"] for point in shown["curve"]] == [0, 0.2]

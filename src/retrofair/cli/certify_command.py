@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
-from torch import nn
 
 from retrofair import certifiers
 from retrofair.certifiers import (
     Certificate,
     Curve,
     Distance,
-    Domain,
     EmpiricalDelta,
     Step,
     Verdict,
     empirical_curve,
 )
-from retrofair.certifiers import certify as certify_network
 from retrofair.certifiers.curve import Measured
 from retrofair.certifiers.pairs import Pairs
-from retrofair.certifiers.question import Outputs, Question
-from retrofair.certifiers.run import chosen
+from retrofair.certifiers.question import Question
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli.asked import Asked, rehearse
 from retrofair.cli.cases import Case, of_nnet, of_table
-from retrofair.cli.certificates import empty, show_certificate
+from retrofair.cli.certificates import show_certificate
+from retrofair.cli.certified import (
+    answers_of,
+    files_of,
+    flags_of,
+    say_curve,
+    summary,
+    write_certificate,
+    write_curve,
+)
 from retrofair.cli.similarity import DISTANCES, Similarity, similar_lines
-from retrofair.data import GroupedData
-from retrofair.errors import InputError, unknown
-from retrofair.files import json_text, replacing
-from retrofair.plots import delta_curve
+from retrofair.errors import InputError
+from retrofair.files import json_text
 from retrofair.progress import Interval
 
 MAIN_SHARE = 0.7  # of --seconds, where that curve is drawn
-ALIKE = 1e-6  # a spread of outputs below which the network is constant
 
 Sensitive = Annotated[
     str | None,
@@ -219,95 +218,6 @@ def refuse(given: dict[str, Any], why: str) -> None:
             raise InputError(f"expected no {option} {why}")
 
 
-# --- what is asked --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The question and the effort, as the options say."""
-
-    method: str
-    seconds: float
-    gap: float
-    delta: float | None
-    threshold: float | None
-    outputs: Outputs | None
-    seed: int
-
-    @classmethod
-    def of(
-        cls,
-        method: str,
-        seconds: float,
-        gap: float,
-        delta: float | None,
-        threshold: float | None,
-        outputs: str | None,
-        seed: int,
-    ) -> Asked:
-        """The options, checked as far as they can be without a network.
-
-        Raises:
-            InputError: an unknown name, a number out of range, two questions at once.
-        """
-        chosen(method)
-        if delta is not None and threshold is not None:
-            raise InputError("expected --delta or --threshold, got both: they are two questions")
-        known = get_args(Outputs)
-        if outputs is not None and outputs not in known:
-            raise unknown("choice for --outputs", outputs, known)
-        for name, value in (("seconds", seconds), ("gap", gap), ("delta", delta or 0.0)):
-            if not math.isfinite(value) or value < 0:
-                raise InputError(f"expected a finite {name} >= 0, got {value:g} (--{name})")
-        if threshold is not None and outputs != "values" and not 0 < threshold < 1:
-            raise InputError(f"expected a threshold in (0, 1), got {threshold:g} (--threshold)")
-        asked = cast(Outputs | None, outputs)
-        return cls(method, seconds, gap, delta, threshold, asked, seed)
-
-    def reading_logits(self) -> Asked:
-        """The same, with outputs that are logits unless something else was said."""
-        return replace(self, outputs=self.outputs or "logits")
-
-    @property
-    def decides(self) -> bool:
-        return self.delta is not None or self.threshold is not None
-
-    def put(
-        self,
-        case: Case,
-        metric: Distance,
-        epsilon: float,
-        seconds: float,
-        on_step: Callable[[Step], None] | None = None,
-        *,
-        curve: bool = False,
-    ) -> Certificate:
-        """A certificate; for a point of the curve no question is asked."""
-        return certify_network(
-            case.network,
-            case.domain,
-            metric,
-            epsilon,
-            method=self.method,
-            seconds=seconds,
-            gap=self.gap,
-            delta=None if curve else self.delta,
-            threshold=None if curve else self.threshold,
-            outputs=self.outputs,
-            data=case.rows,
-            seed=self.seed,
-            on_step=on_step,
-        )
-
-
-def rehearse(similarity: Similarity, question: Asked, rows: GroupedData) -> None:
-    """Certify a tiny network: what is wrong with the options shows before a training run."""
-    domain = Domain.from_data(rows)
-    with torch.random.fork_rng(devices=[]):
-        tiny = Case(nn.Sequential(nn.Linear(domain.d, 1), nn.Flatten(0)), domain, "", "")
-    question.put(tiny, similarity.distance(domain, rows), similarity.epsilon, 0.0)
-
-
 # --- the answer -----------------------------------------------------------------------------------
 
 
@@ -420,106 +330,3 @@ def curve_of(
     points = sorted(found)
     rows = [seen[epsilons.index(each)] for each in points] if seen else []
     return Curve(np.array(points), tuple(found[each] for each in points), tuple(rows))
-
-
-def answers_of(found: Certificate, measured: Measured) -> list[tuple[str, torch.Tensor]]:
-    """What the network says of the pair, and the same as probabilities."""
-    if found.scores is None or found.witness is None:
-        return []
-    scores = torch.stack([torch.atleast_1d(score) for score in found.scores])
-    name = "output" if found.outputs == "values" else "probability"
-    with torch.no_grad():
-        shown = measured.question.on_scale(scores)
-    if torch.equal(shown, scores):
-        return [(name, scores)]
-    return [("logit", scores), (name, shown)]
-
-
-def flags_of(
-    found: Certificate,
-    case: Case,
-    similarity: Similarity,
-    measured: Measured,
-    here: EmpiricalDelta | None,
-) -> list[str]:
-    """What an expert would object to."""
-    flags = []
-    with torch.no_grad():
-        everybody = measured(case.people()).double().reshape(-1)
-    low, high = float(everybody.min()), float(everybody.max())
-    who = f"all {len(case.people()):,} " + ("rows" if case.rows is not None else "people tried")
-    if high - low <= ALIKE:
-        flags.append(
-            f"the network is (nearly) constant: {low:.6g} to {high:.6g} for {who}; a small "
-            "difference says nothing about fairness then"
-        )
-    elif found.threshold is not None and not low <= found.threshold < high:
-        flags.append(f"{who} get the same decision at the threshold {found.threshold:g}")
-    if empty(found):
-        trained = " (--depth 1 --width 16 where it is trained here)" if case.rows else ""
-        flags.append(
-            "the upper bound is near 1, the largest difference there can be: it says (almost) "
-            "nothing. Deep or wide networks are hard to bound: try a smaller network"
-            f"{trained}, a smaller --epsilon or more --seconds"
-        )
-    ignored = sorted(
-        {*(similarity.weights or {}), *(similarity.tolerances or {})}
-        & {feature.name for feature in case.domain.features if feature.sensitive}
-    )
-    if ignored:
-        flags.append(f"no weight counts for {', '.join(ignored)}: protected, so free to differ")
-    if here is not None and here.first is None:
-        flags.append(
-            "no two rows of the data are this similar: the bounds speak of possible people only"
-        )
-    for note, times in Counter(found.notes).items():
-        if not note.startswith("not decided"):  # printed with the verdict already
-            flags.append(note if times == 1 else f"{note} ({times} times)")
-    return flags
-
-
-def write_certificate(found: Certificate, out: Path) -> None:
-    found.save(out / "certificate.json")
-    with replacing(out / "witness.csv") as temporary:
-        found.table().to_csv(temporary, index=False)
-
-
-def write_curve(curve: Curve, found: Certificate, title: str, out: Path) -> None:
-    with replacing(out / "delta.csv") as temporary:
-        curve.to_frame().to_csv(temporary, index=False)
-    delta_curve(
-        curve,
-        out / "delta.png",
-        title=title,
-        delta=found.delta,
-        epsilon=found.epsilon,
-        what="probability" if found.outputs == "probabilities" else "output",
-    )
-
-
-def say_curve(curve: Curve, similarity: Similarity) -> None:
-    """How much time the points of the curve had."""
-    times = [c.seconds for c in curve.certificates if c.epsilon != similarity.epsilon]
-    why = "" if similarity.others is not None else "; name your own with --curve"
-    if times:
-        notes.say(
-            f"the curve's other points took {min(times):.1f} to {max(times):.1f} s each, so that "
-            f"all fit into --seconds; they may be wider than the certificate{why}"
-        )
-
-
-def files_of(found: Certificate, curve: Curve | None) -> str:
-    names = ["certificate.json", "witness.csv"]
-    if curve is not None:
-        names += ["delta.csv", "delta.png"]
-    return ", ".join(names[:-1]) + f" and {names[-1]}"
-
-
-def summary(found: Certificate, here: EmpiricalDelta | None, curve: Curve | None) -> dict[str, Any]:
-    """What a machine wants to know."""
-    values = found.to_dict()
-    if here is not None:
-        values["empirical"] = vars(here)
-    if curve is not None:
-        values["curve"] = curve.to_frame().to_dict(orient="records")
-    return values
