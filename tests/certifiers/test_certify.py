@@ -43,6 +43,7 @@ from retrofair.certifiers import (
     WeightedLp,
     bounds,
     milp,
+    search,
 )
 from retrofair.errors import InputError
 
@@ -76,7 +77,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pair is ever found, so that no witness holds up an upper bound that is too low."""
     for module in (bounds, milp):
         monkeypatch.setattr(module, "hunt", lambda *_, **__: None)
-    monkeypatch.setattr(milp, "legalised", lambda *_: None)
+    monkeypatch.setattr(search, "legalised", lambda *_: None)
 
 
 def certify(module: nn.Module, name: str = "l1", **options: Any) -> Any:
