@@ -3,6 +3,7 @@
 Adding a certifier = one file and one name in `ALL`.
 """
 
+from retrofair.certifiers.bab import Bab
 from retrofair.certifiers.bounds import Bounds, Certifier
 from retrofair.certifiers.certificate import Certificate, Step, Verdict
 from retrofair.certifiers.curve import Curve, certify_curve
@@ -14,10 +15,11 @@ from retrofair.certifiers.pwl import Pwl
 from retrofair.certifiers.run import attack, certify
 from retrofair.certifiers.witness import Witness
 
-ALL: tuple[type[Certifier], ...] = (Bounds, Milp, Pwl)
+ALL: tuple[type[Certifier], ...] = (Bounds, Milp, Bab, Pwl)
 
 __all__ = [
     "ALL",
+    "Bab",
     "Bounds",
     "Certificate",
     "Certifier",

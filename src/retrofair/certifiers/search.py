@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import highspy
@@ -18,15 +19,14 @@ from retrofair.certifiers.distances import NetworkNorm
 from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.program import LP_SLACK, Row, Term
 from retrofair.certifiers.question import Question
-from retrofair.certifiers.slabs import Slab, around_zero
+from retrofair.certifiers.schedule import SlabSearch, by_turns
+from retrofair.certifiers.slabs import Slab
 from retrofair.certifiers.twin import Twin
 from retrofair.certifiers.witness import legalised
 
 LOGITS = 0.6  # of the time, at most, for the logits where probabilities are asked about
 POLISH = 1.0  # seconds between two searches around the solver's own pairs
 RELAXED = 0.6  # of the time, at most, for people in between
-COARSE = 0.01  # how near to its own best value a relaxation is followed
-NARROWEST = 1e-4  # slab of mean logits
 SMALL = 1e-12
 STARTING = 2.0  # seconds to complete a pair to a solution
 UNBOUNDED = 1e20  # what the solver takes as infinite
@@ -61,6 +61,7 @@ class Search:
         self.highs = self.twin.program.highs
         self.climber = Climber(self.question, self.pairs, self.generator)
         self._polished = 0.0
+        self._slabs: SlabSearch
 
     @property
     def _passes(self) -> tuple[bool, ...]:
@@ -78,22 +79,9 @@ class Search:
         for whole in self._passes:
             self._integral(whole)
             share = 1.0 if whole else RELAXED
-            self._heads(board.elapsed + share * max(end - board.elapsed, 0.0))
+            by_turns(board, self._head, board.elapsed + share * max(end - board.elapsed, 0.0))
             if board.closed(board.lower_logit, board.upper_logit):
                 return
-
-    def _heads(self, end: float) -> None:
-        """Head by head, the loosest first, while time is left."""
-        board = self.board
-        waiting = set(range(len(self.question.heads)))
-        while waiting and board.done() is None and board.elapsed < end:
-            if board.closed(board.lower_logit, board.upper_logit):
-                return
-            k = max(waiting, key=lambda head: float(board.reach[head]))
-            left = end - board.elapsed
-            finished = self._head(k, left if len(waiting) == 1 else left / 4)
-            if finished or len(waiting) == 1:
-                waiting.discard(k)
 
     def _head(self, k: int, seconds: float) -> bool:
         """Narrow one head; whether the solver has nothing left to do on it."""
@@ -132,66 +120,37 @@ class Search:
         board, program = self.board, self.twin.program
         if board.done() is not None or self.question.network.outputs > 1:
             return
-        scale = float(self.question.scale[0])
         low, high = float(board.outputs.low[0]), float(board.outputs.high[0])
         mean = program.number(low, high)
         program.equal(mean, [(0.5, self.outputs[0][0]), (0.5, self.outputs[1][0])])
-        inner, outer = around_zero(
-            Slab(low, high, ((0.0, float(board.reach[0])),), (low, high)),
-            lambda value: board.closed(board.lower, scale * value),
-        )
-        slabs = [inner, *outer]
+        slabs = self._slabs = SlabSearch(board, partial(self._slab, mean), "solver", LP_SLACK)
         for whole in self._passes:
             self._integral(whole)
-            self.floor = 0.0
+            slabs.floor = 0.0
             share = 1.0 if whole else RELAXED / 2
-            slabs = self._split(slabs, mean, scale, board.elapsed + share * board.left)
+            slabs.run(board.elapsed + share * board.left)
             if board.done() is not None:
                 return
 
-    def _split(self, slabs: list[Slab], mean: Term, scale: float, end: float) -> list[Slab]:
-        """Cut the slab with the largest bound until all are small, or the time is up."""
-        board = self.board
-        while True:
-            most = scale * max(slab.worth for slab in slabs)
-            board.bounded("solver", LP_SLACK * most, delta=most * (1 + LP_SLACK))
-            worst = max(slabs, key=lambda slab: slab.worth)
-            if self._small(scale * worst.worth) or worst.width < NARROWEST:
-                return slabs
-            if board.done() is not None or board.elapsed >= end:
-                return slabs
-            slabs.remove(worst)
-            slabs += [self._slab(part, mean, scale) for part in worst.halves()]
-
-    def _small(self, value: float) -> bool:
-        """Whether a slab of this worth needs no further look.
-
-        People in between, and curves between straight pieces, can be worth more than any pair:
-        what the solver's own solutions reach, no cutting will bring down.
-        """
-        return self.board.closed(self.board.lower, value) or value <= self.floor * (1 + COARSE)
-
-    def _slab(self, slab: Slab, mean: Term, scale: float) -> Slab:
-        """The slab with one more line over it, if it needs one and the solver proves one."""
-        board = self.board
-        if self._small(scale * slab.worth):
-            return slab
+    def _slab(
+        self, mean: Term, slab: Slab, slope: float, top: float, enough: Callable[[float], bool]
+    ) -> float | None:
+        """A bound on D - slope * m for the pairs of a slab."""
         self.twin.program.narrow(mean, slab.low, slab.high)
-        slope, top = slab.line(max(board.lower, self.floor) * (1 + board.gap / 2) / scale)
-        heard = [slab]
+        heard = [math.inf]
         proved = self._solve(
             [(1.0, self.outputs[2][0]), (-slope, mean)],
-            board.left / 4,
+            self.board.left / 4,
             self.question.delta,
-            lambda bound, _: heard.append(slab.under(slope, bound)),
-            lambda: self._small(scale * heard[-1].worth),
+            lambda bound, _: heard.append(bound),
+            lambda: enough(heard[-1]),
             cut=top,
         )
         if self.attained is not None and self.loose:
             first, second = self.attained
-            value = scale * sigmoid_difference(second - first, (first + second) / 2)
-            self.floor = max(self.floor, value)
-        return slab if proved is None else slab.under(slope, proved)
+            value = sigmoid_difference(second - first, (first + second) / 2)
+            self._slabs.floor = max(self._slabs.floor, self._slabs.scale * value)
+        return proved
 
     def _solve(
         self,
