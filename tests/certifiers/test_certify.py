@@ -41,6 +41,7 @@ from retrofair.certifiers import (
     Milp,
     OneHot,
     WeightedLp,
+    bab,
     bounds,
     milp,
     search,
@@ -75,9 +76,10 @@ ACTIVATIONS = {
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pair is ever found, so that no witness holds up an upper bound that is too low."""
-    for module in (bounds, milp):
+    for module in (bab, bounds, milp):
         monkeypatch.setattr(module, "hunt", lambda *_, **__: None)
-    monkeypatch.setattr(search, "legalised", lambda *_: None)
+    for module in (bab, search):
+        monkeypatch.setattr(module, "legalised", lambda *_: None)
 
 
 def certify(module: nn.Module, name: str = "l1", **options: Any) -> Any:
@@ -165,7 +167,7 @@ def test_upper_bounds_stand_without_any_pair(name: str, method: Milp) -> None:
 
 
 @pytest.mark.usefixtures("blind")
-@pytest.mark.parametrize("method", ["bounds", "milp"])
+@pytest.mark.parametrize("method", ["bounds", "milp", "bab"])
 @pytest.mark.parametrize("seed", range(4))
 def test_upper_bounds_over_a_grid_of_numbers(seed: int, method: str) -> None:
     domain = mixed()
@@ -373,7 +375,7 @@ def test_decisions_of_values_and_of_a_network_that_says_probabilities() -> None:
         assert certify(ended, outputs=None, threshold=p).verdict.value == wanted
 
 
-@pytest.mark.parametrize("method", ["bounds", "milp"])
+@pytest.mark.parametrize("method", ["bounds", "milp", "bab"])
 def test_no_verdict_is_ever_wrong(method: str) -> None:
     for seed in range(2):
         module = network(D, 5, 4, seed=seed)
@@ -436,7 +438,7 @@ def test_swapping_and_turning_round_change_nothing() -> None:
     assert other.upper == pytest.approx(plain.upper, abs=1e-4)
 
 
-@pytest.mark.parametrize("method", ["bounds", "milp"])
+@pytest.mark.parametrize("method", ["bounds", "milp", "bab"])
 @pytest.mark.parametrize(
     "distance",
     [WeightedLp(1), WeightedLp(2), WeightedLp(INF), Mahalanobis(np.eye(5) + 0.2)],
@@ -459,7 +461,7 @@ def test_epsilon_zero_without_the_sensitive_input_is_zero(distance: Any, method:
     assert found.upper >= found.lower > 0
 
 
-@pytest.mark.parametrize("method", ["bounds", "milp"])
+@pytest.mark.parametrize("method", ["bounds", "milp", "bab"])
 def test_degenerate_questions(method: str) -> None:
     def asked(module: nn.Module, domain: Domain, distance: Any, epsilon: float = 0.5) -> Any:
         given = {"method": method, "outputs": "values", "seconds": 3}

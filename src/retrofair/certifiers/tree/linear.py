@@ -140,10 +140,10 @@ class LinearProgram:
             row = self._empty(1)
             self._dense(row, self.x[where], np.ones((1, where.stop - where.start)))
             whole.append(row)
-            if where.start in place:
+            moving = [place[column] for column in range(where.start, where.stop) if column in place]
+            if moving:
                 row = self._empty(1)
-                columns = self.apart[[place[c] for c in range(where.start, where.stop)]]
-                self._dense(row, columns, np.ones((1, len(columns))))
+                self._dense(row, self.apart[moving], np.ones((1, len(moving))))
                 equal.append(row)
         self.whole = np.concatenate([np.zeros(0, dtype=np.intp), *whole])
         self.equal = np.concatenate([np.zeros(0, dtype=np.intp), *equal])

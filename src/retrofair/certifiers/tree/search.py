@@ -100,19 +100,17 @@ class Tree:
             found = [found[i] for i in keep.tolist()]
             if not len(nodes):
                 return []
-        points = torch.from_numpy(
-            np.stack(
-                [
-                    np.full(self.dual.supports.pairs.domain.d, 0.5)
-                    if f is None or f.first is None
-                    else f.first
-                    for f in found
-                ]
-            )
-        )
+        points = torch.from_numpy(np.stack([self._people(each) for each in found]))
         split = self._best(nodes, choices, points)
         parts = self._bounded(self.splits.halves(nodes, split, points))
         return [parts.take(self._kept(parts))]
+
+    def _people(self, found: Found | None) -> Floats:
+        """(2, d) the solver's pair; the middle of everything where there is none."""
+        if found is None or found.first is None or found.second is None:
+            pairs = self.dual.supports.pairs
+            return np.stack([(pairs.low + pairs.high) / 2] * 2)
+        return np.stack([found.first, found.second])
 
     def _kept(self, nodes: Nodes) -> Tensor:
         """Those that are not good enough yet; what is good enough still counts for the bound."""
@@ -188,13 +186,13 @@ class Tree:
         wanted = torch.zeros_like(possible)
         sizes = self.dual.sizes.repeat(2) * VIOLATED
         for i, one in enumerate(found):
-            if one is None or one.violation is None or one.first is None:
+            if one is None or one.violation is None or one.first is None or one.second is None:
                 wanted[i, :signs] = True
             else:
                 violation = torch.from_numpy(one.violation).flatten()
                 wanted[i, :signs] = violation > sizes
                 if not (wanted[i, :signs] & possible[i, :signs]).any():
-                    wanted[i, signs:] = self.splits.fractional(one.first)
+                    wanted[i, signs:] = self.splits.fractional(one.first, one.second)
             if not (wanted[i] & possible[i]).any():
                 wanted[i] = True
         return wanted & possible

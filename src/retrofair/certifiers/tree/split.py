@@ -1,7 +1,7 @@
 """Which parts a node can be split into, and the parts themselves.
 
-A split is a number: first the sign of y' of every unit, then of y'', then one per feature that
-is the same in both people, by halves of its range or its categories.
+A split is a number: first the sign of y' of every unit, then of y'', then the features of x', then
+those of x'', by halves of their ranges or categories.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from retrofair.certifiers.tree.nodes import HIGH, HIGH_2, LOW, LOW_2, Nodes
 SETTLED = 1e-9  # a sign counts as known where the other side is smaller than this share
 VIOLATED = 1e-7  # of a unit's size: how far a point must leave the ReLU
 FRACTION = 1e-4
+NARROWEST = 1e-3  # part of a number's range that is not split again
 COMBINATIONS = 64  # values of free features that are told apart at the root, at most
 
 
@@ -27,7 +28,8 @@ class Splits:
         self.dual, self.pairs = dual, dual.supports.pairs
         self.domain = self.pairs.domain
         self.signs = 2 * dual.units
-        self.count = self.signs + len(self.domain.features)
+        self.features = len(self.domain.features)
+        self.count = self.signs + 2 * self.features
         self.small = SETTLED * dual.sizes.clamp(min=1e-300)
         numbers = {int(column): i for i, column in enumerate(dual.supports.columns)}
         self.place = [numbers.get(where.start, -1) for _, where in self.domain.placed]
@@ -75,37 +77,36 @@ class Splits:
             (layers[:, low] < -self.small) & (layers[:, high] > self.small)
             for low, high in ((LOW, HIGH), (LOW_2, HIGH_2))
         ]
-        features = []
-        for (feature, where), place in zip(self.domain.placed, self.place, strict=True):
-            i = where.start
-            if place < 0:
-                features.append(nodes.open[:, 0, where].sum(1) > 1)
-                continue
-            width = nodes.high[:, 0, place] - nodes.low[:, 0, place]
-            step = (
-                0.999 / self.domain.spread[i]
-                if isinstance(feature, Integer)
-                else 1e-3 * (self.pairs.high - self.pairs.low)[i]
-            )
-            features.append((width > step) & bool(self.pairs.high[i] > self.pairs.low[i]))
-        shared = torch.stack(features, 1) & self._shared()
-        return torch.cat([*signs, shared], 1)
-
-    def _shared(self) -> Tensor:
-        """(features,) those that are the same in both, or nearly so."""
-        cap, width = self.pairs.cap, self.pairs.high - self.pairs.low
-        return torch.tensor(
+        features = torch.stack(
             [
-                bool((cap[where] <= 0).all())
-                or (place >= 0 and bool((cap[where] < width[where] / 2).all()))
-                for (_, where), place in zip(self.domain.placed, self.place, strict=True)
-            ]
+                self._divisible(nodes, person, feature, where, place)
+                for person in (0, 1)
+                for (feature, where), place in zip(self.domain.placed, self.place, strict=True)
+            ],
+            1,
         )
+        return torch.cat([*signs, features], 1)
 
-    def fractional(self, person: Floats) -> Tensor:
-        """(features,) where a person lies between categories or whole numbers."""
+    def _divisible(
+        self, nodes: Nodes, person: int, feature: object, where: slice, place: int
+    ) -> Tensor:
+        """(B,) whether a person's feature has more than one value left."""
+        i = where.start
+        if person and not (self.pairs.cap[where] > 0).any():
+            return torch.zeros(len(nodes), dtype=torch.bool)  # it is x's as well
+        if place < 0:
+            return nodes.open[:, person, where].sum(1) > 1
+        width = nodes.high[:, person, place] - nodes.low[:, person, place]
+        if isinstance(feature, Integer):
+            least = 0.5 / self.domain.spread[i]
+        else:
+            least = NARROWEST * max((self.pairs.high - self.pairs.low)[i], 1e-300)
+        return torch.gt(width, float(least))
+
+    def fractional(self, first: Floats, second: Floats) -> Tensor:
+        """(2 * features,) where the people lie between categories or whole numbers."""
         found = []
-        for feature, where in self.domain.placed:
+        for person, (feature, where) in itertools.product((first, second), self.domain.placed):
             part = person[where]
             if isinstance(feature, OneHot):
                 found.append(bool(part.max() < 1 - FRACTION))
@@ -123,7 +124,7 @@ class Splits:
         """Both parts of each node by its split (B,): first all of one kind, then all others.
 
         Args:
-            points: (B, d) a person whom the parts of a feature should keep from being mixed.
+            points: (B, 2, d) people in between: the parts of a feature should not hold them.
         """
         layers = [nodes.layers.clone(), nodes.layers.clone()]
         n = self.dual.units
@@ -135,33 +136,25 @@ class Splits:
         allowed = [nodes.open.clone(), nodes.open.clone()]
         for index in (split[split >= self.signs] - self.signs).unique().tolist():
             row = torch.nonzero(split == self.signs + index).flatten()
-            (feature, where), place = self.domain.placed[index], self.place[index]
-            at = None if points is None else points[row][:, where]
+            person, which = divmod(index, self.features)
+            (feature, where), place = self.domain.placed[which], self.place[which]
+            at = None if points is None else points[row][:, person, where]
+            cap = self.pairs.cap[where]
             if place < 0:
-                left = self._categories(nodes.take(row), where, at)
-                old = nodes.open[row][:, 0, where]
+                left = self._categories(nodes.take(row), person, where, at)
+                old = nodes.open[row][:, person, where]
+                who = [person] if (cap > 0).any() else [0, 1]
                 for side, kept in enumerate((left, old & ~left)):
                     part = allowed[side][row]
-                    part[:, :, where] = kept[:, None]
+                    part[:, who, where] = kept[:, None]
                     allowed[side][row] = part
                 continue
-            i = where.start
-            bottom, top = nodes.low[row, 0, place], nodes.high[row, 0, place]
-            middle = (bottom + top) / 2
-            if isinstance(feature, Integer):
-                spread, mean = self.domain.spread[i], self.domain.mean[i]
-                whole = middle if at is None else at[:, 0].clamp(bottom, top)
-                raw = torch.floor(whole * spread + mean + 1e-6)
-                first, last = torch.ceil(bottom * spread + mean - 1e-6), top * spread + mean
-                raw = torch.minimum(raw.maximum(first), torch.ceil(last - 1e-6) - 1)
-                left_end, right_end = (raw - mean) / spread, (raw + 1 - mean) / spread
-            else:
-                left_end = right_end = middle
-            cap = float(self.pairs.cap[i])
-            high[0][row, 0, place] = left_end
-            high[0][row, 1, place] = torch.minimum(high[0][row, 1, place], left_end + cap)
-            low[1][row, 0, place] = right_end
-            low[1][row, 1, place] = torch.maximum(low[1][row, 1, place], right_end - cap)
+            bottom, top = nodes.low[row, person, place], nodes.high[row, person, place]
+            ends = self._ends(feature, where.start, bottom, top, None if at is None else at[:, 0])
+            high[0][row, person, place], low[1][row, person, place] = ends
+            other, room = 1 - person, float(cap[0])
+            high[0][row, other, place] = high[0][row, other, place].minimum(ends[0] + room)
+            low[1][row, other, place] = low[1][row, other, place].maximum(ends[1] - room)
         return Nodes.joined(
             [
                 nodes.put(layers=layers[side], low=low[side], high=high[side], open=allowed[side])
@@ -169,13 +162,26 @@ class Splits:
             ]
         )
 
-    def _categories(self, nodes: Nodes, where: slice, at: Tensor | None) -> Tensor:
+    def _ends(
+        self, feature: object, i: int, bottom: Tensor, top: Tensor, at: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(b,) where the lower half of a range ends and the upper one begins."""
+        middle = (bottom + top) / 2
+        if not isinstance(feature, Integer):
+            return middle, middle
+        spread, mean = self.domain.spread[i], self.domain.mean[i]
+        raw = torch.floor((middle if at is None else at) * spread + mean + 1e-6)
+        first, last = torch.round(bottom * spread + mean), torch.round(top * spread + mean)
+        raw = torch.minimum(raw.maximum(first), last - 1)
+        return (raw - mean) / spread, (raw + 1 - mean) / spread
+
+    def _categories(self, nodes: Nodes, person: int, where: slice, at: Tensor | None) -> Tensor:
         """(b, k) the categories of one half: apart by the unit that tells them apart most."""
         weight = self.dual.network.weights[0][:, where]
         units = self.dual.slices[0]
         layers = nodes.layers[..., units]
         bent = ((layers[:, 0] < 0) & (layers[:, 1] > 0)) | ((layers[:, 2] < 0) & (layers[:, 3] > 0))
-        left = nodes.open[:, 0, where]
+        left = nodes.open[:, person, where]
         if at is None:
             pair = left
         else:  # the two categories that the person is a mixture of
