@@ -1,0 +1,416 @@
+"""The page of `fairnn`: tables, and sentences that are read from the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from retrofair.studies.fairnn.cells import CERTIFIED, SWEEP
+from retrofair.studies.fairnn.figures import PUBLISHED_START, Shown, numbers
+from retrofair.studies.fairnn.housing import Problem
+from retrofair.studies.fairnn.methods import Framework
+from retrofair.studies.pages import plain, spread, table
+
+CONSTANT, ONE = "constant model", "one random draw"
+JUMP = Framework().jump
+
+ABOUT = """
+Liu and Hu (2023), An implementation of fairness guarantee framework for neural networks: the model
+low + (high - low) sigmoid(w x + b) of Boston housing, delta at epsilon = 0.3 under a weighted l_2
+distance in which the column B is free, and three algorithms that make delta small. The paper leaves
+accuracy aside, and a constant model has delta 0: so the constant model and the error stand beside
+everything here.
+
+Known differences, first the slips of print:
+
+- Algorithm 1 takes the draw with the largest delta; its text takes the smallest, as is done here.
+- Algorithm 3 never counts its epochs and keeps the largest delta; here it counts, keeps the
+  smallest, and stops where delta is more than twice the smallest so far ("much larger").
+- Problem 2' says that lambda = 1 ignores accuracy. By the formula of Problem 2 it is lambda = 0,
+  and so it is here.
+- The paper's "MILP" has no decision in it: its delta is the largest over pairs of *rows*. Here that
+  is "rows", and "certified" is over all people in the box around the table, with B free.
+- Resampled rows are not standardised anew: epsilon means the same on them.
+- The released code replaces the sigmoid by 16 straight pieces, each of which starts at 0 again: a
+  saw with teeth of at most 0.153 * 45 = 6.9, which jumps from nearly 0 to 1 at 5. It is kept here
+  as "the released code's sigmoid", to see what it does.
+"""
+TABLE = """
+Mean +- standard deviation over folds and seeds, which share rows and so are not independent. Each
+method chooses by the training rows; those that train for accuracy choose the epoch by the
+validation rows; the test rows choose nothing. `delta, rows` is over pairs of rows within epsilon;
+`certified` is an interval for the largest difference over all pairs of the domain: found at least,
+proved at most. The gap is the largest of the runs. Equal budget: 601 evaluations of delta, as
+Algorithm 1 has them (a gradient by backpropagation counts three).
+"""
+DEEP = """
+With hidden layers the simulated gradient would take two evaluations for each of thousands of
+weights; the gradient of the same delta comes from backpropagation (a test holds the two together).
+Where the certificate does not close in its time, its upper bound is a proof that says little.
+"""
+EPSILON = """
+Paper's Figure 2: three random draws. "The rows" can only jump where another pair comes within
+epsilon; over the domain, delta grows smoothly.
+"""
+DESCENT = f"""
+Paper's Figure 5. No stop at jumps here, so that they can be seen; Algorithm 1 stops at {JUMP:g}
+times the smallest delta. Dotted: what delta is for the same weights, on all rows and with the
+sigmoid.
+"""
+LANDSCAPE = """
+Paper's Figure 6 conjectures a toothbrush: a trough with spikes. On the plane of the best draw's w,
+longer or shorter, and b (the cross is the draw):
+"""
+
+
+def parts(name: str, shown: Shown, done: pd.DataFrame, problem: Problem) -> Iterator[str]:
+    """The page's parts below its head, of what is there."""
+    yield "## What it shows\n\n" + "\n".join(f"- {line}" for line in findings(shown, done, problem))
+    if len(done):
+        yield f"![Error against certified delta]({name}.png)"
+        yield "## Methods" + TABLE
+        for model, part in done.groupby("model", sort=False):
+            yield f"### Model: {model}"
+            yield methods(part)
+            if model != "one layer":
+                yield DEEP
+        yield '## Does "about 60 % improvement" hold?'
+        yield improvements(done)
+        yield (
+            "1 - delta / delta of a random draw. Rows: against the mean of the same 20 draws, run "
+            "by run. Certified: means of upper bounds, against the row of one random draw."
+        )
+    if shown.all("descent"):
+        yield "As the search sees its own delta, on all rows, and what it is:"
+        yield seen(shown)
+    if shown.all("sweep"):
+        yield "## Delta by epsilon" + EPSILON + f"\n![Delta by epsilon]({name}-epsilon.png)"
+        yield epsilons(shown)
+    if shown.all("starts"):
+        yield "## Random draws (Figures 3 and 4)"
+        yield f"![Random draws in descending order, and the selected weights]({name}-starts.png)"
+        yield draws(shown)
+    if shown.all("descent"):
+        yield "## Simulated gradient" + DESCENT
+        yield f"![Delta by epoch]({name}-descent.png)"
+        yield traces(shown)
+        yield resampled(shown)
+    if shown.all("landscape"):
+        yield "## The landscape" + LANDSCAPE + f"\n![Delta over w and b]({name}-landscape.png)"
+        yield surface(shown)
+
+
+# --- findings -------------------------------------------------------------------------------------
+
+
+def findings(shown: Shown, done: pd.DataFrame, problem: Problem) -> Iterator[str]:
+    """Sentences from the numbers; what is not there is not spoken of."""
+    if len(done):
+        runs = done.groupby("model", sort=False)["seed"].agg("nunique")
+        folds = done["fold"].nunique()
+        tiers = ", ".join(
+            f"{n} {tier}" for tier, n in done["certified_tier"].value_counts().items()
+        )
+        yield (
+            f"{folds} folds; seeds: {', '.join(f'{m} {n}' for m, n in runs.items())}; epsilon = "
+            f"{problem.epsilon:g}; {spread(done['pairs_train'], 0)} similar pairs among the "
+            f"training rows, {spread(done['pairs_test'], 0)} among the test rows. Certificates by "
+            f"tier: {tiers}; the time limit ended {(done['certified_stopped'] == 'time').sum()} of "
+            f"{len(done)}."
+        )
+    first = done[done["model"] == "one layer"] if len(done) else done
+    by = (
+        {str(name): part for name, part in first.groupby("method", sort=False)}
+        if len(first)
+        else {}
+    )
+    framework = by.get("Algorithm 1")
+    if framework is not None and CONSTANT in by:
+        constant = by[CONSTANT]["mse_test"].mean()
+        yield (
+            f"Algorithm 1's models have a squared error of {spread(framework['mse_test'], 0)}, "
+            f"where the constant model (delta 0) has {constant:.0f}: "
+            f"{(framework['mse_test'] < framework['constant_mse']).sum()} of {len(framework)} are "
+            "better than saying the mean to everybody. Smaller delta alone is no achievement."
+        )
+    trained = first[first["method"].str.startswith("trained")] if len(first) else first
+    if framework is not None and len(trained):
+        useful = trained.groupby("method", sort=False).agg(
+            delta=("delta_test", "mean"),
+            upper=("certified_upper", "mean"),
+            mse=("mse_test", "mean"),
+        )
+        texts = [
+            f"{plain(str(name)).removeprefix('trained, ')}: MSE {row.mse:.1f}, rows "
+            f"{row.delta:.2f}, certified {row.upper:.1f}"
+            for name, row in useful.iterrows()
+        ]
+        yield (
+            "Training for both reaches (mean over test folds) "
+            + "; ".join(texts)
+            + ". Algorithm 1: "
+            f"MSE {framework['mse_test'].mean():.1f}, rows {framework['delta_test'].mean():.2f}, "
+            f"certified {framework['certified_upper'].mean():.1f}."
+        )
+    if ONE in by and "Algorithm 1" in by:
+        yield sixty(by)
+    searches = [
+        name for name in by if "equal budget" in name or name in ("Algorithm 1", "best of 20 draws")
+    ]
+    if len(searches) > 1:
+        order = sorted(searches, key=lambda name: by[name]["delta_train"].mean())
+        texts = [f"{plain(name)} {by[name]['delta_train'].mean():.2f}" for name in order]
+        yield "Delta over the training rows, which all of these minimise: " + ", ".join(texts) + "."
+    yield from _saw(shown)
+
+
+def sixty(by: dict[str, pd.DataFrame]) -> str:
+    """Whether the paper's average improvement holds."""
+    framework = by["Algorithm 1"]
+    rows = 1 - framework["delta_test"] / framework["draws_test"]
+    upper = {name: by[name]["certified_upper"].mean() for name in (ONE, "Algorithm 1")}
+    certified = 1 - upper["Algorithm 1"] / upper[ONE]
+    drawn = 1 - (by["best of 20 draws"]["delta_test"] / by["best of 20 draws"]["draws_test"]).mean()
+    low = rows.mean() >= 0.5
+    return (
+        f'"About 60 % improvement" over one random draw: {spread(100 * rows, 0)} % on rows that '
+        f"were not used ({100 * drawn:.0f} % from taking the best of the draws alone), "
+        f"{100 * certified:.0f} % certified. "
+        + ("It holds on rows. " if low else "It does not hold. ")
+        + "The constant model improves by 100 %."
+    )
+
+
+def _saw(shown: Shown) -> Iterator[str]:
+    found = [v for v in shown.all("descent") if "weights of the released code" in v]
+    if not found:
+        return
+    traces = found[0]["weights of the released code"]
+    yield (
+        f"The weights in the released code have delta {traces['released']['seen'][0]:.2f} by the "
+        "released code's sigmoid (published for the start of Figure 5: around 6.6), and "
+        f"{traces['sigmoid']['seen'][0]:.2f} by the sigmoid. By that saw every delta is at most "
+        "6.9, the height of a tooth, or at least 38, its jump at 5: the small deltas of Figure 5 "
+        "and its jump to 44.75 look like the saw's, not like facts about the model. The "
+        f"{PUBLISHED_START} of Figure 4 and the range of Figure 3 cannot have come from it."
+    )
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def methods(part: pd.DataFrame) -> str:
+    """A row per method."""
+    lines = []
+    for name, runs in part.groupby("method", sort=False):
+        gap = runs["certified_gap"].max()
+        below = (runs["mse_test"] < runs["constant_mse"] * (1 - 1e-6)).sum()
+        lines.append(
+            [
+                plain(str(name)),
+                f"{len(runs)}",
+                spread(runs["delta_train"], 2),
+                spread(runs["delta_test"], 2),
+                spread(runs["certified_lower"], 2),
+                spread(runs["certified_upper"], 2),
+                f"{100 * gap:.1f} %",
+                "/".join(sorted(set(runs["certified_tier"]))),
+                spread(runs["mse_test"], 1),
+                f"{below}",
+            ]
+        )
+    header = [
+        "method",
+        "n",
+        "delta, training rows",
+        "delta, test rows",
+        "certified: at least",
+        "at most",
+        "gap",
+        "tier",
+        "MSE, test rows",
+        "runs below the constant's MSE",
+    ]
+    return table(header, lines)
+
+
+def improvements(done: pd.DataFrame) -> str:
+    lines = []
+    for model, part in done.groupby("model", sort=False):
+        base = part[part["method"] == ONE]["certified_upper"].mean()
+        for name, runs in part.groupby("method", sort=False):
+            rows = [100 * (1 - runs[f"delta_{p}"] / runs[f"draws_{p}"]) for p in ("train", "test")]
+            certified = 100 * (1 - runs["certified_upper"].mean() / base)
+            texts = [spread(values, 0) for values in rows]
+            lines.append(
+                [
+                    str(model),
+                    plain(str(name)),
+                    *texts,
+                    "-" if np.isnan(base) else f"{certified:.0f}",
+                ]
+            )
+    return table(["model", "method", "training rows, %", "test rows, %", "certified, %"], lines)
+
+
+def epsilons(shown: Shown) -> str:
+    lines = []
+    for k, values in enumerate(shown.all("sweep")):
+        for epsilon, found in zip(CERTIFIED, values["certificates"], strict=True):
+            at = SWEEP.index(epsilon)
+            rows = [float(numbers(values[name])[at]) for name in ("sigmoid", "released")]
+            texts = ["undefined" if np.isnan(value) else f"{value:.2f}" for value in rows]
+            bounds = [f"{found[end]:.2f}" for end in ("lower", "upper")]
+            lines.append([f"{k + 1}", f"{epsilon:g}", f"{values['pairs'][at]:,}", *texts, *bounds])
+    header = ["draw", "epsilon", "pairs", "rows", "rows, released code's sigmoid"]
+    return table([*header, "certified: at least", "at most"], lines)
+
+
+def draws(shown: Shown) -> str:
+    found = shown.all("starts")
+    published = ["published", "", f"{PUBLISHED_START} (one)", "close to 10", "over 40", "", ""]
+    lines = [published]
+    for seed, values in enumerate(found):
+        exact, upper = numbers(values["sigmoid"]), [c["upper"] for c in values["certificates"]]
+        best = int(np.argmin(exact))
+        lines.append(
+            [
+                f"seed {seed}, sigmoid",
+                f"{len(exact)}",
+                f"{exact.mean():.1f}",
+                f"{exact.min():.1f}",
+                f"{exact.max():.1f}",
+                f"{np.mean(upper):.1f} (best draw {upper[best]:.1f})",
+                f"{np.mean(values['mse']):.0f} (best draw {values['mse'][best]:.0f})",
+            ]
+        )
+        saw = numbers(values["released"])
+        texts = [f"{value:.1f}" for value in (saw.mean(), saw.min(), saw.max())]
+        lines.append([f"seed {seed}, released code's sigmoid", f"{len(saw)}", *texts, "", ""])
+    header = [
+        "",
+        "draws",
+        "mean delta, rows",
+        "smallest",
+        "largest",
+        "certified at most, mean",
+        "MSE",
+    ]
+    return (
+        table(header, lines)
+        + f"\n\nThe constant model's MSE on these rows is {found[0]['constant_mse']:.1f}."
+    )
+
+
+def seen(shown: Shown) -> str:
+    """Improvement of Algorithm 1 on all rows, in its own eyes and in truth."""
+    found = shown.all("descent")
+    lines = []
+    names = {"sigmoid": "sigmoid", "released": "released code's sigmoid"}
+    for squash, label in names.items():
+        for place in ("all", "resampled"):
+            own, true, mse = [], [], []
+            for values in found:
+                trace = values[squash][place]
+                best = _best(trace["seen"])
+                own.append(100 * (1 - trace["seen"][best] / values[squash]["draws"]))
+                true.append(100 * (1 - trace["true"][best] / values["sigmoid"]["draws"]))
+                mse.append(trace["mse"][best])
+            line = [label, place, f"{len(found)}", spread(own, 0), spread(true, 0), spread(mse, 0)]
+            lines.append(line)
+    header = ["searched with", "rows", "starts", "improvement seen, %", "true, %", "MSE"]
+    return table(header, lines)
+
+
+def _best(history: list[float]) -> int:
+    """The epoch that Algorithm 3 keeps: the smallest before the first jump."""
+    best = 0
+    for epoch, value in enumerate(history):
+        if value > JUMP * history[best]:
+            break
+        if value < history[best]:
+            best = epoch
+    return best
+
+
+def traces(shown: Shown) -> str:
+    lines = [
+        ["published", "all", "around 6.6", "6.18 (epoch 7)", "44.75 at epoch 10", ""],
+        ["published", "resampled", "around 6.0", "not given (epoch 5)", "", ""],
+    ]
+    for label, values, squash, place in _traces(shown):
+        trace = values.get(place, values)
+        history = trace["seen"]
+        best = _best(history)
+        jumps = [e for e in range(1, len(history)) if history[e] > JUMP * min(history[:e])]
+        jump = f"{history[jumps[0]]:.2f} at epoch {jumps[0]}" if jumps else "none"
+        start = f"{history[0]:.2f} (true {trace['true'][0]:.2f})"
+        kept = f"{history[best]:.2f} (epoch {best}; true {trace['true'][best]:.2f})"
+        step = f"{np.max(trace['lengths']):.2f}"
+        lines.append([f"{label}, {squash}", place, start, kept, jump, step])
+    header = ["start", "rows", "delta at the start", "best before a jump", "first jump"]
+    return table([*header, "longest step"], lines)
+
+
+def _traces(shown: Shown) -> Iterator[tuple[str, dict[str, Any], str, str]]:
+    names = {"sigmoid": "sigmoid", "released": "released code's sigmoid"}
+    for values in shown.all("descent")[:1]:
+        for name, trace in values.get("weights of the released code", {}).items():
+            yield "released weights", trace, names[name], "all"
+    for (kind, seed), values in shown.values.items():
+        if kind == "descent" and seed < 3:
+            for name, label in names.items():
+                for place in ("all", "resampled"):
+                    yield f"seed {seed}", values[name], label, place
+
+
+def resampled(shown: Shown) -> str:
+    """What resampling does to delta before anything is searched."""
+    found = shown.all("descent")
+    starts = {
+        place: [values["sigmoid"][place]["seen"][0] for values in found]
+        for place in ("all", "resampled", "bootstrap")
+    }
+    pairs = {place: [values["pairs"][place] for values in found] for place in starts}
+    true = {
+        place: [v["sigmoid"][place]["true"][_best(v["sigmoid"][place]["seen"])] for v in found]
+        for place in starts
+    }
+    at = {place: f"{spread(starts[place], 1)}" for place in starts}
+    of = {place: f"{spread(pairs[place], 0)} pairs" for place in starts}
+    return (
+        f"Over {len(found)} starts the same weights have delta {at['all']} on all rows "
+        f"({of['all']}), {at['resampled']} on resampled rows ({of['resampled']}) and "
+        f"{at['bootstrap']} on a plain bootstrap ({of['bootstrap']}): rows drawn with replacement "
+        "are some of the rows, so that delta over them can only be smaller, whatever the weights. "
+        f"After the search, delta on all rows is {spread(true['all'], 1)} when searched on all, "
+        f"{spread(true['resampled'], 1)} when searched on resampled rows and "
+        f"{spread(true['bootstrap'], 1)} on the bootstrap."
+    )
+
+
+def surface(shown: Shown) -> str:
+    """How far delta changes between neighbouring points of the plane."""
+    (place,) = [key for key in shown.tensors if key[0] == "landscape"]
+    tensors = shown.tensors[place]
+    steps = {}
+    for name in ("sigmoid", "released"):
+        values = tensors[name].numpy()
+        steps[name] = max(np.abs(np.diff(values, axis=k)).max() for k in (0, 1))
+    delta, error = tensors["sigmoid"].numpy(), tensors["mse"].numpy()
+    small = delta < 1
+    text = (
+        f"Between neighbouring points delta changes by at most {steps['sigmoid']:.2f} with the "
+        f"sigmoid and by up to {steps['released']:.1f} with the released code's. With the sigmoid "
+        "delta is the maximum of finitely many smooth functions: it has kinks and no spikes, and "
+        "falls to 0 where w is 0 and where |b| is large: there the model says the same to all."
+    )
+    if small.any():
+        text += (
+            f" {100 * small.mean():.0f} % of this plane has delta below 1, with an MSE of at least "
+            f"{error[small].min():.0f}; the least MSE on the plane is {error.min():.0f}."
+        )
+    return text
