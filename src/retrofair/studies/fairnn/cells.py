@@ -56,7 +56,7 @@ class Room:
         if name not in splits.train.feature_names:
             raise unknown("numeric column", name, splits.train.feature_names)
         attribute = splits.train.x[:, splits.train.feature_names.index(name)].double()
-        train = train.with_pairs(problem.epsilon)
+        train = train.with_pairs()
         return cls(domain, shape, Case(shape, train, valid, attribute), test, splits, problem)
 
     def certificate(self, theta: Tensor, seconds: float) -> Certificate:
@@ -287,7 +287,7 @@ class DescentCell:
 
     def _trace(self, room: Room, start: Tensor, squash: Squash, rows: Rows) -> dict[str, Any]:
         """Scores as the search sees them, and what they are: the sigmoid's, on all rows."""
-        score = room.case.delta(squash, rows.with_pairs(self.problem.epsilon))
+        score = room.case.delta(squash, rows.with_pairs())
         slope = room.case.slope(score, rows)
         path = descend(start, score, slope, epochs=self.epochs, jump=math.inf)
         true = room.case.delta()

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from torch import Tensor
 
 from retrofair.files import replacing
@@ -111,6 +112,9 @@ def accuracy(path: Path, done: pd.DataFrame) -> Path:
         color=GREY,
     )
     axes.set(yscale="log", xlabel="certified delta (proved upper bound)", ylabel="MSE, test rows")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.tick_params(axis="y", which="minor", labelsize=8)
     axes.grid(color="#EEEEEE", which="both")
     axes.set_axisbelow(True)
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
@@ -177,6 +181,7 @@ def starts(path: Path, shown: Shown) -> Path:
     left.set(
         xlabel="random draw, sorted; a line and marker per seed", ylabel="delta", ylim=(0, None)
     )
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_title("Random draws", fontsize=10)
     _plain(left)
     best, (_, first) = found[0], min(key for key in shown.values if key[0] == "starts")

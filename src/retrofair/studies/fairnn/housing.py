@@ -133,6 +133,7 @@ class Rows:
     y: Tensor
     first: Tensor
     second: Tensor
+    epsilon: float
 
     @classmethod
     def of(cls, data: GroupedData, problem: Problem, domain: Domain) -> Rows:
@@ -162,7 +163,9 @@ class Rows:
         x = data.x.double()
         near = pdist(norm.coordinates(x.numpy())) <= problem.epsilon
         first, second = (part[near] for part in np.triu_indices(len(x), 1))
-        return cls(x, data.y.double(), torch.from_numpy(first), torch.from_numpy(second))
+        return cls(
+            x, data.y.double(), torch.from_numpy(first), torch.from_numpy(second), problem.epsilon
+        )
 
     def delta(self, outputs: Tensor) -> Tensor:
         """The largest difference of outputs (n,) between similar rows; nan if none are similar."""
@@ -170,7 +173,7 @@ class Rows:
             return torch.tensor(math.nan, dtype=torch.double)
         return (outputs[self.first] - outputs[self.second]).abs().max()
 
-    def with_pairs(self, epsilon: float) -> Rows:
+    def with_pairs(self) -> Rows:
         """Itself, where an objective needs similar rows.
 
         Raises:
@@ -179,8 +182,7 @@ class Rows:
         if not len(self.first):
             raise InputError(
                 f"expected similar rows, but no two of {len(self.x):,} rows are within epsilon = "
-                f"{epsilon:g}: delta is undefined there, not 0, and cannot be made smaller; use a "
-                "larger epsilon"
+                f"{self.epsilon:g}: delta is undefined there, not 0; use a larger epsilon"
             )
         return self
 

@@ -6,6 +6,7 @@ None sees test data; those that speak of accuracy choose among their steps by va
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,8 +31,9 @@ from retrofair.studies.fairnn.housing import Rows
 from retrofair.studies.fairnn.model import Shape, Squash, released_sigmoid
 
 MANY = 100  # weights: from here on the slope is taken by backpropagation
-BACKPROP = 3  # evaluations that a gradient by backpropagation is worth
+BACKPROP = 3  # evaluations that a gradient by backpropagation is worth, its value included
 H = 1e-4
+CONSTANT, ONE = "constant model", "one random draw"  # what others are measured against
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,9 @@ class Case:
         """The training rows drawn again, by Algorithm 2's weights or all alike.
 
         Pairs are those between the rows that were drawn, so some of the pairs that were there.
+
+        Raises:
+            InputError: the attribute does not vary, or no two of the drawn rows are similar.
         """
         n = len(self.train.x)
         weights = np.ones(n) if uniform else resampling_weights(self.attribute, self.train.y)
@@ -81,8 +86,8 @@ class Case:
         there[drawn] = True
         kept = there[self.train.first] & there[self.train.second]
         # twice the same row is a pair that differs by 0: pairs of different rows are enough
-        x, y = self.train.x, self.train.y
-        return Rows(x, y, self.train.first[kept], self.train.second[kept])
+        first, second = self.train.first[kept], self.train.second[kept]
+        return dataclasses.replace(self.train, first=first, second=second).with_pairs()
 
 
 class Method(Protocol):
@@ -97,7 +102,7 @@ class Method(Protocol):
 class Constant:
     """The mean of the training targets for everybody: delta 0, and what accuracy is measured by."""
 
-    name: str = "constant model"
+    name: str = CONSTANT
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Tensor:
         return case.shape.constant(float(case.train.y.mean()))
@@ -230,7 +235,7 @@ LAMBDAS = (1.0, 0.9, 0.5, 0.1)
 TRAINED = tuple(Trained(lam, name=f"trained, lambda = {lam:g}") for lam in LAMBDAS)
 METHODS: tuple[Method, ...] = (
     Constant(),
-    Draws(1, "one random draw"),
+    Draws(1, ONE),
     Draws(),
     Draws(601, "random search, equal budget"),
     Framework(),
@@ -243,7 +248,7 @@ METHODS: tuple[Method, ...] = (
 )
 DEEP_METHODS: tuple[Method, ...] = (
     Constant(),
-    Draws(1, "one random draw"),
+    Draws(1, ONE),
     Draws(),
     Framework(),
     Framework(resampling=True, name="Algorithm 1, resampling"),

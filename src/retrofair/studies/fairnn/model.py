@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 Squash = Callable[[Tensor], Tensor]
 ENDS, PIECES = 5.0, 16
+FLAT = "one layer"
+
+
+def model_name(hidden: tuple[int, ...]) -> str:
+    """What tables call a model."""
+    return f"hidden layers {', '.join(map(str, hidden))}" if hidden else FLAT
 
 
 @dataclass(frozen=True)

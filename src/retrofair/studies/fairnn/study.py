@@ -20,6 +20,7 @@ from retrofair.studies.fairnn.cells import (
 )
 from retrofair.studies.fairnn.housing import Fold, Problem
 from retrofair.studies.fairnn.methods import DEEP_METHODS, METHODS, Method
+from retrofair.studies.fairnn.model import model_name
 from retrofair.studies.pages import provenance, write_page, write_table
 from retrofair.studies.run import Plan
 
@@ -117,9 +118,7 @@ def row_of(plan: Plan, cell: FairCell) -> dict[str, Any]:
     """A run as a row of the table."""
     record = plan.record(cell)
     row: dict[str, Any] = {
-        "model": f"hidden layers {', '.join(map(str, cell.hidden))}"
-        if cell.hidden
-        else "one layer",
+        "model": model_name(cell.hidden),
         "method": cell.method.name,
         "seed": cell.seed,
         "fold": cell.source.fold,
