@@ -87,11 +87,12 @@ def _small_fairnn(study: Any) -> Study:
         starts=3,
         epochs=2,
         traces=2,
-        seconds=0.3,
+        seconds=0.1,
+        points=11,
         methods=(*few, Trained(0.5, steps=20, name="trained, lambda = 0.5")),
         hidden=(4,),
         deep_methods=few[:2],
-        deep_seconds=0.3,
+        deep_seconds=0.1,
     )
 
 

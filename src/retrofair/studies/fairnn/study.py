@@ -38,6 +38,7 @@ class FairNN:
         seconds: the time limit of a certificate of the paper's model.
         hidden, deep_seconds, deep_seeds: of the network with hidden layers beside it; how many of
             the seeds it is run with.
+        points: of the landscape, along each side.
     """
 
     data: str = "boston"
@@ -55,6 +56,7 @@ class FairNN:
     deep_methods: tuple[Method, ...] = DEEP_METHODS
     deep_seconds: float = 10.0
     deep_seeds: int = 1
+    points: int = 121
     name: ClassVar[str] = "fairnn"
     title: ClassVar[str] = "Individual fairness on Boston housing (the FairNN paper of 2023)"
 
@@ -76,7 +78,7 @@ class FairNN:
             found["starts", seed] = StartsCell(whole, problem, seed, self.starts, self.seconds)
         for seed in range(self.traces):
             found["descent", seed] = DescentCell(whole, problem, seed, self.starts, self.epochs)
-        found["landscape", 0] = LandscapeCell(whole, problem, 0, self.starts)
+        found["landscape", 0] = LandscapeCell(whole, problem, 0, self.starts, self.points)
         return found
 
     def runs(self) -> Iterator[FairCell]:
