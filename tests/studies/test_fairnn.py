@@ -19,7 +19,7 @@ from retrofair.data import GroupedData, Splits
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.preprocessing import resampling_weights
 from retrofair.studies import get
-from retrofair.studies.fairnn import housing, methods, page
+from retrofair.studies.fairnn import findings, housing, methods
 from retrofair.studies.fairnn.cells import RELEASED, FairCell, Room
 from retrofair.studies.fairnn.descent import (
     adam,
@@ -263,7 +263,8 @@ def test_descent_keeps_the_smallest_and_stops_at_a_jump() -> None:
     assert (through.jumped, through.score) == (None, 1.0)
     short = descend(start, scripted(values), up, epochs=2, rate=1.0)
     assert len(short.history) == 3
-    assert page._best([6.6, 6.4, 6.5, 6.2, 6.3, 44.75, 1.0]) == 3
+    assert (findings.jump_of(values), findings.kept(values)) == (5, 3)
+    assert (findings.jump_of(values[:5]), findings.kept(values[:5])) == (None, 3)
 
 
 def test_algorithm_1_starts_from_the_smallest_draw_and_never_ends_above_it(room: Room) -> None:

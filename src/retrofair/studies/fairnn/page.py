@@ -10,13 +10,11 @@ import pandas as pd
 
 from retrofair.studies.fairnn.cells import CERTIFIED, SWEEP
 from retrofair.studies.fairnn.figures import OPEN, PUBLISHED_START, Shown, numbers
-from retrofair.studies.fairnn.findings import findings
+from retrofair.studies.fairnn.findings import JUMP, findings, jump_of, kept
 from retrofair.studies.fairnn.housing import Problem
-from retrofair.studies.fairnn.methods import ONE, Framework
+from retrofair.studies.fairnn.methods import ONE
 from retrofair.studies.fairnn.model import FLAT
 from retrofair.studies.pages import plain, spread, table
-
-JUMP = Framework().jump
 
 ABOUT = """
 Liu and Hu (2023), An implementation of fairness guarantee framework for neural networks: the model
@@ -50,7 +48,9 @@ Algorithm 1 has them (a gradient by backpropagation counts three).
 DEEP = """
 With hidden layers the simulated gradient would take two evaluations for each of thousands of
 weights; the gradient of the same delta comes from backpropagation (a test holds the two together).
-Where the certificate does not close in its time, its upper bound is a proof that says little.
+Where the paper's rate is too large for so many weights, its first steps are jumps, and the search
+ends at the best draw or next to it. Where the certificate does not close in its time, its upper
+bound is a proof that says little.
 """
 EPSILON = """
 Paper's Figure 2: three random draws. "The rows" can only jump where another pair comes within
@@ -226,7 +226,7 @@ def seen(shown: Shown) -> str:
             own, true, mse = [], [], []
             for values in found:
                 trace = values[squash][place]
-                best = _best(trace["seen"])
+                best = kept(trace["seen"])
                 own.append(100 * (1 - trace["seen"][best] / values[squash]["draws"]))
                 true.append(100 * (1 - trace["true"][best] / values["sigmoid"]["draws"]))
                 mse.append(trace["mse"][best])
@@ -234,17 +234,6 @@ def seen(shown: Shown) -> str:
             lines.append(line)
     header = ["searched with", "rows", "starts", "improvement seen, %", "true, %", "MSE"]
     return table(header, lines)
-
-
-def _best(history: list[float]) -> int:
-    """The epoch that Algorithm 3 keeps: the smallest before the first jump."""
-    best = 0
-    for epoch, value in enumerate(history):
-        if value > JUMP * history[best]:
-            break
-        if value < history[best]:
-            best = epoch
-    return best
 
 
 def traces(shown: Shown) -> str:
@@ -255,13 +244,13 @@ def traces(shown: Shown) -> str:
     for label, values, squash, place in _traces(shown):
         trace = values.get(place, values)
         history = trace["seen"]
-        best = _best(history)
-        jumps = [e for e in range(1, len(history)) if history[e] > JUMP * min(history[:e])]
-        jump = f"{history[jumps[0]]:.2f} at epoch {jumps[0]}" if jumps else "none"
+        best = kept(history)
+        first = jump_of(history)
+        jump = "none" if first is None else f"{history[first]:.2f} at epoch {first}"
         start = f"{history[0]:.2f} (true {trace['true'][0]:.2f})"
-        kept = f"{history[best]:.2f} (epoch {best}; true {trace['true'][best]:.2f})"
+        end = f"{history[best]:.2f} (epoch {best}; true {trace['true'][best]:.2f})"
         step = f"{np.max(trace['lengths']):.2f}"
-        lines.append([f"{label}, {squash}", place, start, kept, jump, step])
+        lines.append([f"{label}, {squash}", place, start, end, jump, step])
     header = ["start", "rows", "delta at the start", "best before a jump", "first jump"]
     return table([*header, "longest step"], lines)
 
@@ -287,7 +276,7 @@ def resampled(shown: Shown) -> str:
     }
     pairs = {place: [values["pairs"][place] for values in found] for place in starts}
     true = {
-        place: [v["sigmoid"][place]["true"][_best(v["sigmoid"][place]["seen"])] for v in found]
+        place: [v["sigmoid"][place]["true"][kept(v["sigmoid"][place]["seen"])] for v in found]
         for place in starts
     }
     at = {place: f"{spread(starts[place], 1)}" for place in starts}
