@@ -18,8 +18,8 @@ import retrofair as rf
 from retrofair.data import GroupedData, Splits
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.preprocessing import resampling_weights
-from retrofair.studies import get
-from retrofair.studies.fairnn import findings, housing, methods
+from retrofair.studies import Plan, Store, get, run
+from retrofair.studies.fairnn import FairNN, findings, housing, methods
 from retrofair.studies.fairnn.cells import RELEASED, FairCell, Room
 from retrofair.studies.fairnn.descent import (
     adam,
@@ -490,3 +490,28 @@ def test_a_slope_of_a_maximum_is_that_of_one_pair() -> None:
     theta = torch.tensor([1.0, -1.0], dtype=torch.double)
     slope = backprop(lambda t: t.abs().max())(theta)
     assert sorted(slope.abs().tolist()) in ([0.0, 1.0], [0.5, 0.5])
+
+
+def test_a_study_in_part_says_what_is_missing(tmp_path: Path) -> None:
+    """Nothing stored; then one method on one fold, and one figure."""
+    study = FairNN(
+        data="synthetic", sensitive="sex", rows=150, problem=SMALL, seeds=(0,), methods=METHODS[:2]
+    )
+    store = Store(tmp_path / "store")
+    plan = Plan.of(study.cells(), store)
+    study.write(plan, tmp_path)
+    text = (tmp_path / "fairnn.md").read_text()
+    assert f"{len(plan.cells)} cells have not been run" in text
+    some = [next(study.runs()), study.figure_cells()["descent", 0]]
+    run(Plan.of(some, store), jobs=1)
+    written = study.write(Plan.of(study.cells(), store), tmp_path)
+    assert {path.name for path in written} == {
+        "fairnn.md",
+        "fairnn.csv",
+        "fairnn.png",
+        "fairnn-descent.png",
+    }
+    text = (tmp_path / "fairnn.md").read_text()
+    assert f"{len(plan.cells) - 2} cells have not been run" in text
+    assert "nan" not in text
+    assert "| constant model | 1 | 0.00 | 0.00 |" in text

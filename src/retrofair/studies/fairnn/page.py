@@ -153,15 +153,18 @@ def improvements(done: pd.DataFrame) -> str:
         base = part[part["method"] == ONE]["certified_upper"].mean()
         for name, runs in part.groupby("method", sort=False):
             rows = [100 * (1 - runs[f"delta_{p}"] / runs[f"draws_{p}"]) for p in ("train", "test")]
-            certified = 100 * (1 - runs["certified_upper"].mean() / base)
-            closed = part["certified_gap"].max() < OPEN
+            certified = f"{100 * (1 - runs['certified_upper'].mean() / base):.0f}"
+            if np.isnan(base):
+                certified = "-"
+            elif part["certified_gap"].max() > OPEN:
+                certified = "open"
             texts = [spread(values, 0) for values in rows]
             lines.append(
                 [
                     str(model),
                     plain(str(name)),
                     *texts,
-                    f"{certified:.0f}" if closed else "open",
+                    certified,
                 ]
             )
     return table(["model", "method", "training rows, %", "test rows, %", "certified, %"], lines)
