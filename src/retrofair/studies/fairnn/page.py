@@ -288,7 +288,7 @@ def resampled(shown: Shown) -> str:
         f"Over {len(found)} starts the same weights have delta {at['all']} on all rows "
         f"({of['all']}), {at['resampled']} on resampled rows ({of['resampled']}) and "
         f"{at['bootstrap']} on a plain bootstrap ({of['bootstrap']}): rows drawn with replacement "
-        "are some of the rows, so that delta over them can only be smaller, whatever the weights. "
+        "are some of the rows, so that delta over them cannot be larger, whatever the weights. "
         f"After the search, delta on all rows is {spread(true['all'], 1)} when searched on all, "
         f"{spread(true['resampled'], 1)} when searched on resampled rows and "
         f"{spread(true['bootstrap'], 1)} on the bootstrap."
