@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +20,15 @@ QUICK = {
     "adversarial": debiasers.Adversarial(epochs=2, critic_steps=20, actor_steps=20, minibatches=4),
     "zhang": debiasers.Zhang(epochs=2, critic_steps=20, actor_steps=20),
 }
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with the published files."""
+    root = os.environ.get("RETROFAIR_DATA")
+    if not root:
+        pytest.skip("RETROFAIR_DATA is not set: no folder with the published data files")
+    return Path(root)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Retrofit fairness to a trained neural network: audit it, debias it, certify it."""
 
-from retrofair import certifiers, datasets, debiasers, metrics, networks
+from retrofair import certifiers, datasets, debiasers, metrics, networks, preprocessing
 from retrofair.audit import Audit, Estimate, audit, audit_predictions
 from retrofair.certifiers import (
     Certificate,
@@ -60,4 +60,5 @@ __all__ = [
     "load_result",
     "metrics",
     "networks",
+    "preprocessing",
 ]

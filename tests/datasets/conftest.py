@@ -1,22 +1,12 @@
-"""Where the real data lies, and an isolated cache."""
+"""An isolated cache."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from retrofair.datasets import fetch
-
-
-@pytest.fixture(scope="session")
-def data_root() -> Path:
-    """The folder with the published files."""
-    root = os.environ.get("RETROFAIR_DATA")
-    if not root:
-        pytest.skip("RETROFAIR_DATA is not set: no folder with the published data files")
-    return Path(root)
 
 
 @pytest.fixture

@@ -215,6 +215,16 @@ def test_boston_cuts_are_the_medians(data_root: Path, attribute: str) -> None:
     assert data.x[:, data.feature_names.index(other)].unique().numel() > 100
 
 
+@pytest.mark.parametrize("attribute", ["B", "LSTAT"])
+def test_boston_keeps_a_sensitive_number_if_asked(data_root: Path, attribute: str) -> None:
+    raw = pd.read_csv(data_root / "boston/boston.csv")
+    table = datasets.get("boston").frame(attribute, data_root, target="regression", cut=False)
+    for name in (attribute, "MEDV"):
+        assert table[name].tolist() == raw[name].tolist()
+    cut = datasets.get("boston").frame(attribute, data_root, target="regression")
+    assert cut[attribute].nunique() == 2
+
+
 def test_boston_reads_the_right_spelling_too(data_root: Path, tmp_path: Path, cache: Path) -> None:
     text = (data_root / "boston/boston.csv").read_text()
     place = tmp_path / "boston/boston.csv"

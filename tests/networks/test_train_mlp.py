@@ -44,8 +44,10 @@ class Recorder:
     def __init__(self, losses: list[float]) -> None:
         self.losses = losses
 
-    def binary_cross_entropy_with_logits(self, logit: Tensor, y: Tensor) -> Tensor:
-        loss = F.binary_cross_entropy_with_logits(logit, y)
+    def binary_cross_entropy_with_logits(
+        self, logit: Tensor, y: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        loss = F.binary_cross_entropy_with_logits(logit, y, weight)
         if not torch.is_grad_enabled():
             self.losses.append(float(loss))
         return loss
@@ -286,3 +288,50 @@ def test_the_time_of_training_is_kept_with_the_network(tmp_path: Path) -> None:
     assert (fresh.fresh, again.fresh) == (True, False)
     assert again.seconds == pytest.approx(fresh.seconds, abs=0.001)
     assert again.epochs == fresh.epochs >= 1
+
+
+# --- weights per row ------------------------------------------------------------------------------
+
+
+def test_equal_weights_train_the_same_network() -> None:
+    train, valid = data(0), data(1)
+    one = train_mlp(train, valid, **SMALL)
+    assert same(one, train_mlp(train, valid, weights=torch.full((60,), 3.0), **SMALL))
+
+
+def test_whole_weights_count_as_rows_given_more_than_once() -> None:
+    """All rows in one batch and no dropout: twice the weight is twice the row."""
+    train, valid = data(0), data(1)
+    times = torch.randint(0, 4, (60,), generator=torch.Generator().manual_seed(0))
+    repeated = train[torch.repeat_interleave(torch.arange(60), times)]
+    options: dict[str, Any] = {"depth": 0, "batch_size": 500, "max_epochs": 40}
+    one = train_mlp(train, valid, weights=times.float(), **options)
+    other = train_mlp(repeated, valid, **options)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+    assert not same(one, train_mlp(train, valid, **options))
+
+
+def test_weights_are_part_of_what_the_cache_goes_by(tmp_path: Path) -> None:
+    train, valid = data(0), data(1)
+    weights = torch.linspace(0, 2, 60)
+    for given in (None, weights, weights.flip(0)):
+        train_mlp(train, valid, cache=tmp_path, weights=given, **SMALL)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    train_mlp(train, valid, cache=tmp_path, weights=weights.clone(), **SMALL)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (torch.ones(59), "expected 60 weights, one per training row, got shape"),
+        (torch.zeros(60), "not all 0"),
+        (-torch.ones(60), "at least 0"),
+        (torch.full((60,), math.nan), "finite weights"),
+        ("equal", "expected weights as a tensor of numbers, got str"),
+    ],
+)
+def test_weights_that_do_not_fit(weights: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train_mlp(data(0), data(1), weights=weights, **SMALL)

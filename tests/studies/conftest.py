@@ -21,6 +21,8 @@ from retrofair.debiasers import (
 )
 from retrofair.networks import Training
 from retrofair.studies import Plan, Source, Store, Study, run
+from retrofair.studies.fairnn.housing import Problem
+from retrofair.studies.fairnn.methods import Draws, Trained
 from retrofair.studies.grid import Grid, Method
 
 SMALL = Training(width=8, depth=2, max_epochs=3)
@@ -55,12 +57,43 @@ def _shrink(study: Any) -> Study:
     """A built-in study on a small configuration."""
     if hasattr(study, "grid"):
         return dataclasses.replace(study, grid=_small_grid(study.grid))
+    if study.name == "fairnn":
+        return _small_fairnn(study)
     fewer: dict[str, Any] = {"seeds": (0, 1), "training": SMALL}
     if hasattr(study, "sources"):
         fewer["sources"] = SOURCES[:1]
     else:
         fewer |= {"source": SOURCES[0], "trials": 60}
     return dataclasses.replace(study, **fewer)
+
+
+def _small_fairnn(study: Any) -> Study:
+    """The generated data, labels 0 and 1 as the range; similar is who has nearly the same skill."""
+    free = ("sex", "region", "neighbourhood", "hours", "noise_1", "noise_2")
+    few: Any = [
+        Draws(3) if method.name == "best of 20 draws" else method
+        for method in study.methods[:6]
+        if method.name != "random search, equal budget"
+    ]
+    few = tuple(dataclasses.replace(m, starts=3, epochs=2) if "Alg" in m.name else m for m in few)
+    return dataclasses.replace(
+        study,
+        data="synthetic",
+        sensitive="sex",
+        rows=150,
+        problem=Problem(weights=tuple((name, 0.0) for name in free), low=0.0, high=1.0),
+        seeds=(0, 1),
+        folds=3,
+        starts=3,
+        epochs=2,
+        traces=2,
+        seconds=0.1,
+        points=11,
+        methods=(*few, Trained(0.5, steps=20, name="trained, lambda = 0.5")),
+        hidden=(4,),
+        deep_methods=few[:2],
+        deep_seconds=0.1,
+    )
 
 
 @pytest.fixture

@@ -104,9 +104,13 @@ class DataSet:
         root: str | Path | None = None,
         *,
         target: str = "binary",
+        cut: bool = True,
         **options: Any,
     ) -> pd.DataFrame:
         """The table that `load` splits: chosen attributes in groups, label binary if asked.
+
+        Args:
+            cut: False leaves chosen attributes that are numbers as they are.
 
         Raises:
             InputError: an option or attribute is unknown, a file is missing or broken.
@@ -116,9 +120,9 @@ class DataSet:
             raise unknown("target", target, TARGETS)
         table = self._read(root, options)
         for name in attributes:
-            cut = self.protected[name].cut
-            if cut is not None:
-                table[name] = cut(table[name])
+            parts = self.protected[name].cut
+            if cut and parts is not None:
+                table[name] = parts(table[name])
         if self.threshold is not None and target == "binary":
             table[self.label] = (table[self.label] > self.threshold).astype(int)
         return table

@@ -15,7 +15,7 @@ import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import GroupedData
@@ -71,6 +71,7 @@ def train_mlp(
     patience: int = 100,
     max_epochs: int = 1000,
     cache: str | Path | None = None,
+    weights: Tensor | None = None,
 ) -> nn.Module:
     """Train the papers' network: Adam, binary cross-entropy, early stopping, best weights kept.
 
@@ -81,10 +82,13 @@ def train_mlp(
         seed: of the initial weights, the dropout and the order of the rows.
         cache: a folder. A network of the same data, settings and seed is read from there instead
             of trained again, and written there when trained.
+        weights: (n,) at least 0, one per training row, as of `preprocessing.reweighing`: what
+            each row's loss is multiplied by. They are scaled to a mean of 1. The validation loss
+            has none: rows are what they are.
 
     Raises:
         InputError: a label that is not 0/1 or has one class, features that are not float32 of
-            shape (n, d), or a setting out of range.
+            shape (n, d), weights that do not fit the rows, or a setting out of range.
 
     Example:
         >>> import retrofair as rf
@@ -94,7 +98,7 @@ def train_mlp(
         torch.Size([120])
     """
     settings = Training(width, depth, dropout, batch_size, learning_rate, patience, max_epochs)
-    return fitted(train, valid, settings, seed=seed, cache=cache).network
+    return fitted(train, valid, settings, seed=seed, cache=cache, weights=weights).network
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +124,7 @@ def fitted(
     *,
     seed: int = 0,
     cache: str | Path | None = None,
+    weights: Tensor | None = None,
 ) -> Trained:
     """`train_mlp` from settings, with what is known about the training."""
     for name, data in (("training", train), ("validation", valid)):
@@ -133,12 +138,17 @@ def fitted(
                 f"expected the same columns in both parts, (n, d) float32, got {shape} {dtype} as "
                 f"the {name} features"
             )
+    weights = None if weights is None else _checked(weights, len(train))
     generator = generator_of(seed)
     with seeded(generator):
         network = MLP(
             train.x.shape[1], width=settings.width, depth=settings.depth, dropout=settings.dropout
         )
-        path = None if cache is None else Path(cache) / f"{_key(train, valid, settings, seed)}"
+        path = (
+            None
+            if cache is None
+            else Path(cache) / f"{_key(train, valid, settings, seed, weights)}"
+        )
         file = None if path is None else path.with_suffix(".safetensors")
         if file is not None and file.exists():
             try:
@@ -151,7 +161,7 @@ def fitted(
                 pass  # damaged: trained again, and replaced
         started = time.perf_counter()
         with fitting_threads(network):
-            epochs = _fit(network, train, valid, settings)
+            epochs = _fit(network, train, valid, settings, weights)
         seconds = time.perf_counter() - started
     if file is not None:
         with replacing(file) as temporary:
@@ -160,7 +170,31 @@ def fitted(
     return Trained(network.eval(), seconds, epochs, fresh=True)
 
 
-def _fit(network: nn.Module, train: GroupedData, valid: GroupedData, settings: Training) -> int:
+def _checked(weights: Tensor, rows: int) -> Tensor:
+    """(n,) float32 of mean 1."""
+    try:
+        known = torch.as_tensor(weights).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"expected weights as a tensor of numbers, got {type(weights).__name__}"
+        ) from None
+    if known.shape != (rows,):
+        raise InputError(
+            f"expected {rows:,} weights, one per training row, got shape {tuple(known.shape)}"
+        )
+    mean = float(known.mean())
+    if not 0 < mean < math.inf or float(known.min()) < 0:
+        raise InputError("expected finite weights of at least 0, not all 0, got others")
+    return (known / mean).float()
+
+
+def _fit(
+    network: nn.Module,
+    train: GroupedData,
+    valid: GroupedData,
+    settings: Training,
+    weights: Tensor | None = None,
+) -> int:
     """Runs inside a seeded block, whose state gives the order of rows; returns the epochs run."""
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
     x, y = train.x, train.y.float()
@@ -174,7 +208,8 @@ def _fit(network: nn.Module, train: GroupedData, valid: GroupedData, settings: T
             if len(rows) < 2:  # BatchNorm cannot be trained on a single row
                 continue
             optimiser.zero_grad()
-            loss = F.binary_cross_entropy_with_logits(network(x[rows]), y[rows])
+            weight = None if weights is None else weights[rows]
+            loss = F.binary_cross_entropy_with_logits(network(x[rows]), y[rows], weight)
             loss.backward()
             optimiser.step()
         network.eval()
@@ -194,12 +229,20 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("retrofair")) / "networks"
 
 
-def _key(train: GroupedData, valid: GroupedData, settings: Training, seed: int) -> str:
+def _key(
+    train: GroupedData,
+    valid: GroupedData,
+    settings: Training,
+    seed: int,
+    weights: Tensor | None = None,
+) -> str:
     """A name that changes with anything that changes the network."""
     digest = hashlib.sha256()
     for data in (train, valid):
         for values in (data.x, data.y):
             digest.update(values.contiguous().numpy().tobytes())
+    if weights is not None:
+        digest.update(weights.numpy().tobytes())
     version = f"{torch.__version__} python {sys.version_info[:2]} retrofair {__version__}"
     about = {**asdict(settings), "seed": seed, "torch": version, "shape": list(train.x.shape)}
     digest.update(json.dumps(about, sort_keys=True).encode())

@@ -6,6 +6,7 @@ Adding one = one file and one name in `ALL`.
 from retrofair.errors import unknown
 from retrofair.studies.base import Study
 from retrofair.studies.coefficients import COEFFICIENTS
+from retrofair.studies.fairnn import FAIRNN
 from retrofair.studies.grid import Grid, Method
 from retrofair.studies.grid_study import GridStudy
 from retrofair.studies.intra import INTRA
@@ -18,7 +19,16 @@ from retrofair.studies.sources import Source
 from retrofair.studies.store import Store
 from retrofair.studies.variants import VARIANTS
 
-ALL: tuple[Study, ...] = (SEEDS, RUNTIMES, NETWORKS, POSTHOC, VARIANTS, COEFFICIENTS, INTRA)
+ALL: tuple[Study, ...] = (
+    SEEDS,
+    RUNTIMES,
+    NETWORKS,
+    POSTHOC,
+    VARIANTS,
+    COEFFICIENTS,
+    INTRA,
+    FAIRNN,
+)
 
 __all__ = [
     "ALL",
