@@ -1,6 +1,6 @@
 """Retrofit fairness to a trained neural network: audit it, debias it, certify it."""
 
-from retrofair import certifiers, datasets, debiasers, metrics, networks, preprocessing
+from retrofair import certifiers, datasets, debiasers, individual, metrics, networks, preprocessing
 from retrofair.audit import Audit, Estimate, audit, audit_predictions
 from retrofair.certifiers import (
     Certificate,
@@ -21,6 +21,7 @@ from retrofair.certifiers import (
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Status, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
+from retrofair.individual import train_individually_fair
 from retrofair.objective import Constrained, Weighted
 from retrofair.version import __version__
 
@@ -57,8 +58,10 @@ __all__ = [
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "individual",
     "load_result",
     "metrics",
     "networks",
     "preprocessing",
+    "train_individually_fair",
 ]
