@@ -30,7 +30,8 @@ class Found:
     """What the solver says of a node.
 
     Args:
-        ray: the program has no solution; the multipliers show it when scaled up.
+        ray: the program has no solution; the multipliers lower any bound by 1 for each time that
+            they are added to others.
         slopes, difference, own, between: multipliers, as in Nodes; difference as in Dual.bound.
         mean, cut: multipliers of the goal's rows.
         first, second: (d,) the best pair; violation: (2, N) how far its units leave the ReLU.
@@ -320,6 +321,8 @@ class LinearProgram:
                 (values[self.order], self.places, self.starts), shape=self.shape
             )
             rows = rows * _direction(rows, sparse, lp)
+            if not np.isfinite(rows).all():
+                return None
             columns = -(sparse.T @ rows)
             return _Solved(
                 np.asarray(columns) / self.column_scale, np.asarray(rows) * self.row_scale, None
@@ -373,16 +376,16 @@ def _clipped(ends: Floats) -> Floats:
 
 
 def _direction(rows: Floats, matrix: Any, lp: Any) -> float:
-    """The sign with which a ray shows that there is no solution."""
-    best, sign = -np.inf, 1.0
+    """The factor with which a ray shows that there is no solution, by 1; nan where it does not."""
+    best, factor = 0.0, np.nan
     for way in (1.0, -1.0):
         y = way * rows
         reduced = -(matrix.T @ y)
         value = _worth(y, np.asarray(lp.row_lower_), np.asarray(lp.row_upper_))
         value += _worth(reduced, np.asarray(lp.col_lower_), np.asarray(lp.col_upper_))
         if value > best:
-            best, sign = value, way
-    return sign
+            best, factor = value, way / value
+    return factor
 
 
 def _worth(y: Floats, low: Floats, high: Floats) -> float:

@@ -22,7 +22,7 @@ SOLVERS = 2  # linear programs solved at once: the solver runs outside Python's 
 BATCH = 16  # nodes looked at together
 TRIED = 512  # parts bounded together, to find the best split
 WORK = 4_000_000  # numbers that a layer's bounds take in one batch of parts
-RAYS = (1.0, 30.0, 1000.0)
+RAYS = (3.0, 100.0, 1e4)  # how far to go along a ray, in sizes of the bound
 LEAST_GAIN = 1e-4  # of the bound: gains count from here
 
 
@@ -171,7 +171,7 @@ class Tree:
         at = lines(node.layers)
         _, _, shares = self.dual.bound(node, at)
         best = float(node.upper[0])
-        for size in RAYS:
+        for size in (share * (1 + abs(best)) for share in RAYS):
             moved = node.put(
                 slopes=torch.from_numpy(ray.slopes)[None],
                 own=node.own + size * torch.from_numpy(ray.own)[None],
