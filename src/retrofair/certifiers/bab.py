@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -140,7 +141,9 @@ class _Search:
             seconds=lambda: board.left,
         ).run(lambda: board.done() is not None)
 
-    def slab(self, slab: Slab, slope: float, top: float, enough: object) -> float | None:
+    def slab(
+        self, slab: Slab, slope: float, top: float, enough: Callable[[float], bool]
+    ) -> float | None:
         """A bound on D - slope * m for the pairs of a slab."""
         board = self.board
         end = board.elapsed + board.left / 4
@@ -154,7 +157,6 @@ class _Search:
             pair=lambda first, second: self._climb(first, second, self.question.delta),
             seconds=lambda: board.left,
         )
-        assert callable(enough)
         bound = tree.run(
             lambda: board.done() is not None or board.elapsed >= end or enough(heard[-1])
         )

@@ -74,11 +74,19 @@ class Pairs:
         """(d,) the columns that cannot differ at all."""
         return np.asarray(self.cap <= 0)
 
+    @property
+    def single(self) -> npt.NDArray[np.intp]:
+        """The columns of features that are not one-hot."""
+        grouped = np.zeros(self.domain.d, dtype=bool)
+        for _, where in self.domain.groups:
+            grouped[where] = True
+        return np.flatnonzero(~grouped)
+
     # --- how far a linear function goes -----------------------------------------------------------
 
     def value(self, a: Floats) -> Floats:
         """The largest a'x of one person, (m,) for rows a (m, d)."""
-        single = self._single
+        single = self.single
         total = np.maximum(a[:, single] * self.low[single], a[:, single] * self.high[single]).sum(1)
         for _, where in self.domain.groups:
             total = total + a[:, where].max(1)
@@ -86,7 +94,7 @@ class Pairs:
 
     def difference(self, a: Floats) -> Floats:
         """An upper bound on the largest a'd with d = x'' - x', (m,) for rows a (m, d)."""
-        total = (np.abs(a[:, self._single]) * self.cap[self._single]).sum(1)
+        total = (np.abs(a[:, self.single]) * self.cap[self.single]).sum(1)
         for (_, where), table in zip(self.domain.groups, self.exchange, strict=True):
             total = total + _best_exchange(a[:, where], a[:, where], table)
         if isinstance(self.norm, Norm):
@@ -96,7 +104,7 @@ class Pairs:
     def joint(self, second: Floats, first: Floats) -> Floats:
         """An upper bound on the largest second'x'' - first'x', (m,) for rows (m, d)."""
         total = np.zeros(len(second))
-        i = self._single
+        i = self.single
         low, high, cap = self.low[i], self.high[i], self.cap[i]
         corners = [  # of the hexagon {x', x'' in [low, high], |x'' - x'| <= cap}, as (x'', x')
             (low, low),
@@ -127,14 +135,6 @@ class Pairs:
     # --- inside -----------------------------------------------------------------------------------
 
     @property
-    def _single(self) -> npt.NDArray[np.intp]:
-        """The columns of features that are not one-hot."""
-        grouped = np.zeros(self.domain.d, dtype=bool)
-        for _, where in self.domain.groups:
-            grouped[where] = True
-        return np.flatnonzero(~grouped)
-
-    @property
     def _width(self) -> Floats:
         return np.asarray(self.high - self.low)
 
@@ -156,7 +156,7 @@ class Pairs:
         norm, width = self.norm, np.where(self.cap > 0, self._width, 0.0)
         y, rest = _solve(norm, a * width, width)
         spent = self.epsilon * np.linalg.norm(y, ord=DUAL[norm.p], axis=1) * (1 + ROUNDING)
-        i, table = self._single, self.exchange
+        i, table = self.single, self.exchange
         share = np.divide(self.cap, width, out=np.zeros_like(width), where=width > 0)
         total = spent + (np.abs(rest[:, i]) * share[i]).sum(1)
         for (_, where), moves in zip(self.domain.groups, table, strict=True):
@@ -227,5 +227,5 @@ def _solve(norm: Norm, a: Floats, width: Floats) -> tuple[Floats, Floats]:
     m = norm.matrix * width
     y = a @ np.linalg.pinv(m)
     rest = a - y @ m
-    rounding = 2.0**-50 * (np.abs(a) + np.abs(y) @ np.abs(m))
+    rounding = 2.0**-53 * max(8, len(m)) * (np.abs(a) + np.abs(y) @ np.abs(m))
     return y, rest + np.copysign(rounding, rest)

@@ -22,8 +22,8 @@ from retrofair.certifiers.propagate import SLACK
 from retrofair.certifiers.tree.nodes import Nodes
 from retrofair.certifiers.tree.supports import Supports
 
-EMPTY = 1e-9  # how far bounds must cross before a node is taken to hold no pair
-NARROW = 1e-12
+EMPTY = 1e-9  # of a unit's size: how far bounds must cross before a node holds no pair
+NARROW = 1e-12  # a range that is a point, as a share of its ends
 TIGHTENINGS = 2
 
 
@@ -80,7 +80,7 @@ def _over(first: Tensor, second: Tensor, least: Tensor, most: Tensor) -> tuple[T
 
     left, right = top(least), top(most)
     width = most - least
-    wide = width > NARROW
+    wide = width > NARROW * (least.abs() + most.abs())
     slope = torch.where(wide, (right - left) / width.clamp(min=1e-300), 0.0)
     top_0 = torch.maximum(left - slope * least, right - slope * most)
     active, inactive = second[:, 0] >= 0, second[:, 1] <= 0
@@ -110,6 +110,7 @@ class Dual:
         self.sizes, self.largest = torch.cat([reach[:0], *sizes[:-1]]), sizes[-1]
         # lines with intercepts reach a layer through at most that many roundings of its size
         self.padding = 4 * SLACK * self.sizes
+        self.room = EMPTY * self.sizes + self.padding
 
     def root(self) -> Nodes:
         """All pairs, before any bound."""
@@ -148,19 +149,18 @@ class Dual:
                 part = torch.stack(
                     [f(part[:, row], new[:, row]) for row, f in enumerate(narrower)], 1
                 )
-            part, crossed = self._consistent(part, self.padding[where])
+            part, crossed = self._consistent(part, self.room[where])
             parts.append(part)
             empty |= crossed
         return (nodes.put(layers=torch.cat(parts, -1)) if parts else nodes), empty
 
-    def _consistent(self, part: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+    def _consistent(self, part: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
         """y'' - y' lies within what y' and y'' leave it, and they within what it leaves them."""
         low, high, low_2, high_2, least, most = part.unbind(1)
         for _ in range(TIGHTENINGS):
             least, most = torch.maximum(least, low_2 - high), torch.minimum(most, high_2 - low)
             low_2, high_2 = torch.maximum(low_2, low + least), torch.minimum(high_2, high + most)
             low, high = torch.maximum(low, low_2 - most), torch.minimum(high, high_2 - least)
-        room = EMPTY + padding
         crossed = (low > high + room) | (low_2 > high_2 + room) | (least > most + room)
         # where rounding makes two ends cross, both give way
         ends = [

@@ -57,7 +57,7 @@ class Goal:
             share = min(max(cut[1] / max(sum(cut), 1e-300), 0.0), 1.0)
             heads = torch.tensor([[share - 1], [share]], dtype=torch.float64)
             return heads, (1 - 2 * share) * self.cut
-        heads = torch.stack([self.first, self.second]) + mean / 2
+        heads = torch.stack([self.first, self.second])
         if self.mean is None or not mean:
-            return torch.stack([self.first, self.second]), 0.0
-        return heads, -mean * self.mean[0 if mean > 0 else 1]
+            return heads, 0.0
+        return heads + mean / 2, -mean * self.mean[0 if mean > 0 else 1]

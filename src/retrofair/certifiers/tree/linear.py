@@ -74,12 +74,12 @@ class LinearProgram:
         self._high: list[Floats] = []
         self._scale: list[Floats] = []
         self._rows = 0
+        self._starts: dict[int, int] = {}
         d, n, k = self.pairs.domain.d, dual.units, dual.network.outputs
         width = self.pairs.high - self.pairs.low
         width = np.where(width > 0, width, 1.0)
         self.moving = np.flatnonzero(self.pairs.cap > 0)
-        sizes = np.maximum(dual.sizes.numpy(), 1e-12)
-        last = np.maximum(dual.largest.numpy(), 1e-12)
+        sizes, last = (np.where(s > 0, s, 1.0) for s in (dual.sizes.numpy(), dual.largest.numpy()))
         self.x = self._columns(width)
         self.apart = self._columns(width[self.moving])
         self.y = np.stack([self._columns(sizes), self._columns(sizes)])
@@ -128,7 +128,8 @@ class LinearProgram:
         """The same, with coefficients of y that change: remembered by where their entries start."""
         start = sum(len(rows) for rows, _, _ in self._entries)
         rows = self._rows_of(terms)
-        self._starts = {**getattr(self, "_starts", {}), int(rows[0]) if len(rows) else -1: start}
+        if len(rows):
+            self._starts[int(rows[0])] = start
         return rows
 
     def _dense(self, rows: Index, columns: Index, values: Floats) -> None:
@@ -390,7 +391,7 @@ def _direction(rows: Floats, matrix: Any, lp: Any) -> float:
 
 def _worth(y: Floats, low: Floats, high: Floats) -> float:
     ends = np.where(y > 0, low, high)
-    return float((y * ends)[np.abs(y) > 1e-9].sum())
+    return float((y * ends)[np.abs(y) > 1e-12 * max(np.abs(y).max(), 1e-300)].sum())
 
 
 def multipliers(found: list[Found], nodes: Nodes, goal: Goal) -> tuple[Nodes, torch.Tensor]:

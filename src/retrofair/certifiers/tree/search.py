@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -36,7 +36,6 @@ class Tree:
         heard: called with every bound on the goal, and what it includes for rounding.
         pair: called with people in between, (d,) and (d,), whose value the solver thinks high.
         seconds: how many are left for a linear program.
-        stop: whether to end early; `run` can be called again.
     """
 
     dual: Dual
@@ -46,9 +45,9 @@ class Tree:
     heard: Callable[[float, float], None]
     pair: Callable[[Floats, Floats], None]
     seconds: Callable[[], float] = lambda: math.inf
-    slack: float = 0.0
-    looked: int = 0
-    settled: float = -torch.inf
+    slack: float = field(default=0.0, init=False)
+    settled: float = field(default=-math.inf, init=False)
+    stop: Callable[[], bool] = field(default=lambda: False, init=False)
 
     def __post_init__(self) -> None:
         self.programs = [LinearProgram(self.dual, self.goal) for _ in range(SOLVERS)]
@@ -65,7 +64,7 @@ class Tree:
         return not len(self.nodes) or float(self.nodes.upper.max()) <= self.cutoff()
 
     def run(self, stop: Callable[[], bool]) -> float:
-        """The bound when all is good enough, or when it is to stop."""
+        """The bound when all is good enough, or when it is to stop; it can be run on."""
         self.stop = stop
         with ThreadPoolExecutor(SOLVERS) as self.workers:
             self.heard(self.bound, self.slack)
@@ -80,7 +79,6 @@ class Tree:
     def _look(self, nodes: Nodes) -> list[Nodes]:
         """What becomes of some nodes: nothing, or parts of them."""
         nodes, found = self._solved(nodes)
-        self.looked += len(nodes)
         keep = self._kept(nodes)
         nodes = nodes.take(keep)
         found = [found[i] for i in keep.tolist()]
@@ -138,7 +136,7 @@ class Tree:
     def _slack(self, slack: Tensor) -> None:
         finite = slack[torch.isfinite(slack)]
         if len(finite):
-            self.slack = max(self.slack, float(finite.median()))
+            self.slack = max(self.slack, float(finite.max()))
 
     def _solved(self, nodes: Nodes) -> tuple[Nodes, list[Found | None]]:
         """The nodes with the linear program's multipliers, where they make the bound smaller."""
@@ -169,8 +167,10 @@ class Tree:
     def _along(self, node: Nodes, ray: Found) -> float:
         """The smallest bound when the multipliers move along a ray."""
         at = lines(node.layers)
-        _, _, shares = self.dual.bound(node, at)
-        best = float(node.upper[0])
+        plain, _, shares = self.dual.bound(node, at)
+        best = min(float(node.upper[0]), float(plain[0]))
+        if not math.isfinite(best):
+            return best
         for size in (share * (1 + abs(best)) for share in RAYS):
             moved = node.put(
                 slopes=torch.from_numpy(ray.slopes)[None],
@@ -207,7 +207,7 @@ class Tree:
 
     def _best(self, nodes: Nodes, choices: Tensor, points: Tensor) -> Tensor:
         """(B,) the split after which the bounds of both parts fall most."""
-        scores = torch.full(choices.shape, -1.0, dtype=torch.float64)
+        scores = choices.double() - 1  # also where it has to stop, the split is a possible one
         index = torch.nonzero(choices)
         # a sign is tried without new bounds on the layers after it: half the work, as good a choice
         start = torch.where(index[:, 1] < self.splits.signs, len(self.dual.slices), 0)

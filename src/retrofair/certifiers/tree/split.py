@@ -36,8 +36,9 @@ class Splits:
 
     def roots(self) -> Nodes:
         """All pairs, apart by the values of free features with few of them."""
-        root = self.dual.root()
-        parts = [root]
+        groups = zip(self.domain.groups, self.pairs.exchange, strict=True)
+        tables = {where.start: table for (_, where), table in groups}
+        parts = [self.dual.root()]
         for (feature, where), place in zip(self.domain.placed, self.place, strict=True):
             free = self.pairs.cap[where] >= (self.pairs.high - self.pairs.low)[where]
             if not free.all() or not (self.pairs.cap[where] > 0).all():
@@ -50,12 +51,7 @@ class Splits:
             values = self._values(feature, where)
             if values is None:
                 continue
-            table = [
-                t
-                for (_, w), t in zip(self.domain.groups, self.pairs.exchange, strict=True)
-                if w == where
-            ]
-            if table and not table[0].all():
+            if where.start in tables and not tables[where.start].all():
                 continue
             parts = [
                 _fixed(part, place, where, one, two)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retrofair.certifiers.distances import Norm
 from retrofair.certifiers.pairs import DUAL, ROUNDING, Pairs
+from retrofair.certifiers.propagate import SLACK
 from retrofair.certifiers.tree.nodes import Nodes
 
 SHUT = -1e30  # what a category that is not left is worth
@@ -24,8 +25,8 @@ class Supports:
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
-        self.columns = torch.from_numpy(pairs._single)
-        self.cap = torch.from_numpy(pairs.cap[pairs._single])
+        self.columns = torch.from_numpy(pairs.single)
+        self.cap = torch.from_numpy(pairs.cap[pairs.single])
         self.groups = [
             (where, _kind(table), torch.from_numpy(np.where(table, 0.0, SHUT)))
             for (_, where), table in zip(pairs.domain.groups, pairs.exchange, strict=True)
@@ -90,7 +91,7 @@ class Supports:
         a = a * self.width
         y = a @ self.inverse
         rest = a - y @ self.matrix
-        rest = rest.abs() + 2.0**-50 * (a.abs() + y.abs() @ self.matrix.abs())
+        rest = rest.abs() + SLACK * (a.abs() + y.abs() @ self.matrix.abs())
         size = torch.linalg.vector_norm(y, ord=self.dual, dim=-1)
         spent: Tensor = self.pairs.epsilon * size * (1 + ROUNDING)
         return spent + (rest * self.share).sum(-1)
