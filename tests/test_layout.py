@@ -33,6 +33,7 @@ BELOW: dict[str, set[str]] = {
     "datasets": {"data"},
     "debiasers": {"data", "metrics", "objective", "thresholds", "networks"},
     "certifiers": {"data", "networks"},
+    "individual": {"data", "metrics", "networks", "certifiers"},
     "frontier": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
     "guarantee": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
 }
