@@ -74,21 +74,29 @@ def repair(
             difference between similar people.
         checkpoint: a folder in which finished rounds are kept: a second call with the same
             question goes on after them, also with more rounds.
-        on_round: called with every finished round.
+        on_round: called with every round as it is finished.
 
     Raises:
         InputError: an option is out of range, the data do not fit the domain or the network, the
             checkpoint belongs to another question.
+
+    Example:
+        >>> import retrofair as rf
+        >>> splits = rf.datasets.load("synthetic", n=600, seed=0)
+        >>> net = rf.networks.train_mlp(splits.train, splits.valid, depth=1, width=4, max_epochs=9)
+        >>> people, similar = rf.Domain.from_data(splits.train), rf.WeightedLp(math.inf)
+        >>> found = repair(net, splits.train, people, similar, 0.1, 0.2, valid=splits.valid)
+        >>> found.status.value, found.certificate.upper <= 0.2
+        ('met', True)
+        >>> history = found.table()
     """
-    epsilon, delta = check_epsilon(epsilon), check_wishes(delta, floor, rounds, lam)
+    check_wishes(delta, floor, rounds, lam)
+    epsilon, delta = check_epsilon(epsilon), float(delta)
     check_options(network, domain, seconds, 0.0, delta, None)
     chosen(method)
     training = grouped(data, domain)
     judge = Judge.of(data if valid is None else valid, network, domain, outputs)
-    if floor is not None and not judge.regression and floor >= 1:
-        raise InputError(
-            f"expected a balanced accuracy in (0, 1) as the floor, got {floor:g} (--floor)"
-        )
+    check_wishes(delta, floor, rounds, lam, judge.regression)
     work = _Work(
         network=network,
         data=data,
@@ -121,6 +129,7 @@ def repair(
     except KeyboardInterrupt:
         if not done:
             raise
+        status = _ended(done, rounds)
     return work.answer(done, status or RepairStatus.INTERRUPTED)
 
 
@@ -261,22 +270,28 @@ def _ended(done: Sequence[Finished], rounds: int) -> RepairStatus | None:
     return RepairStatus.BUDGET if len(done) > rounds else None
 
 
-def check_wishes(delta: float, floor: float | None, rounds: int, lam: float) -> float:
-    """One clear error for what cannot be meant; the target as a float."""
+def check_wishes(
+    delta: float, floor: float | None, rounds: int, lam: float, regression: bool | None = None
+) -> None:
+    """One clear error for what cannot be meant.
+
+    Args:
+        regression: whether the floor is a mean squared error; None where that is not known yet.
+    """
     if not _number(delta) or not 0 < delta < math.inf:
         raise InputError(
             f"expected a target above 0, got {delta!r} (--delta): only a constant has difference 0"
         )
-    if floor is not None and (not _number(floor) or not 0 < floor < math.inf):
+    top = 1 if regression is False else math.inf
+    if floor is not None and not (_number(floor) and 0 < floor < top):
         raise InputError(
-            f"expected a floor in (0, 1) (a mean squared error above 0 for regression), got "
-            f"{floor!r} (--floor)"
+            "expected as the floor a balanced accuracy in (0, 1), or for regression a mean "
+            f"squared error above 0, got {floor!r} (--floor)"
         )
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
         raise InputError(f"expected at least one round, got {rounds!r} (--rounds)")
     if not _number(lam) or not 0 <= lam <= 1:
         raise InputError(f"expected lam in [0, 1], got {lam!r} (--lam)")
-    return float(delta)
 
 
 def _number(value: object) -> bool:
