@@ -1,6 +1,6 @@
 """Retrofit fairness to a trained neural network: audit it, debias it, certify it."""
 
-from retrofair import certifiers, datasets, debiasers, metrics, networks, preprocessing
+from retrofair import certifiers, datasets, debiasers, individual, metrics, networks, preprocessing
 from retrofair.audit import Audit, Estimate, audit, audit_predictions
 from retrofair.certifiers import (
     Certificate,
@@ -21,6 +21,13 @@ from retrofair.certifiers import (
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Status, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
+from retrofair.individual import (
+    Repair,
+    RepairStatus,
+    load_repair,
+    repair,
+    train_individually_fair,
+)
 from retrofair.objective import Constrained, Weighted
 from retrofair.version import __version__
 
@@ -38,6 +45,8 @@ __all__ = [
     "Integer",
     "Mahalanobis",
     "OneHot",
+    "Repair",
+    "RepairStatus",
     "RetrofairError",
     "RetrofairWarning",
     "Splits",
@@ -57,8 +66,12 @@ __all__ = [
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "individual",
+    "load_repair",
     "load_result",
     "metrics",
     "networks",
     "preprocessing",
+    "repair",
+    "train_individually_fair",
 ]

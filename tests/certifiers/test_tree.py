@@ -22,6 +22,7 @@ from retrofair.certifiers.tree.nodes import Nodes
 from retrofair.certifiers.tree.rounding import whole_people
 from retrofair.certifiers.tree.search import Tree
 from retrofair.certifiers.tree.split import Splits
+from retrofair.certifiers.tree.supports import Supports
 from retrofair.errors import InputError
 
 LEAKY = nn.LeakyReLU(0.2)
@@ -39,7 +40,7 @@ def built(
     module = network(domain.d, *widths, seed=seed, **options)
     question = Question.of(module, domain.d, "values", None)
     pairs = Pairs.of(domain, distance, epsilon)
-    dual = Dual(question.network, pairs)
+    dual = Dual(question.network, Supports(pairs))
     return dual, Splits(dual), question, pairs
 
 
@@ -289,6 +290,20 @@ def test_whole_people_near_mixed_ones_are_legal() -> None:
     ]
     assert all(part.all() for part in legal)
     assert len(np.unique(one, axis=0)) > 3
+
+
+def test_steep_leaky_units_are_no_rounding() -> None:
+    domain = Domain([rf.OneHot("c", 6, sensitive=True)])
+    for seed in range(3):
+        module = network(6, 3, 3, seed=seed, activation=nn.LeakyReLU(1e4), size=1.0)
+        with torch.no_grad():
+            module[-2].weight.mul_(1e-8)
+        x = np.eye(6)
+        optimum = worst(answers(module, x), np.ones((6, 6), dtype=bool))
+        found = rf.certify(
+            module, domain, WeightedLp(INF), 0.0, method="bab", outputs="values", seconds=5
+        )
+        assert found.upper >= optimum * (1 - 1e-9)
 
 
 def test_smooth_units_are_refused() -> None:

@@ -115,7 +115,7 @@ class Climber:
         middle, apart = (first + second) / 2, second - first
         shared = slope_1 + slope_2
         target = np.where(shared > 0, high, np.where(shared < 0, low, middle))
-        spread = self._corner((slope_2 - slope_1) / 2, apart)
+        spread = self.corner((slope_2 - slope_1) / 2, apart)
         best = first, second, height
         for along, across in [(s, s) for s in SIZES] + [(0.0, s) for s in SIZES[::2]]:
             d = np.where(on, apart + across * (spread - apart), apart)
@@ -127,7 +127,7 @@ class Climber:
             best = self._better(best, (one, two, self._heights(one, two, goal)))
         return best
 
-    def _corner(self, slope: Floats, apart: Floats) -> Floats:
+    def corner(self, slope: Floats, apart: Floats) -> Floats:
         """The difference of numbers that goes farthest along a slope, whole budget spent."""
         pairs, norm, on = self.pairs, self.pairs.norm, self.numbers
         slope, cap = np.where(on, slope, 0.0), np.where(on, pairs.cap, 0.0)

@@ -22,6 +22,7 @@ from retrofair.certifiers.tree.goals import Goal
 from retrofair.certifiers.tree.rounding import whole_people
 from retrofair.certifiers.tree.search import Tree
 from retrofair.certifiers.tree.split import Splits
+from retrofair.certifiers.tree.supports import Supports
 from retrofair.certifiers.witness import legalised
 from retrofair.errors import InputError
 
@@ -91,7 +92,7 @@ class _Search:
     ) -> None:
         self.question, self.pairs, self.board = question, pairs, board
         self.generator = generator
-        self.dual = Dual(question.network, pairs)
+        self.dual = Dual(question.network, Supports(pairs))
         self.splits = Splits(self.dual)
         self.climber = Climber(question, pairs, generator, lambda: board.interrupted)
         self.trees: dict[int, Tree] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +61,31 @@ def extract(module: nn.Module, inputs: int) -> Layered:
     if isinstance(module, torch.jit.ScriptModule):
         raise InputError("expected an nn.Module, got a TorchScript module: use what it was made of")
     with fitting_threads(module):
-        return _extract(copy.deepcopy(module).cpu().eval(), inputs)
+        module = copy.deepcopy(module).cpu().eval()
+        layered = _layers(_run(_exported(module, inputs), inputs))
+        _compare(module, layered, inputs)
+        return layered
 
 
-def _extract(module: nn.Module, inputs: int) -> Layered:
+class Live:
+    """The layers of a network in training: exported once, in eval mode, differentiable.
+
+    Raises:
+        InputError: as for `extract`.
+    """
+
+    def __init__(self, module: nn.Module, inputs: int) -> None:
+        extract(module, inputs)  # says what is not supported, and compares
+        self.program = _exported(copy.deepcopy(module).cpu().eval(), inputs)
+        self.inputs = inputs
+
+    def layers(self, module: nn.Module) -> Layered:
+        """The layers with the parameters and statistics that the module has now."""
+        now = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        return _layers(_run(self.program, self.inputs, now))
+
+
+def _exported(module: nn.Module, inputs: int) -> torch.export.ExportedProgram:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
@@ -86,16 +107,20 @@ def _extract(module: nn.Module, inputs: int) -> Layered:
         raise InputError(
             f"expected outputs of shape (n,) or (n, K), got {shape} for {ROWS} rows of inputs"
         )
-    layered = _layers(_run(program, inputs))
-    _compare(module, layered, inputs, dtype)
-    return layered
+    return program
 
 
-def _run(program: torch.export.ExportedProgram, inputs: int) -> Value:
-    """Go through the exported graph with affine values in the place of tensors."""
+def _run(
+    program: torch.export.ExportedProgram, inputs: int, now: Mapping[str, Tensor] | None = None
+) -> Value:
+    """Go through the exported graph with affine values in the place of tensors.
+
+    Args:
+        now: parameters and buffers that stand in the place of the exported ones.
+    """
     start = Stage(inputs)
     signature = program.graph_signature
-    held = {**program.state_dict, **program.constants}
+    held = {**program.state_dict, **program.constants, **(now or {})}
     named = {
         **signature.inputs_to_parameters,
         **signature.inputs_to_buffers,
@@ -114,8 +139,8 @@ def _run(program: torch.export.ExportedProgram, inputs: int) -> Value:
         if node.op == "placeholder":
             held_here = held.get(named.get(node.name, ""))
             if node.name in named and held_here is not None:
-                exact = held_here.detach()
-                values[node.name] = exact.double() if exact.is_floating_point() else exact
+                floating = held_here.is_floating_point()
+                values[node.name] = held_here.double() if floating else held_here
             else:
                 rows = torch.cat([torch.eye(inputs), torch.zeros(1, inputs)]).double()
                 values[node.name] = Value(start, rows)
@@ -389,8 +414,9 @@ def _layers(value: Value) -> Layered:
     return Layered(tuple(weights), tuple(biases), tuple(activations), value.softmax)
 
 
-def _compare(module: nn.Module, layered: Layered, inputs: int, dtype: torch.dtype) -> None:
+def _compare(module: nn.Module, layered: Layered, inputs: int) -> None:
     """What was taken apart must answer as the whole does."""
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, inputs, generator=generator, dtype=torch.float64)
     try:

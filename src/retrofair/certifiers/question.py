@@ -65,6 +65,14 @@ class Question:
             )
         whole = extract(network, d)
         network = copy.deepcopy(network).cpu().eval()  # the user's own is not touched
+        made, unit = cls.of_layers(network, whole, outputs)
+        return made if threshold is None else made._deciding(threshold, unit or whole.softmax)
+
+    @classmethod
+    def of_layers(
+        cls, network: nn.Module, whole: Layered, outputs: Outputs | None
+    ) -> tuple[Question, bool]:
+        """The same from a network's layers, and whether a plain sigmoid comes last."""
         tail = whole.split_sigmoid()
         ones = torch.ones(whole.outputs, dtype=torch.float64)
         unit = tail is not None and bool((tail[1] == 1).all() and (tail[2] == 0).all())
@@ -92,8 +100,7 @@ class Question:
             made = cls(
                 network, whole, "softmax" if whole.outputs > 1 else "sigmoid", ones, shown=True
             )
-        made = made._of_two()
-        return made if threshold is None else made._deciding(threshold, unit or whole.softmax)
+        return made._of_two(), unit
 
     def _of_two(self) -> Question:
         """A softmax over two classes as what it is: one sigmoid of the difference."""

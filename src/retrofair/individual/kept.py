@@ -36,7 +36,7 @@ class Finished:
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class KeptRounds:
     """Finished rounds of one question in a folder; nothing is kept without one.
 
     Args:

@@ -23,7 +23,7 @@ from retrofair.data import GroupedData
 from retrofair.errors import InputError
 from retrofair.individual.fair_training import train_individually_fair
 from retrofair.individual.judged import Judge, Rows, grouped
-from retrofair.individual.kept import Checkpoint, Finished, digest
+from retrofair.individual.kept import Finished, KeptRounds, digest
 from retrofair.individual.repaired import Repair, RepairStatus, Round
 from retrofair.progress import Interval
 
@@ -114,7 +114,7 @@ def repair(
         method=method,
         folder=None if checkpoint is None else Path(checkpoint),
     )
-    kept = Checkpoint(work.folder, work.key(), network, domain)
+    kept = KeptRounds(work.folder, work.key(), network, domain)
     done = kept.read()[: rounds + 1]
     status: RepairStatus | None = None
     try:

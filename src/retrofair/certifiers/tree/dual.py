@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from retrofair.certifiers.layered import Layered
-from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.propagate import SLACK
 from retrofair.certifiers.tree.nodes import Nodes
 from retrofair.certifiers.tree.supports import Supports
@@ -49,11 +48,10 @@ class Lines:
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """How the bound came about, (B, N) and (B, 2, N): each unit's weight on its difference and on
-    its copies, and how far the former lies from halfway between the copies' weights."""
+    """How the bound came about, (B, N) each: a unit's weight on its difference, and how far that
+    lies from halfway between the weights of its copies."""
 
     difference: Tensor
-    copies: Tensor
     mix: Tensor
 
 
@@ -94,18 +92,22 @@ def _over(first: Tensor, second: Tensor, least: Tensor, most: Tensor) -> tuple[T
 class Dual:
     """Bounds for one network (ReLU or leaky ReLU inside) over one set of pairs."""
 
-    def __init__(self, network: Layered, pairs: Pairs) -> None:
-        self.network, self.supports = network, Supports(pairs)
+    def __init__(self, network: Layered, supports: Supports) -> None:
+        self.network, self.supports = network, supports
+        pairs = supports.pairs
         ends = list(itertools.accumulate(network.widths, initial=0))
         self.slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.units = ends[-1]
         self.far = torch.from_numpy(abs(pairs.low)).maximum(torch.from_numpy(abs(pairs.high)))
         # how large the numbers met on the way can be: what rounding is relative to
         reach, sizes = self.far, []
-        for weight, bias in zip(network.weights, network.biases, strict=True):
-            reach = weight.abs() @ reach + bias.abs()
-            sizes.append(reach)
-        self.sizes, self.largest = torch.cat(sizes[:-1]), sizes[-1]
+        slopes = [max(1.0, abs(activation.slope)) for activation in network.activations]
+        for weight, bias, slope in zip(
+            network.weights, network.biases, [*slopes, 1.0], strict=True
+        ):
+            sizes.append(weight.detach().abs() @ reach + bias.detach().abs())
+            reach = slope * sizes[-1]
+        self.sizes, self.largest = torch.cat([reach[:0], *sizes[:-1]]), sizes[-1]
         # lines with intercepts reach a layer through at most that many roundings of its size
         self.padding = 4 * SLACK * self.sizes
 
@@ -136,23 +138,20 @@ class Dual:
 
     def propagate(self, nodes: Nodes, start: int = 0) -> tuple[Nodes, Tensor]:
         """The nodes with narrower bounds from layer `start` on, and which hold no pair, (B,)."""
-        layers = nodes.layers.clone()
+        parts: list[Tensor] = []
         empty = torch.zeros(len(nodes), dtype=torch.bool)
         for depth, where in enumerate(self.slices):
-            part = layers[..., where]
+            part = nodes.layers[..., where]
             if depth >= start:
-                new = self._layer(nodes, layers, depth)
+                new = self._layer(nodes, parts, depth)
+                narrower = [torch.maximum, torch.minimum] * 3
                 part = torch.stack(
-                    [
-                        (torch.minimum if row % 2 else torch.maximum)(part[:, row], new[:, row])
-                        for row in range(6)
-                    ],
-                    1,
+                    [f(part[:, row], new[:, row]) for row, f in enumerate(narrower)], 1
                 )
             part, crossed = self._consistent(part, self.padding[where])
-            layers[..., where] = part
+            parts.append(part)
             empty |= crossed
-        return nodes.put(layers=layers), empty
+        return (nodes.put(layers=torch.cat(parts, -1)) if parts else nodes), empty
 
     def _consistent(self, part: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """y'' - y' lies within what y' and y'' leave it, and they within what it leaves them."""
@@ -170,7 +169,7 @@ class Dual:
         ]
         return torch.stack([end for pair in ends for end in pair], 1), crossed.any(-1)
 
-    def _layer(self, nodes: Nodes, layers: Tensor, depth: int) -> Tensor:
+    def _layer(self, nodes: Nodes, before: list[Tensor], depth: int) -> Tensor:
         """(B, 6, n) bounds on one layer from the lines of those before it."""
         weight, bias = self.network.weights[depth], self.network.biases[depth]
         padding = self.padding[self.slices[depth]]
@@ -179,7 +178,7 @@ class Dual:
         first, second = (-rows).expand(len(nodes), -1, -1), rows.expand(len(nodes), -1, -1)
         constant, gap = torch.zeros(()), torch.zeros(())
         for k in range(depth - 1, -1, -1):
-            at = lines(layers[..., self.slices[k]])
+            at = lines(before[k])
             slope = self.network.activations[k].slope
             # one person: the line above, or the one below that leaves the smaller triangle
             below = torch.where(at.bent, (at.slope > 0.5).to(a.dtype), at.slope)[:, :, None]
@@ -221,7 +220,7 @@ class Dual:
         apart = torch.where(between > 0, layers[:, 4], layers[:, 5])
         total = total - (own * torch.where(own == 0, 0.0, ends)).sum((1, 2))
         total = total - (between * torch.where(between == 0, 0.0, apart)).sum(1)
-        shares, mixes, copies = [], [], []
+        shares, mixes = [], []
         for depth in range(len(self.slices) - 1, -1, -1):
             where = self.slices[depth]
             slope = network.activations[depth].slope
@@ -243,13 +242,15 @@ class Dual:
             a = b @ network.weights[depth]
             shares.append(p)
             mixes.append(p - half)
-            copies.append(q)
         slack = SLACK * (slack + a.abs().sum(1) @ self.far)
         total = total + self.supports.joint(a[:, :1], a[:, 1:], nodes)[:, 0]
-        found = Shares(
-            torch.cat(shares[::-1], -1), torch.cat(copies[::-1], -1), torch.cat(mixes[::-1], -1)
-        )
+        found = Shares(_joined(shares, nodes.mix), _joined(mixes, nodes.mix))
         return torch.nan_to_num(total + slack, nan=math.inf), slack, found
+
+
+def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
+    """The layers' parts, which came last layer first."""
+    return torch.cat(parts[::-1], -1) if parts else like
 
 
 def _positive(a: Tensor) -> Tensor:

@@ -1,0 +1,90 @@
+"""A training's state after its last epoch, in one file that is replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from retrofair.errors import InputError
+from retrofair.files import json_text, replacing
+
+FILE = "training.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class Checkpoint:
+    """Weights, the optimiser's moments, the best weights and the history.
+
+    Args:
+        folder: made where it does not exist.
+        key: what the training is of.
+    """
+
+    def __init__(self, folder: Path, key: dict[str, Any]) -> None:
+        self.file = folder / FILE
+        self.key = json.loads(json_text(key))
+
+    def write(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        best: dict[str, Tensor],
+        history: list[dict[str, Any]],
+    ) -> None:
+        tensors = {f"now.{name}": value for name, value in model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in best.items()}
+        for i, parameter in enumerate(model.parameters()):
+            for name, value in optimiser.state.get(parameter, {}).items():
+                tensors[f"adam.{i}.{name}"] = value
+        about = {"key": json_text(self.key, indent=None), "history": json_text(history, None)}
+        with replacing(self.file) as temporary:
+            copies = {name: value.detach().clone() for name, value in tensors.items()}
+            save_file(copies, temporary, metadata=about)
+
+    def read(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
+        """The best weights and the history; model and optimiser as they were. None: a new start.
+
+        Raises:
+            InputError: the file is damaged, or of another training.
+        """
+        if not self.file.exists():
+            return None
+        try:
+            tensors = load_file(self.file)
+            with safe_open(self.file, framework="pt") as opened:
+                about = opened.metadata() or {}
+        except SafetensorError as error:
+            raise InputError(
+                f"expected a training in {self.file.parent}, got a damaged file ({error}): delete "
+                "it to begin again, or name another folder (checkpoint)"
+            ) from error
+        if json.loads(about.get("key", "null")) != self.key:
+            raise InputError(
+                f"expected the same training as in {self.file.parent}, got other data, settings or "
+                "weights: name another folder (checkpoint)"
+            )
+        model.load_state_dict(_part(tensors, "now."))
+        for i, parameter in enumerate(model.parameters()):
+            moments = _part(tensors, f"adam.{i}.")
+            if moments:
+                optimiser.state[parameter] = moments
+        history = json.loads(about["history"])
+        for row in history:
+            row |= {name: float("nan") for name, value in row.items() if value is None}
+        return _part(tensors, "best."), history
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,93 @@
+"""The person similar to each row whom the network treats most differently, found by gradient."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrofair.certifiers.attack import Climber
+from retrofair.certifiers.domain import Floats, Integer, OneHot
+from retrofair.certifiers.pairs import Pairs
+from retrofair.certifiers.question import Question
+
+COMBINATIONS = 8  # values of free features tried per row, at most
+
+
+class Neighbours:
+    """Looks for x* within epsilon of each row x: free features by trying, numbers by gradient.
+
+    Whole numbers that can differ are taken as continuous: x* lies at most a fraction of a unit
+    beyond what is legal, which makes training a little stricter and touches no certificate.
+    """
+
+    def __init__(self, question: Question, pairs: Pairs, generator: np.random.Generator) -> None:
+        self.pairs, self.generator = pairs, generator
+        relaxed = Pairs(pairs.domain.relaxed(), pairs.norm, pairs.epsilon)
+        relaxed.cap[pairs.cap <= 0] = 0.0
+        self.climber = Climber(question, relaxed, generator)
+        self.moving = torch.from_numpy(self.climber.numbers & (relaxed.cap > 0))
+        self.low = torch.from_numpy(pairs.low)
+        self.high = torch.from_numpy(pairs.high)
+        self.free = self._free()
+        counts = [len(values) for _, values in self.free]
+        self.all = list(itertools.product(*(range(c) for c in counts)))
+
+    def _free(self) -> list[tuple[slice, Floats]]:
+        """Discrete features that can take any value in the other person, with their values."""
+        domain, cap = self.pairs.domain, self.pairs.cap
+        tables = {w.start: t for (_, w), t in zip(domain.groups, self.pairs.exchange, strict=True)}
+        found: list[tuple[slice, Floats]] = []
+        for feature, where in domain.placed:
+            if isinstance(feature, OneHot) and tables[where.start].all():
+                found.append((where, np.eye(where.stop - where.start)))
+            elif isinstance(feature, Integer):
+                i = where.start
+                if cap[i] > 0 and cap[i] >= (self.pairs.high - self.pairs.low)[i]:
+                    raw = np.arange(feature.low, feature.high + 1)
+                    found.append((where, ((raw - domain.mean[i]) / domain.spread[i])[:, None]))
+        return found
+
+    def worst(self, x: Tensor, apart: Callable[[Tensor, Tensor], Tensor], steps: int) -> Tensor:
+        """(n, d) the worst found for rows x (n, d), float64.
+
+        Args:
+            apart: |f(x) - f(x*)| of rows and rows, (m,), differentiable.
+        """
+        starts = self._starts(x)
+        rows = x.repeat(len(starts) // len(x), 1)
+        best, most = starts, apart(rows, starts).detach()
+        now = starts
+        for _ in range(steps if bool(self.moving.any()) else 0):
+            tried = now.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(apart(rows, tried).sum(), tried)
+            far = self.climber.corner(slope.numpy(), (now - rows).numpy())
+            moved = (rows + torch.from_numpy(far)).clamp(self.low, self.high)
+            now = torch.where(self.moving, moved, now)
+            height = apart(rows, now).detach()
+            better = height > most
+            best = torch.where(better[:, None], now, best)
+            most = torch.where(better, height, most)
+        chosen = most.view(-1, len(x)).argmax(0)
+        return best.view(-1, *x.shape)[chosen, torch.arange(len(x))]
+
+    def _starts(self, x: Tensor) -> Tensor:
+        """The rows with some or all combinations of the free features, one block each."""
+        if not self.free:
+            return x.clone()
+        every = len(self.all) <= COMBINATIONS
+        tried = self.all if every else [None] * COMBINATIONS
+        blocks = []
+        for combination in tried:
+            block = x.clone()
+            for k, (where, values) in enumerate(self.free):
+                if combination is None:
+                    index = self.generator.integers(len(values), size=len(x))
+                    block[:, where] = torch.from_numpy(values[index])
+                else:
+                    block[:, where] = torch.from_numpy(values[combination[k]])
+            blocks.append(block)
+        return torch.cat(blocks)
