@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import math
 import signal
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,7 +76,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *networks: nn.Module) -> list[dict
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real fine-tuning, of fewer epochs."""
     real = module.train_individually_fair
-    monkeypatch.setattr(module, "train_individually_fair", partial(real, epochs=6))
+    monkeypatch.setattr(
+        module, "train_individually_fair", lambda *a, **o: real(*a, **{**o, "epochs": 6})
+    )
 
 
 def same(one: nn.Module, two: nn.Module) -> bool:
@@ -94,15 +95,15 @@ def timeless(found) -> list:
 
 def test_a_target_that_the_original_misses_is_met_and_proved():
     original, data = net(), people()
-    before = rf.certify(original, PEOPLE, SIMILAR, 0.05, delta=0.15)
+    before = rf.certify(original, PEOPLE, SIMILAR, 0.05, delta=0.25)
     assert before.verdict is rf.Verdict.UNFAIR
-    found = mended(original, data, 0.15, floor=0.75)
+    found = mended(original, data, 0.25, floor=0.75, lam=0.2)
     assert found.status is RepairStatus.MET, found.table().to_string()
     assert found.best == len(found.history) - 1 > 0
-    assert found.certificate.upper <= 0.15
+    assert found.certificate.upper <= 0.25
     # another method's proof of the same network, and its work
     again = rf.certify(found.network, PEOPLE, SIMILAR, 0.05, method="bab", seconds=10)
-    assert again.lower <= 0.15 + 1e-6
+    assert again.lower <= 0.25 + 1e-6
     with torch.no_grad():
         decided = found.network(data.x)[:, 0] > 0
     right = balanced_accuracy_score(data.y, decided)
@@ -210,7 +211,7 @@ def test_nothing_below_the_floor_is_returned(monkeypatch):
 
 def test_the_floor_ends_a_real_repair_that_would_cost_too_much():
     data = people(sex=6.0, skill=0.5)
-    found = mended(net(1.0, 3.0), data, 0.05, floor=0.95, lam=0.1)
+    found = mended(net(1.0, 3.0), data, 0.05, floor=0.95, lam=0.02)
     assert found.status is RepairStatus.FLOOR, found.table().to_string()
     assert found.history[found.best].performance.balanced_accuracy >= 0.95
 

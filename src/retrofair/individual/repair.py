@@ -28,6 +28,7 @@ from retrofair.individual.repaired import Repair, RepairStatus, Round
 from retrofair.progress import Interval
 
 BOUND = 0.5  # share of the difference that the training takes from a proved bound
+EPOCHS, BATCH, STEPS = 30, 128, 150  # of a fine-tuning; few rows need more epochs to get anywhere
 FALL = 0.5  # lam from one fine-tuning to the next: halved, the difference weighs ever more
 
 
@@ -170,6 +171,8 @@ class _Work:
                 valid=self.valid,
                 bound=self._bound(),
                 pairs=self._worst(done),
+                epochs=max(EPOCHS, STEPS // math.ceil(len(self.training) / BATCH)),
+                batch_size=BATCH,
                 seed=self.seed,
                 outputs=self.judge.outputs,
                 checkpoint=None if self.folder is None else self.folder / f"training-{number}",

@@ -111,11 +111,15 @@ class Repair:
         fell = [r for r in self.history[1:] if r.performance.degenerate]
         if fell and not chosen.degenerate:
             found.append(f"round {fell[0].number} is degenerate: {fell[0].performance.degenerate}")
-        met = [r.number for r in self.history if r.below and r.verdict is Verdict.FAIR]
+        met = [
+            r.number
+            for r in self.history
+            if r.below and not r.performance.degenerate and r.verdict is Verdict.FAIR
+        ]
         if met:
             found.append(
-                f"round {met[0]} is proved to reach the target, but below the floor: it is not "
-                "the one returned"
+                f"round {met[0]} is proved to reach the target, but its performance is below "
+                "the floor"
             )
         return tuple(found)
 
