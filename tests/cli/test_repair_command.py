@@ -90,7 +90,7 @@ def fails(capsys, message: str, *arguments: object) -> None:
 
 def test_a_network_is_repaired_and_written(table, own, capsys):
     status = repair(
-        table, *COLUMNS, *own, *FAST, "--delta", "0.35", "--out", "out", "--rounds", "6"
+        table, *COLUMNS, *own, *FAST, "--delta", "0.42", "--out", "out", "--rounds", "6"
     )
     out, err = capsys.readouterr()
     words = " ".join(out.split())
@@ -111,10 +111,10 @@ def test_a_network_is_repaired_and_written(table, own, capsys):
     history = json.loads(Path("out/history.json").read_text())
     assert history["status"] == "met"
     assert history["history"][0]["verdict"] == "unfair"
-    assert history["history"][-1]["upper"] <= 0.35
+    assert history["history"][-1]["upper"] <= 0.42
     # what was written is certified by the other command
     weights = ["--network", "repaired_network:make", "--weights", "out/network.safetensors"]
-    arguments = [*COLUMNS, *weights, "--epsilon", "0.1", "--delta", "0.35", "--seconds", "10"]
+    arguments = [*COLUMNS, *weights, "--epsilon", "0.1", "--delta", "0.42", "--seconds", "10"]
     assert run(["certify", str(table), *arguments]) == 0
     assert load_file("out/network.safetensors")["0.weight"].shape == (4, 9)
 
