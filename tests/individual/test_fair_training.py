@@ -117,7 +117,7 @@ def test_the_bound_is_proved_and_what_the_search_finds_is_below_it() -> None:
         module = network(seed, outputs=outputs).eval()
         pairs = Pairs.of(PEOPLE, SIMILAR, 0.3)
         question = Question.of(module, D, None, None)
-        bound = float(CertifiedBound(module, question, pairs, None)(module).detach())
+        bound = float(CertifiedBound(module, question, pairs, None)(module)[0].detach())
         exact = rf.certify(module, PEOPLE, SIMILAR, 0.3, method="milp", seconds=10)
         assert exact.lower <= bound
         quick = rf.certify(module, PEOPLE, SIMILAR, 0.3, method="bounds")

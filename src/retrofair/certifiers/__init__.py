@@ -11,11 +11,12 @@ from retrofair.certifiers.distances import Distance, Embedding, Mahalanobis, Wei
 from retrofair.certifiers.domain import Continuous, Domain, Feature, Integer, OneHot
 from retrofair.certifiers.empirical import EmpiricalDelta, empirical_curve, empirical_delta
 from retrofair.certifiers.milp import Milp
+from retrofair.certifiers.portfolio import Portfolio
 from retrofair.certifiers.pwl import Pwl
 from retrofair.certifiers.run import attack, certify
 from retrofair.certifiers.witness import Witness
 
-ALL: tuple[type[Certifier], ...] = (Bounds, Milp, Bab, Pwl)
+ALL: tuple[type[Certifier], ...] = (Bounds, Milp, Bab, Portfolio, Pwl)
 
 __all__ = [
     "ALL",
@@ -34,6 +35,7 @@ __all__ = [
     "Mahalanobis",
     "Milp",
     "OneHot",
+    "Portfolio",
     "Pwl",
     "Step",
     "Verdict",

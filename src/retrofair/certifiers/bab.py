@@ -115,6 +115,7 @@ class _Search:
                 cutoff=lambda: board.lower_logit / (1 - min(board.gap, 0.5)),
                 heard=lambda bound, slack: board.bounded("float64", slack, head=(k, bound)),
                 pair=lambda first, second: self._climb(first, second, self.question.logit),
+                seconds=lambda: board.left,
             )
         tree = self.trees[k]
         tree.run(
@@ -136,6 +137,7 @@ class _Search:
             cutoff=lambda: max(board.margin[0], -1e300),
             heard=lambda bound, slack: board.bounded("float64", slack, margin=bound),
             pair=lambda first, second: self._climb(first, second, self.question.margin),
+            seconds=lambda: board.left,
         ).run(lambda: board.done() is not None)
 
     def slab(self, slab: Slab, slope: float, top: float, enough: object) -> float | None:
@@ -150,6 +152,7 @@ class _Search:
             cutoff=lambda: top,
             heard=lambda bound, _: heard.append(bound),
             pair=lambda first, second: self._climb(first, second, self.question.delta),
+            seconds=lambda: board.left,
         )
         assert callable(enough)
         bound = tree.run(

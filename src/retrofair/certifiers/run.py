@@ -50,7 +50,8 @@ def certify(
         distance: WeightedLp, Mahalanobis or Embedding, on the columns as the network takes them.
         epsilon: the largest distance at which two people are similar; with 0 only sensitive
             features (and those of weight 0) may differ.
-        method: "bounds" (milliseconds), "milp", "pwl", or a certifier with its options.
+        method: "bounds" (milliseconds), "milp", "bab" (ReLU networks), "portfolio" (both), "pwl",
+            or a certifier with its options.
         seconds: time for the search.
         gap: the relative gap at which to stop.
         delta: ask whether the network is epsilon-delta fair: the verdict.

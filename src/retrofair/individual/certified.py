@@ -36,8 +36,12 @@ class CertifiedBound:
         self.supports = Supports(pairs)
         self.roots = Splits(Dual(question.network, self.supports)).roots()
 
-    def __call__(self, network: nn.Module) -> Tensor:
-        """The bound on what is compared: a difference of values, or of probabilities."""
+    def __call__(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """The bound on what is compared, and what to descend in its place.
+
+        The second is the bound itself for values; for probabilities it is a quarter of the bound
+        on the logits, which lies above tanh of it and does not flatten out where it is large.
+        """
         question, _ = Question.of_layers(self.network, self.live.layers(network), self.outputs)
         dual = Dual(question.network, self.supports)
         nodes, _ = dual.propagate(self.roots)
@@ -47,6 +51,6 @@ class CertifiedBound:
         ]
         most = torch.stack(found).clamp(min=0)
         if question.kind == "values":
-            return most.amax()
-        scale = question.scale.max() if question.kind == "sigmoid" else 1.0
-        return (torch.tanh(most / 4) * scale).amax()
+            return most.amax(), most.amax()
+        scale = question.scale if question.kind == "sigmoid" else torch.ones(1).double()
+        return (torch.tanh(most / 4) * scale).amax(), (most / 4 * scale).amax()

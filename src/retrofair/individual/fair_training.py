@@ -237,6 +237,7 @@ class _Work:
         if settings.bound > 0 and settings.lam < 1:
             self.bound = CertifiedBound(model, question, pairs, outputs)
         self.dtype, self.seed = next(model.parameters()).dtype, seed
+        self.warm_up = max(1, round(WARM_UP * settings.epochs))
         self.optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
 
     def run(
@@ -254,7 +255,9 @@ class _Work:
             history = [Epoch(**row) for row in rows]
         for epoch in track(range(len(history), settings.epochs + 1), "training for individuals"):
             least = min(history, key=lambda e: e.objective)
-            if len(history) - 1 - least.epoch >= settings.patience:
+            # what is descended changes until the bound counts in full
+            since = max(least.epoch, self.warm_up if self.bound is not None else 0)
+            if len(history) - 1 - since >= settings.patience:
                 break
             # the generator of an epoch is its own, so that a resumed run goes the same way
             with seeded(_of_epoch(self.seed, epoch)):
@@ -272,7 +275,7 @@ class _Work:
 
     def _train(self, epoch: int, x: Tensor, y: Tensor) -> None:
         settings = self.settings
-        share = settings.bound * min(1.0, epoch / max(WARM_UP * settings.epochs, 1.0))
+        share = settings.bound * min(1.0, epoch / self.warm_up)
         share = 0.0 if self.bound is None else share
         for rows in torch.randperm(len(x)).split(settings.batch_size):
             self.optimiser.zero_grad()
@@ -282,7 +285,7 @@ class _Work:
             if settings.lam < 1:
                 apart = self._apart_from_worst(x[rows]) if share < 1 else total.new_zeros(())
                 if self.bound is not None and share > 0:
-                    apart = (1 - share) * apart + share * self.bound(self.model)
+                    apart = (1 - share) * apart + share * self.bound(self.model)[1]
                 total = total + (1 - settings.lam) * apart
             total.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), CLIPPED)
@@ -326,7 +329,7 @@ class _Work:
         with torch.no_grad():
             loss = float(self._loss(x, y))
             apart = float(self._apart(x, worst).mean())
-            bound = math.nan if self.bound is None else float(self.bound(self.model))
+            bound = math.nan if self.bound is None else float(self.bound(self.model)[0])
         share = 0.0 if self.bound is None else settings.bound
         second = apart if not share else (1 - share) * apart + share * bound
         objective = settings.lam * loss + (1 - settings.lam) * second

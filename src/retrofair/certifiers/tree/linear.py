@@ -5,6 +5,7 @@ Nothing here has to be right: multipliers are evaluated by `Dual`, pairs by the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import scipy.sparse
 import torch
 
+from retrofair.certifiers.distances import Norm
 from retrofair.certifiers.domain import Floats
 from retrofair.certifiers.tree.dual import Dual, Lines
 from retrofair.certifiers.tree.goals import Goal
@@ -84,6 +86,7 @@ class LinearProgram:
         self.z = np.stack([self._columns(last), self._columns(last)])
         self.margin = self._columns(last) if goal.cut is not None else np.zeros(0, dtype=np.intp)
         self._people(d)
+        self._ball()
         self._layers()
         one = np.ones(n)
         # r <= slope y + top, r >= y, and r'' - r' between its lines
@@ -148,6 +151,27 @@ class LinearProgram:
         self.whole = np.concatenate([np.zeros(0, dtype=np.intp), *whole])
         self.equal = np.concatenate([np.zeros(0, dtype=np.intp), *equal])
 
+    def _ball(self) -> None:
+        """Polyhedra around the distance's ball: exact for p = 1 and inf, a little large for 2."""
+        norm, empty = self.pairs.norm, np.zeros(0, dtype=np.intp)
+        self.sizes, self.within, self.total = empty, empty, empty
+        if not self.dual.supports.ball or not isinstance(norm, Norm) or not len(self.moving):
+            return
+        matrix = norm.matrix[:, self.moving]
+        matrix = matrix[np.abs(matrix).max(1) > 0]
+        if not len(matrix):
+            return
+        m, size = len(matrix), max(self.pairs.epsilon, 1e-12)
+        self.sizes = self._columns(np.full(m, size))  # |M d| row by row
+        rows = [self._rows_of([(self.sizes, np.ones(m))]) for _ in (0, 1)]
+        for side, sign in zip(rows, (1.0, -1.0), strict=True):
+            self._dense(side, self.apart, sign * matrix)
+        self.within = np.concatenate(rows)
+        if norm.p != math.inf:
+            self.total = self._empty(1)
+            self._dense(self.total, self.sizes, np.ones((1, m)))
+            self.most = self.pairs.epsilon * (1.0 if norm.p == 1 else math.sqrt(m))
+
     def _empty(self, m: int) -> Index:
         rows = np.arange(self._rows, self._rows + m)
         self._rows += m
@@ -211,8 +235,10 @@ class LinearProgram:
 
     # --- solving ----------------------------------------------------------------------------------
 
-    def solve(self, nodes: Nodes, at: Lines, i: int) -> Found | None:
-        """The best multipliers of node i; None where the solver gives up."""
+    def solve(self, nodes: Nodes, at: Lines, i: int, seconds: float = math.inf) -> Found | None:
+        """The best multipliers of node i; None where the solver gives up, or has no time left."""
+        limit = self.highs.getRunTime() + max(seconds, 0.01)
+        self.highs.setOptionValue("time_limit", limit if math.isfinite(limit) else INFINITE)
         n = self.dual.units
         values = self.values.copy()
         low, high = np.full(self.shape[1], -INFINITE), np.full(self.shape[1], INFINITE)
@@ -228,6 +254,10 @@ class LinearProgram:
         bottom[self.second], top[self.second] = people[:, 1, self.moving]
         bottom[self.whole] = top[self.whole] = 1.0
         bottom[self.equal] = top[self.equal] = 0.0
+        low[self.sizes], high[self.sizes] = 0.0, self.pairs.epsilon
+        bottom[self.within] = 0.0
+        if len(self.total):
+            top[self.total] = self.most
         exact = np.concatenate(self.exact)
         bottom[exact] = top[exact] = self.biases
         layers = nodes.layers[i].numpy()

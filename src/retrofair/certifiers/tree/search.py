@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Tree:
         cutoff: the value up to which a bound is good enough, as things stand.
         heard: called with every bound on the goal, and what it includes for rounding.
         pair: called with people in between, (d,) and (d,), whose value the solver thinks high.
+        seconds: how many are left for a linear program.
         stop: whether to end early; `run` can be called again.
     """
 
@@ -43,6 +45,7 @@ class Tree:
     cutoff: Callable[[], float]
     heard: Callable[[float, float], None]
     pair: Callable[[Floats, Floats], None]
+    seconds: Callable[[], float] = lambda: math.inf
     slack: float = 0.0
     looked: int = 0
     settled: float = -torch.inf
@@ -122,6 +125,10 @@ class Tree:
 
     def _bounded(self, nodes: Nodes, start: int = 0) -> Nodes:
         """The nodes with bounds on all layers and on the value, by the multipliers they have."""
+        most = self._together(start)
+        if len(nodes) > most:
+            parts = torch.arange(len(nodes)).split(most)
+            return Nodes.joined([self._bounded(nodes.take(part), start) for part in parts])
         nodes, empty = self.dual.propagate(nodes, start)
         upper, slack, shares = self.dual.bound(nodes, lines(nodes.layers))
         upper = torch.minimum(upper, nodes.upper)
@@ -140,7 +147,8 @@ class Tree:
 
         def solve(first: int) -> None:
             for i in range(first, len(nodes), SOLVERS):
-                found[i] = self.programs[first].solve(nodes, at, i)
+                if not self.stop():
+                    found[i] = self.programs[first].solve(nodes, at, i, self.seconds())
 
         list(self.workers.map(solve, range(SOLVERS)))
         solved = [(i, each) for i, each in enumerate(found) if each is not None and not each.ray]

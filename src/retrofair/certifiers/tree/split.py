@@ -42,8 +42,13 @@ class Splits:
             free = self.pairs.cap[where] >= (self.pairs.high - self.pairs.low)[where]
             if not free.all() or not (self.pairs.cap[where] > 0).all():
                 continue
+            count = where.stop - where.start
+            if isinstance(feature, Integer):
+                count = int(feature.high - feature.low) + 1
+            if len(parts) * count**2 > COMBINATIONS:
+                continue
             values = self._values(feature, where)
-            if values is None or len(parts) * len(values) ** 2 > COMBINATIONS:
+            if values is None:
                 continue
             table = [
                 t
