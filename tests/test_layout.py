@@ -29,11 +29,11 @@ BELOW: dict[str, set[str]] = {
     "objective": {"metrics"},
     "thresholds": {"objective", "metrics"},
     "preprocessing": {"data"},
-    "individual": {"data", "networks", "certifiers"},
     "networks": {"data", "metrics"},
     "datasets": {"data"},
     "debiasers": {"data", "metrics", "objective", "thresholds", "networks"},
     "certifiers": {"data", "networks"},
+    "individual": {"data", "metrics", "networks", "certifiers"},
     "frontier": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
     "guarantee": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
 }

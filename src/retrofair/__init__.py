@@ -21,7 +21,13 @@ from retrofair.certifiers import (
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Status, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
-from retrofair.individual import train_individually_fair
+from retrofair.individual import (
+    Repair,
+    RepairStatus,
+    load_repair,
+    repair,
+    train_individually_fair,
+)
 from retrofair.objective import Constrained, Weighted
 from retrofair.version import __version__
 
@@ -39,6 +45,8 @@ __all__ = [
     "Integer",
     "Mahalanobis",
     "OneHot",
+    "Repair",
+    "RepairStatus",
     "RetrofairError",
     "RetrofairWarning",
     "Splits",
@@ -59,9 +67,11 @@ __all__ = [
     "empirical_curve",
     "empirical_delta",
     "individual",
+    "load_repair",
     "load_result",
     "metrics",
     "networks",
     "preprocessing",
+    "repair",
     "train_individually_fair",
 ]

@@ -1,4 +1,4 @@
-"""Pictures: bias against performance, and the certified difference against epsilon."""
+"""Pictures: bias against performance, certified differences, and the rounds of a repair."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from matplotlib.lines import Line2D
 from retrofair.audit import Estimate
 from retrofair.certifiers import Curve
 from retrofair.files import replacing
+from retrofair.individual import Repair, RepairStatus
 from retrofair.metrics import Array
 
 # Okabe and Ito's colours: told apart by colour-blind readers; markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 FAR = 30  # times: bounds on a straight axis are hard to see beside each other
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+ENDS = {
+    RepairStatus.MET: "target met",
+    RepairStatus.FLOOR: "not met above the floor",
+    RepairStatus.BUDGET: "not met in all rounds",
+    RepairStatus.INTERRUPTED: "interrupted",
+}
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,69 @@ def delta_curve(
     with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
         figure.savefig(temporary, dpi=150)
     return path
+
+
+def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
+    """Draw the proved interval and the performance of every round, with target and floor."""
+    path = Path(path)
+    figure = Figure(figsize=(8, 6.2), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    _differences(top, found)
+    _performances(bottom, found)
+    names = [str(r.number) if r.number else "original" for r in found.history]
+    bottom.set_xticks(range(len(names)), names)
+    bottom.set_xlim(-0.5, len(names) - 0.5)
+    bottom.set_xlabel("round of fine-tuning; the shaded one is returned")
+    for axes in (top, bottom):
+        axes.axvspan(found.best - 0.3, found.best + 0.3, color="#F1F1F1", zorder=0)
+        axes.grid(color="#EEEEEE", zorder=0)
+        axes.set_axisbelow(True)
+    top.set_title(f"{title}: {ENDS[found.status]}", fontsize=11)
+    figure.legend(
+        handles=[
+            _handle("v", COLOURS[0], "certified: no similar pair differs by more"),
+            _handle("^", COLOURS[1], "found: a similar pair differs by this much"),
+            _handle("", COLOURS[2], f"target: delta = {found.delta:g}", "--"),
+            _handle("o", COLOURS[6], "performance on validation data"),
+            *([] if found.floor is None else [_handle("", COLOURS[3], "floor", "--")]),
+            _handle("", "#888888", "the best constant", ":"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=9,
+        frameon=False,
+    )
+    with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
+        figure.savefig(temporary, dpi=150)
+    return path
+
+
+def _differences(axes: Axes, found: Repair) -> None:
+    """The intervals; one without an upper end is drawn to the top."""
+    at = np.arange(len(found.history))
+    lower = np.array([r.lower for r in found.history])
+    upper = np.array([r.upper for r in found.history])
+    ends = np.concatenate([upper[np.isfinite(upper)], lower, [found.delta]])
+    ceiling = float(ends.max()) * 1.1
+    drawn = np.where(np.isfinite(upper), upper, ceiling)
+    axes.vlines(at, lower, drawn, color="#9DBFD8", linewidth=6, zorder=2)
+    axes.plot(at[np.isfinite(upper)], upper[np.isfinite(upper)], "v", color=COLOURS[0], zorder=4)
+    axes.plot(at, lower, "^", color=COLOURS[1], zorder=4)
+    axes.axhline(found.delta, color=COLOURS[2], linestyle="--", linewidth=1.4, zorder=3)
+    axes.set_ylim(-0.02 * ceiling, ceiling)
+    what = "probability" if found.certificate.outputs == "probabilities" else "output"
+    axes.set_ylabel(f"largest difference in {what}")
+
+
+def _performances(axes: Axes, found: Repair) -> None:
+    name = "mse" if found.regression else "balanced_accuracy"
+    values = [getattr(r.performance, name) for r in found.history]
+    axes.plot(range(len(values)), values, "o-", color=COLOURS[6], linewidth=1.2, zorder=4)
+    axes.axhline(getattr(found.constant, name), color="#888888", linestyle=":", zorder=3)
+    if found.floor is not None:
+        axes.axhline(found.floor, color=COLOURS[3], linestyle="--", linewidth=1.4, zorder=3)
+    axes.set_ylabel("mean squared error" if found.regression else "balanced accuracy")
+    axes.margins(y=0.15)
 
 
 def _handle(marker: str, colour: str, name: str, line: Any = "-") -> Line2D:

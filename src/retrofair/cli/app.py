@@ -11,6 +11,7 @@ from retrofair.cli import (
     certify_command,
     debias_command,
     demo_command,
+    repair_command,
     study_command,
     train_command,
 )
@@ -67,6 +68,11 @@ app.command(
     epilog="Example: retrofair certify --data german --sensitive sex --depth 1 --epsilon 0.2 "
     "--out certified/",
 )(certify_command.certify)
+app.command(
+    "repair",
+    epilog="Example: retrofair repair --data german --sensitive sex --depth 1 --width 8 --epsilon "
+    "0.2 --delta 0.1 --floor 0.6 --out repaired/",
+)(repair_command.mend)
 app.command("study", epilog="Example: retrofair study intra --seeds 1 --dry-run")(
     study_command.study
 )

@@ -70,7 +70,7 @@ def audit(
         found = audit_column(choice, prediction)
         title = f"{choice.data}: the decisions in {prediction!r}, {found.n:,} rows"
     else:
-        looked_at = o.subject(choice, network, weights, trust_network_file, whole=True)
+        looked_at = o.subject(choice, network, weights, trust_network_file, parts=o.WHOLE)
         found = audit_network(
             looked_at.network, looked_at.test, threshold=threshold, outputs=answers
         )

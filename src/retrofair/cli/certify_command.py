@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
-from retrofair import certifiers
 from retrofair.certifiers import (
     Certificate,
     Curve,
@@ -23,6 +22,7 @@ from retrofair.certifiers import (
 from retrofair.certifiers.curve import Measured
 from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.question import Question
+from retrofair.cli import certify_options as c
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.asked import Asked, rehearse
@@ -37,7 +37,7 @@ from retrofair.cli.certified import (
     write_certificate,
     write_curve,
 )
-from retrofair.cli.similarity import DISTANCES, Similarity, similar_lines
+from retrofair.cli.similarity import Similarity, similar_lines
 from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.progress import Interval
@@ -55,51 +55,12 @@ Network = Annotated[
     str | None,
     typer.Option(help="Your own network, as package.module:factory, or a .nnet file."),
 ]
-Epsilon = Annotated[
-    float | None,
-    typer.Option(
-        help="The distance up to which two people are similar (default 0.2; 1 with --tolerance; "
-        "0 for a .nnet file: only protected inputs differ).",
-        show_default=False,
-    ),
-]
-DistanceChoice = Annotated[
-    str,
-    typer.Option(
-        help=f"One of: {', '.join(DISTANCES)}; on the network's inputs (numbers in standard "
-        "deviations, unless --no-scale). mahalanobis: the pseudo-inverse of the covariance of the "
-        "training rows' columns that are not protected; a direction in which they never vary "
-        "costs nothing."
-    ),
-]
-WeightOption = Annotated[
-    str | None,
-    typer.Option(
-        "--weight", help="Weights in the distance, as age=2,hours=0 (0: free to differ; others 1)."
-    ),
-]
-Tolerance = Annotated[
-    str | None,
-    typer.Option(
-        help="Similar is who differs by at most this, in own units: age=5,hours-per-week=2 (a "
-        "category: 0 or 1). All other features must be equal."
-    ),
-]
 Delta = Annotated[
     float | None, typer.Option(help="Ask: does no similar pair differ by more than this?")
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(help="Ask: can a similar pair get different decisions at this probability?"),
-]
-Method = Annotated[
-    str, typer.Option(help="One of: " + ", ".join(known.name for known in certifiers.ALL) + ".")
-]
-OutputsChoice = Annotated[
-    str | None,
-    typer.Option(
-        help="What the network answers: logits, probabilities, or values to compare as they are."
-    ),
 ]
 CurveChoice = Annotated[
     str | None,
@@ -121,29 +82,23 @@ def certify(
     network: Network = None,
     weights: o.Weights = None,
     trust_network_file: o.Trust = False,
-    epsilon: Epsilon = None,
-    distance: DistanceChoice = "l_inf",
-    weight: WeightOption = None,
-    tolerance: Tolerance = None,
+    epsilon: c.Epsilon = None,
+    distance: c.DistanceChoice = "l_inf",
+    weight: c.WeightOption = None,
+    tolerance: c.Tolerance = None,
     delta: Delta = None,
     threshold: Threshold = None,
-    method: Method = "milp",
+    method: c.Method = "milp",
     seconds: Annotated[float, typer.Option(min=0, help="Time for the search.")] = 60.0,
     gap: Annotated[float, typer.Option(min=0, help="Relative gap at which to stop.")] = 0.001,
-    outputs: OutputsChoice = None,
+    outputs: c.OutputsChoice = None,
     curve: CurveChoice = None,
-    relax: Annotated[
-        bool, typer.Option("--relax", help="Whole numbers that are not protected: any number.")
-    ] = False,
+    relax: c.Relax = False,
     nnet_normalised: Annotated[
         bool, typer.Option("--nnet-normalised", help="Apply the .nnet file's means and ranges.")
     ] = False,
-    width: Annotated[
-        int | None, typer.Option(min=1, help="Units per layer of the base network (32).")
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(min=0, help="Hidden layers of the base network (10).")
-    ] = None,
+    width: c.Width = None,
+    depth: c.Depth = None,
     blind: o.Blind = False,
     missing: o.MissingChoice = "drop",
     drop: o.Drop = None,
@@ -173,15 +128,15 @@ def certify(
             "--blind": blind or None,
             "--no-scale": no_scale or None,
         }
-        refuse(given, f"with the .nnet file {network}: its ranges are the domain, it has no data")
+        c.refuse(given, f"with the .nnet file {network}: its ranges are the domain, it has no data")
         case = of_nnet(str(network), sensitive, nnet_normalised)
         question = question.reading_logits()
     else:
         if (named := file or data) and named.lower().endswith(".nnet"):
             raise InputError(f"expected --network {named}: a .nnet file is a network, not data")
-        refuse({"--nnet-normalised": nnet_normalised or None}, "without --network FILE.nnet")
+        c.refuse({"--nnet-normalised": nnet_normalised or None}, "without --network FILE.nnet")
         if network is not None:
-            refuse({"--width": width, "--depth": depth}, "with --network: it has its own layers")
+            c.refuse({"--width": width, "--depth": depth}, "with --network: it has its own layers")
         choice = o.TableChoice(
             o.one_source(file, data),
             label,
@@ -200,22 +155,15 @@ def certify(
             network,
             weights,
             trust_network_file,
-            whole=True,
+            parts=o.WHOLE,
             check=lambda rows: rehearse(similarity, question, rows),
-            width=width or 32,
-            depth=10 if depth is None else depth,
+            width=width or c.WIDTH,
+            depth=c.DEPTH if depth is None else depth,
         )
         case = of_table(choice, subject, network)
     if relax:
         case = case.relaxed()
     return answer(case, similarity, question, out, as_json)
-
-
-def refuse(given: dict[str, Any], why: str) -> None:
-    """One error for options that make no sense here."""
-    for option, value in given.items():
-        if value is not None:
-            raise InputError(f"expected no {option} {why}")
 
 
 # --- the answer -----------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ Seed = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+# training, validation and test share of a file that comes with a network
+WHOLE, HALVES, USUAL = (0.0, 0.0, 1.0), (0.0, 0.5, 0.5), (0.6, 0.2, 0.2)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class TableChoice:
     def columns(self) -> list[str] | None:
         return commas(self.sensitive)
 
-    def splits(self, parts: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> Splits:
+    def splits(self, parts: tuple[float, float, float] = USUAL) -> Splits:
         """Training, validation and test data.
 
         Raises:
@@ -191,7 +193,7 @@ def subject(
     weights: Path | None,
     trust: bool,
     *,
-    whole: bool = False,
+    parts: tuple[float, float, float] = HALVES,
     check: Callable[[GroupedData], object] = len,
     width: int = 32,
     depth: int = 10,
@@ -199,8 +201,8 @@ def subject(
     """The user's network, or a base network trained here, which is said on standard error.
 
     A file that comes with a network was not used to train it, as far as anybody can say: half of
-    it serves for debiasing and half for testing, or with `whole` all of it for testing. Otherwise
-    the splits are 60/20/20. `check` sees the validation data before anything is trained.
+    it serves for debiasing and half for testing, or as `parts` says. Otherwise the splits are
+    60/20/20. `check` sees the validation data before anything is trained.
     """
     if network is None:
         if weights is not None:
@@ -229,7 +231,7 @@ def subject(
         return Subject(model, splits.valid, splits.test, False, _parts(splits))
     if not choice.no_scale:
         say("the file's numbers are standardised for the network; --no-scale keeps their units")
-    splits = choice.splits((0.0, 0.0, 1.0) if whole else (0.0, 0.5, 0.5))
+    splits = choice.splits(parts)
     return Subject(model, splits.valid, splits.test, False, _parts(splits))
 
 

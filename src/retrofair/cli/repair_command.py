@@ -1,0 +1,189 @@
+"""`retrofair repair`: fine-tune a network until its similar people are proved to be near."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrofair.cli import certify_options as c
+from retrofair.cli import notes
+from retrofair.cli import options as o
+from retrofair.cli.asked import Asked, rehearse
+from retrofair.cli.cases import of_table
+from retrofair.cli.certificates import down, up
+from retrofair.cli.certified import write_certificate
+from retrofair.cli.repairs import figure, show_repair, tested
+from retrofair.cli.similarity import Similarity, similar_lines
+from retrofair.errors import InputError
+from retrofair.files import json_text
+from retrofair.individual import Repair, RepairStatus, Round, repair
+from retrofair.individual.repair import check_wishes
+from retrofair.plots import repair_history
+
+Delta = Annotated[
+    float | None,
+    typer.Option(help="The target: no two similar people may differ by more than this."),
+]
+Floor = Annotated[
+    float | None,
+    typer.Option(
+        help="The lowest balanced accuracy allowed, on validation data (with --outputs values: "
+        "the largest mean squared error)."
+    ),
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Rounds of fine-tuning at most.")]
+Seconds = Annotated[float, typer.Option(min=0, help="Time for each certificate.")]
+Lam = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Weight of the loss in the first fine-tuning, the rest weighs the difference; halved "
+        "from round to round.",
+    ),
+]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint", help="Folder for finished rounds: the same command goes on after them."
+    ),
+]
+
+
+def mend(
+    file: o.File = None,
+    data: o.Data = None,
+    label: o.Label = None,
+    positive: o.Positive = None,
+    sensitive: o.Sensitive = None,
+    privileged: o.Privileged = None,
+    network: o.Network = None,
+    weights: o.Weights = None,
+    trust_network_file: o.Trust = False,
+    delta: Delta = None,
+    floor: Floor = None,
+    rounds: Rounds = 8,
+    seconds: Seconds = 30.0,
+    lam: Lam = 0.5,
+    epsilon: c.Epsilon = None,
+    distance: c.DistanceChoice = "l_inf",
+    weight: c.WeightOption = None,
+    tolerance: c.Tolerance = None,
+    method: c.Method = "milp",
+    outputs: c.OutputsChoice = None,
+    relax: c.Relax = False,
+    width: c.Width = None,
+    depth: c.Depth = None,
+    blind: o.Blind = False,
+    missing: o.MissingChoice = "drop",
+    drop: o.Drop = None,
+    no_scale: o.NoScale = False,
+    root: o.Root = None,
+    seed: o.Seed = 0,
+    checkpoint: Kept = None,
+    out: o.Out = None,
+    as_json: o.Json = False,
+) -> int:
+    """Certify a network, fine-tune it with the worst pairs found, and certify again.
+
+    It ends when the target is proved, the rounds are used, or the performance is below the floor.
+    """
+    if delta is None:
+        raise InputError("expected a target, got none: the largest difference allowed (--delta)")
+    check_wishes(delta, floor, rounds, lam, outputs == "values")
+    source = o.one_source(file, data)
+    for name in (network, source):
+        if name is not None and name.lower().endswith(".nnet"):
+            raise InputError(
+                f"expected a network with data to train it on, got the .nnet file {name}: "
+                "`retrofair certify` takes it"
+            )
+    if network is not None:
+        c.refuse({"--width": width, "--depth": depth}, "with --network: it has its own layers")
+    similarity = Similarity.of(distance, weight, tolerance, epsilon, None, 0.2)
+    question = Asked.of(method, seconds, 0.0, delta, None, outputs, seed)
+    o.checked_out(out)
+    choice = o.TableChoice(
+        source,
+        label,
+        positive,
+        sensitive,
+        privileged,
+        blind,
+        missing,
+        drop,
+        no_scale,
+        root,
+        seed,
+    )
+    subject = o.subject(
+        choice,
+        network,
+        weights,
+        trust_network_file,
+        parts=o.USUAL,
+        check=lambda rows: rehearse(similarity, question, rows),
+        width=width or c.WIDTH,
+        depth=c.DEPTH if depth is None else depth,
+    )
+    case = of_table(choice, subject, network)
+    case = case.relaxed() if relax else case
+    metric = similarity.distance(case.domain, case.training)
+    rehearse(similarity, question, subject.rows)  # what can be refused is refused first
+    notes.flush()
+    found = repair(
+        case.network,
+        subject.parts[0],
+        case.domain,
+        metric,
+        similarity.epsilon,
+        delta,
+        valid=subject.fit,
+        floor=floor,
+        rounds=rounds,
+        seconds=seconds,
+        lam=lam,
+        seed=seed,
+        outputs=question.outputs,
+        method=method,
+        checkpoint=checkpoint,
+        on_round=tell,
+    )
+    on_test = tested(found, case.network, subject.test, case.domain, question.outputs)
+    if as_json:
+        print(json_text({**found.to_dict(), "test": on_test}))
+    else:
+        lines = [
+            ("similar is", similarity.words(case.domain)),
+            *similar_lines(case.domain, metric, similarity.epsilon),
+            ("domain", case.box),
+        ]
+        show_repair(found, case.title, lines, on_test)
+    if out is not None:
+        write(found, case.title, out)
+    return 0 if found.status is RepairStatus.MET else 3
+
+
+def tell(done: Round) -> None:
+    """A line for every finished round, as it is finished."""
+    name = f"round {done.number}" if done.number else "the original"
+    print(
+        f"{name}: found {down(done.lower)}, proved at most {up(done.upper)} ({done.verdict}), "
+        f"{figure(done.performance)}, {done.seconds:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def write(found: Repair, title: str, out: Path) -> None:
+    """Weights, history, certificate, worst pair and picture."""
+    found.save(out)
+    write_certificate(found.certificate, out)
+    repair_history(found, out / "repair.png", title=title)
+    notes.say(
+        "wrote network.safetensors, history.json, certificate.json, witness.csv and repair.png "
+        f"into {out}"
+    )

@@ -1,0 +1,270 @@
+"""Repairs on disk: a finished one to load again, and the rounds of one that is under way."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from retrofair.certifiers import Certificate, Domain, Step, Verdict
+from retrofair.errors import InputError
+from retrofair.files import json_text, replacing, write_json
+from retrofair.individual.judged import Performance
+from retrofair.individual.repaired import Repair, RepairStatus, Round
+
+FORMAT = 1
+WEIGHTS, ABOUT = "network.safetensors", "history.json"
+QUESTION = "question.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A round with its network and certificate."""
+
+    round: Round
+    network: nn.Module
+    certificate: Certificate
+
+
+@dataclass(frozen=True, eq=False)
+class KeptRounds:
+    """Finished rounds of one question in a folder; nothing is kept without one.
+
+    Args:
+        key: of the question: it changes with everything that changes a round.
+    """
+
+    folder: Path | None
+    key: str
+    network: nn.Module
+    domain: Domain
+
+    def read(self) -> list[Finished]:
+        """The rounds that are there, in order.
+
+        Raises:
+            InputError: the folder is a file, is damaged, or belongs to another question.
+        """
+        if self.folder is None:
+            return []
+        _no_file(self.folder)
+        about = self.folder / QUESTION
+        if not about.exists():
+            write_json(about, {"format": FORMAT, "key": self.key})
+            return []
+        if _values(about).get("key") != self.key:
+            raise InputError(
+                f"expected rounds of this question in {self.folder}, got those of another (other "
+                "data, network, domain, distance or option): name another folder (--checkpoint)"
+            )
+        found: list[Finished] = []
+        while (path := self._path(len(found))).exists():
+            found.append(self._finished(path))
+        return found
+
+    def add(self, done: Finished) -> None:
+        """Keep one more finished round."""
+        if self.folder is None:
+            return
+        path = self._path(done.round.number)
+        # the text comes last: a round is there once its text is
+        save_weights(done.network, path.with_suffix(".safetensors"))
+        values = {"round": done.round.to_dict(), "certificate": done.certificate.to_dict()}
+        write_json(path, values)
+
+    def _path(self, number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"round-{number}.json"
+
+    def _finished(self, path: Path) -> Finished:
+        values = _values(path)
+        try:
+            return Finished(
+                _round(values["round"]),
+                with_weights(self.network, path.with_suffix(".safetensors")),
+                _certificate(values["certificate"], self.domain, self.network),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise _damaged(path) from None
+
+
+def save_repair(repair: Repair, folder: Path) -> Path:
+    """Write a repair's weights and everything else."""
+    _no_file(folder)
+    about = {"format": FORMAT, **repair.to_dict()}
+    # both are written before either takes its place: no new weights with an old history
+    with replacing(folder / ABOUT) as text, replacing(folder / WEIGHTS) as weights:
+        text.write_text(json_text(about) + "\n", encoding="utf-8")
+        save_file(_state(repair.network), weights)
+    return folder
+
+
+def load_repair(folder: str | Path, network: nn.Module, domain: Domain) -> Repair:
+    """Read a saved repair.
+
+    Args:
+        network: of the architecture that was repaired; it is copied, not changed.
+        domain: the one it was repaired for.
+
+    Raises:
+        InputError: the folder holds no repair, or one that does not fit the network or domain.
+    """
+    folder = Path(folder)
+    values = _values(folder / ABOUT)
+    if values.get("format") != FORMAT:
+        raise InputError(
+            f"expected a repair of format {FORMAT} in {folder}, got {values.get('format')!r}"
+        )
+    try:
+        return Repair(
+            network=with_weights(network, folder / WEIGHTS),
+            status=RepairStatus(values["status"]),
+            certificate=_certificate(values["certificate"], domain, network),
+            best=int(values["best"]),
+            history=tuple(_round(each) for each in values["history"]),
+            constant=_performance(values["constant"]),
+            delta=float(values["delta"]),
+            floor=values["floor"],
+            rows=int(values["rows"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(folder / ABOUT) from None
+
+
+def digest(*parts: Any) -> str:
+    """A name that changes with the parts: tensors and networks by value, the rest by its text."""
+    known = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            known.update(f"{tuple(part.shape)} {part.dtype}".encode())
+            known.update(part.detach().cpu().contiguous().numpy().tobytes())
+        elif isinstance(part, nn.Module):
+            known.update(repr(part).encode())
+            for name, value in sorted(part.state_dict().items()):
+                known.update(f"{name} {digest(value)}".encode())
+        else:
+            known.update(repr(part).encode())
+    return known.hexdigest()
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """A network's weights as safetensors; a file of that name is replaced whole or not at all."""
+    with replacing(path) as temporary:
+        save_file(_state(network), temporary)
+
+
+def with_weights(network: nn.Module, path: Path) -> nn.Module:
+    """A copy of a network with the weights of a file, in eval mode.
+
+    Raises:
+        InputError: there is no such file, or it does not fit.
+    """
+    made = copy.deepcopy(network).eval()
+    try:
+        made.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise InputError(f"expected weights in {path}, but the file is not there") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the weights in {path} do not fit this network: {reason}") from None
+    return made
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    # safetensors takes no two names for one storage
+    state = network.state_dict()
+    return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"expected {path.name} in {path.parent}, but it is not there") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise _damaged(path) from None
+    if not isinstance(values, dict):
+        raise _damaged(path)
+    return values
+
+
+def _no_file(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"expected a folder, but {folder} is a file")
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged: remove the folder, or name another one")
+
+
+# --- JSON knows neither nan nor infinity: both are null there -------------------------------------
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _inf(value: float | None) -> float:
+    return math.inf if value is None else float(value)
+
+
+def _performance(values: dict[str, Any]) -> Performance:
+    figures = {name: _nan(value) for name, value in values.items() if name != "degenerate"}
+    return Performance(**figures, degenerate=str(values["degenerate"]))
+
+
+def _round(values: dict[str, Any]) -> Round:
+    return Round(
+        **{
+            **values,
+            "upper": _inf(values["upper"]),
+            "verdict": Verdict(values["verdict"]),
+            "performance": _performance(values["performance"]),
+        }
+    )
+
+
+def _certificate(values: dict[str, Any], domain: Domain, network: nn.Module) -> Certificate:
+    left = dict(values)
+    left.pop("gap")
+    pair, history = left.pop("witness"), left.pop("history")
+    witness = scores = distance = None
+    if pair is not None:
+        if pair["columns"] != list(domain.columns):
+            raise InputError(
+                f"expected the domain of the repair, of {len(pair['columns'])} columns such as "
+                f"{pair['columns'][0]}, got one of {domain.d} such as {domain.columns[0]}"
+            )
+        dtype = next((p.dtype for p in network.parameters()), torch.float32)
+        people = [pair["person_a"], pair["person_b"]]
+        witness, distance = torch.tensor(people, dtype=torch.float64).to(dtype), pair["distance"]
+        both = [torch.tensor(pair[f"score_{who}"], dtype=torch.float64) for who in "ab"]
+        scores = both[0], both[1]
+    for name in ("upper", "upper_logit"):
+        left[name] = _inf(left[name])
+    return Certificate(
+        **{
+            **left,
+            "verdict": Verdict(left["verdict"]),
+            "margin": None,
+            "notes": tuple(left["notes"]),
+            "witness": witness,
+            "scores": scores,
+            "distance": distance,
+            "domain": domain,
+            "history": tuple(Step(*map(_inf, step)) for step in history),
+        }
+    )
