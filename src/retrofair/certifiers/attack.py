@@ -255,7 +255,7 @@ class Climber:
     ) -> tuple[Floats, Floats, Floats]:
         ones, twos = np.stack([w[0] for w in waiting]), np.stack([w[1] for w in waiting])
         moves, n, d = ones.shape
-        one, two = self._fitted(ones.reshape(-1, d), twos.reshape(-1, d))
+        one, two = self.fitted(ones.reshape(-1, d), twos.reshape(-1, d))
         heights = self._heights(one, two, goal).reshape(moves, n)
         chosen, index = heights.argmax(0), np.arange(n)
         ones, twos = one.reshape(ones.shape), two.reshape(twos.shape)
@@ -263,7 +263,7 @@ class Climber:
             best, (ones[chosen, index], twos[chosen, index], heights[chosen, index])
         )
 
-    def _fitted(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    def fitted(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
         """Pairs whose numbers differ less where a move has spent what they differed by."""
         if not self.mobile:
             return first, second

@@ -74,7 +74,7 @@ class Bab:
         look(question, pairs, board)
         seconds = SECONDS if board.done() else min(ATTACK_SECONDS, ATTACK * board.left)
         hunt(question, pairs, board, seconds, generator, rows)
-        if board.done() is not None or not question.network.activations:
+        if board.done() is not None:
             return
         search = _Search(question, pairs, board, generator)
         if question.cut is not None:
@@ -169,6 +169,9 @@ class _Search:
             return
         started = time.monotonic()
         one, two = whole_people(self.pairs, first, second, STARTS, self.generator)
+        one, two = self.climber.fitted(one, two)
+        near = self.pairs.similar(one, two)
+        one, two = one[near], two[near]
         if len(one):
             until = started + min(CLIMB_SECONDS, board.left)
             one, two, heights = self.climber.climb(one, two, height, until)

@@ -13,9 +13,9 @@ ALIKE = 1e-6
 def whole_people(
     pairs: Pairs, first: Floats, second: Floats, n: int, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Up to n legal pairs: categories drawn by their shares in a pair (d,), integers near theirs.
+    """n pairs: categories drawn by their shares in a pair (d,), integers near theirs.
 
-    The nearest comes first where it is legal.
+    The nearest comes first. Numbers are as they were: two people may be too far apart.
     """
     domain = pairs.domain
     draws = generator.random((n, len(domain.features)))
@@ -32,9 +32,7 @@ def whole_people(
             apart = np.rint(two[:, i] - one[:, i])
             one[:, i] = np.clip(np.rint(one[:, i] + draw - 0.5), domain.low[i], domain.high[i])
             two[:, i] = np.clip(one[:, i] + apart, domain.low[i], domain.high[i])
-    one, two = domain.to_inputs(one), domain.to_inputs(two)
-    legal = pairs.similar(one, two)
-    return one[legal], two[legal]
+    return domain.to_inputs(one), domain.to_inputs(two)
 
 
 def _drawn(shares: Floats, draw: Floats) -> np.ndarray:
