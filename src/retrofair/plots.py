@@ -183,7 +183,7 @@ def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
         axes.axvspan(found.best - 0.3, found.best + 0.3, color="#F1F1F1", zorder=0)
         axes.grid(color="#EEEEEE", zorder=0)
         axes.set_axisbelow(True)
-    top.set_title(f"{title}: {ENDS[found.status]}", fontsize=11)
+    top.set_title(f"{title}\n{ENDS[found.status]}", fontsize=11)
     figure.legend(
         handles=[
             _handle("v", COLOURS[0], "certified: no similar pair differs by more"),

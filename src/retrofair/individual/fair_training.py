@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,12 @@ CLIPPED = 5.0  # norm of a step's gradient: proved bounds have steep ones
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; see `train_individually_fair`."""
+    """How to train; see `train_individually_fair`.
+
+    Args:
+        group: weight of the largest difference between two groups' mean outputs (a smooth spd),
+            beside the rest; 0 for none.
+    """
 
     lam: float = 0.5
     bound: float = 0.5
@@ -44,6 +49,7 @@ class Settings:
     learning_rate: float = 1e-3
     steps: int = 3
     patience: int = 10
+    group: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("lam", "bound"):
@@ -57,6 +63,8 @@ class Settings:
             )
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"expected learning_rate > 0, got {self.learning_rate}")
+        if not 0 <= self.group < math.inf:
+            raise InputError(f"expected group >= 0, got {self.group}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,8 @@ class Epoch:
         loss: cross-entropy or squared error.
         apart: mean |f(x) - f(x*)|.
         bound: proved for all pairs of the domain by lines; nan where it was not asked for.
-        objective: lam * loss + (1 - lam) * (apart and bound by their shares).
+        objective: lam * loss + (1 - lam) * (apart and bound by their shares) + group * groups.
+        groups: the largest difference between two groups' mean outputs; nan without groups.
     """
 
     epoch: int
@@ -75,6 +84,7 @@ class Epoch:
     apart: float
     bound: float
     objective: float
+    groups: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +216,8 @@ def fit_individually_fair(
     with fitting_threads(model), seeded(generator_of(seed)):
         question = Question.of(model, domain.d, outputs, None)
         similar = Pairs.of(domain, check_distance(distance), epsilon)
-        train = _rows(data, domain, question)
-        looked = train if valid is None else _rows(valid, domain, question)
+        train = _rows(data, domain, question, settings)
+        looked = train if valid is None else _rows(valid, domain, question, settings)
         work = _Work(model, question, similar, settings, outputs, _pairs(pairs, domain), seed)
         kept = (
             None
@@ -216,6 +226,14 @@ def fit_individually_fair(
         )
         history = work.run(train, looked, kept, on_epoch)
     return IndividuallyFair(model.eval(), history)
+
+
+class Rows(NamedTuple):
+    """(n, d) and (n,) in double precision, and (n,) group codes where groups are asked about."""
+
+    x: Tensor
+    y: Tensor
+    group: Tensor | None
 
 
 class _Work:
@@ -242,8 +260,8 @@ class _Work:
 
     def run(
         self,
-        train: tuple[Tensor, Tensor],
-        valid: tuple[Tensor, Tensor],
+        train: Rows,
+        valid: Rows,
         kept: Checkpoint | None,
         on_epoch: Callable[[Epoch], None] | None,
     ) -> tuple[Epoch, ...]:
@@ -273,7 +291,7 @@ class _Work:
         model.load_state_dict(best)
         return tuple(history)
 
-    def _train(self, epoch: int, x: Tensor, y: Tensor) -> None:
+    def _train(self, epoch: int, x: Tensor, y: Tensor, group: Tensor | None) -> None:
         settings = self.settings
         share = settings.bound * min(1.0, epoch / self.warm_up)
         share = 0.0 if self.bound is None else share
@@ -287,6 +305,8 @@ class _Work:
                 if self.bound is not None and share > 0:
                     apart = (1 - share) * apart + share * self.bound(self.model)[1]
                 total = total + (1 - settings.lam) * apart
+            if group is not None:
+                total = total + settings.group * self._groups_apart(x[rows], group[rows])
             total.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), CLIPPED)
             self.optimiser.step()
@@ -298,6 +318,12 @@ class _Work:
         if self.extra is not None:
             apart = (apart + self._apart(self.extra[:, 0], self.extra[:, 1]).mean()) / 2
         return apart
+
+    def _groups_apart(self, x: Tensor, group: Tensor) -> Tensor:
+        """The largest difference between two groups' mean outputs."""
+        shown = self.question.on_scale(self._out(x))[:, -1].double()
+        means = torch.stack([shown[group == g].mean() for g in group.unique()])
+        return means.amax() - means.amin()
 
     def _out(self, x: Tensor) -> Tensor:
         """(n, K) what the model says, in its own precision."""
@@ -321,7 +347,7 @@ class _Work:
             return F.binary_cross_entropy_with_logits(out[:, 0].double(), y)
         return F.binary_cross_entropy(out[:, 0].double().clamp(1e-12, 1 - 1e-12), y)
 
-    def _look(self, epoch: int, x: Tensor, y: Tensor) -> Epoch:
+    def _look(self, epoch: int, x: Tensor, y: Tensor, group: Tensor | None) -> Epoch:
         settings = self.settings
         self.neighbours.generator = np.random.default_rng(0)  # the same look at every epoch
         worst = self.neighbours.worst(x, self._apart, settings.steps)
@@ -330,23 +356,24 @@ class _Work:
             loss = float(self._loss(x, y))
             apart = float(self._apart(x, worst).mean())
             bound = math.nan if self.bound is None else float(self.bound(self.model)[0])
+            groups = math.nan if group is None else float(self._groups_apart(x, group))
         share = 0.0 if self.bound is None else settings.bound
         second = apart if not share else (1 - share) * apart + share * bound
         objective = settings.lam * loss + (1 - settings.lam) * second
+        objective += 0.0 if group is None else settings.group * groups
         if not math.isfinite(objective):
             raise InputError(
                 "expected a loss that stays finite, got "
                 f"{objective} after epoch {epoch}: lower learning_rate"
             )
-        return Epoch(epoch, loss, apart, bound, objective)
+        return Epoch(epoch, loss, apart, bound, objective, groups)
 
 
 def _of_epoch(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
-def _rows(data: Table, domain: Domain, question: Question) -> tuple[Tensor, Tensor]:
-    """x and y in double precision."""
+def _rows(data: Table, domain: Domain, question: Question, settings: Settings) -> Rows:
     x, y = (data.x, data.y) if isinstance(data, GroupedData) else data
     if x.ndim != 2 or x.shape[1] != domain.d or not len(x) or y.shape != x.shape[:1]:
         raise InputError(
@@ -373,7 +400,11 @@ def _rows(data: Table, domain: Domain, question: Question) -> tuple[Tensor, Tens
                 f"expected targets within [{low:g}, {high:g}], which is all the network can say, "
                 f"got {float(y.min()):g} to {float(y.max()):g}"
             )
-    return x, y
+    if not settings.group:
+        return Rows(x, y, None)
+    if not isinstance(data, GroupedData) or len(data.group.unique()) < 2:
+        raise InputError("expected GroupedData of at least two groups for group > 0")
+    return Rows(x, y, data.group)
 
 
 def _pairs(pairs: Tensor | None, domain: Domain) -> Tensor | None:
@@ -388,12 +419,12 @@ def _key(
     settings: Settings,
     epsilon: float,
     seed: int,
-    train: tuple[Tensor, Tensor],
-    valid: tuple[Tensor, Tensor],
+    train: Rows,
+    valid: Rows,
     model: nn.Module,
 ) -> dict[str, Any]:
     """What a training is of: another one does not go on from its checkpoint."""
     start = sum(float(value.double().sum()) for value in model.state_dict().values())
-    sums = [float(t.sum()) for part in (train, valid) for t in part]
+    sums = [float(t.sum()) for part in (train, valid) for t in part if t is not None]
     given = replace(settings, epochs=1)  # more epochs may be asked for later
     return {**asdict(given), "epsilon": epsilon, "seed": seed, "start": start, "data": sums}
