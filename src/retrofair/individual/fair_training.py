@@ -30,6 +30,7 @@ from retrofair.progress import track
 
 Table = GroupedData | tuple[Tensor, Tensor]
 WARM_UP = 0.3  # of the epochs, until a proved bound counts in full
+EVERY = 4  # steps from one look at the proved bound to the next: it costs as much as many of them
 CLIPPED = 5.0  # norm of a step's gradient: proved bounds have steep ones
 
 
@@ -295,15 +296,16 @@ class _Work:
         settings = self.settings
         share = settings.bound * min(1.0, epoch / self.warm_up)
         share = 0.0 if self.bound is None else share
-        for rows in torch.randperm(len(x)).split(settings.batch_size):
+        for step, rows in enumerate(torch.randperm(len(x)).split(settings.batch_size)):
             self.optimiser.zero_grad()
             total = torch.zeros((), dtype=torch.float64)
             if settings.lam > 0:
                 total = total + settings.lam * self._loss(x[rows], y[rows])
             if settings.lam < 1:
                 apart = self._apart_from_worst(x[rows]) if share < 1 else total.new_zeros(())
-                if self.bound is not None and share > 0:
-                    apart = (1 - share) * apart + share * self.bound(self.model)[1]
+                apart = (1 - share) * apart
+                if self.bound is not None and share > 0 and step % EVERY == 0:
+                    apart = apart + EVERY * share * self.bound(self.model)[1]
                 total = total + (1 - settings.lam) * apart
             if group is not None:
                 total = total + settings.group * self._groups_apart(x[rows], group[rows])
