@@ -28,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -102,7 +103,9 @@ class Task:
         """The distance between people that the package learns from the protected columns."""
         x, protected = self.parts["train"][0], self.about["sensitive"]
         learned = LogisticRegSensitiveSubspace()
-        basis = learned.compute_basis_vectors_protected_idxs(x, protected)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a newer scikit-learn would have l1 said otherwise
+            basis = learned.compute_basis_vectors_protected_idxs(x, protected)
         # A rare value's regression can be all 0, and columns of one feature add up to 1: the
         # package would divide by 0 there. An orthogonal basis spans the same.
         left, size, _ = torch.linalg.svd(basis.double(), full_matrices=False)
@@ -121,6 +124,7 @@ def train(task: Task, method: str, settings: argparse.Namespace) -> dict[str, An
     """The weights of the best epoch, and how they came about."""
     started = time.perf_counter()
     torch.manual_seed(task.about["seed"])
+    np.random.seed(task.about["seed"])  # the package's logistic regressions draw from it
     network, people, outputs = copy.deepcopy(task.network), task.people(), task.outputs()
     steps, rate = settings.steps, settings.rate
     rho, eps = settings.rho, settings.eps
