@@ -13,7 +13,8 @@ LogisticRegSensitiveSubspace, learned from training rows: the protected columns,
 that tell them from the other columns, cost nothing. The one between outputs is the squared
 Euclidean one. The epoch is the one with the least objective of the method's own on the validation
 rows, the start among them: the loss at the worst rows that the auditor finds (SenSR), or the loss
-and rho times how far apart it gets the outputs (SenSeI).
+and rho times how far apart it gets the outputs (SenSeI). (The package's examples take the last
+epoch, with no validation rows: --last.)
 """
 
 from __future__ import annotations
@@ -149,12 +150,12 @@ def train(task: Task, method: str, settings: argparse.Namespace) -> dict[str, An
             return loss, loss + rho * float(outputs(plain, far).mean())
 
     optimiser = torch.optim.Adam(network.parameters(), lr=task.about["learning_rate"])
-    history, best = [look()], copy.deepcopy(network)
+    history, best, epoch = [look()], copy.deepcopy(network), 0
     x, y = task.parts["train"]
     trained.train()
     for _ in range(task.about["epochs"]):
         least = min(range(len(history)), key=lambda e: history[e][1])
-        if len(history) - 1 - least >= task.about["patience"]:
+        if not settings.last and len(history) - 1 - least >= task.about["patience"]:
             break
         for rows in torch.randperm(len(x)).split(task.about["batch_size"]):
             optimiser.zero_grad()
@@ -163,12 +164,13 @@ def train(task: Task, method: str, settings: argparse.Namespace) -> dict[str, An
         history.append(look())
         if not math.isfinite(history[-1][1]):
             raise ValueError(f"expected a finite loss, got {history[-1]} for {task.about['name']}")
-        if history[-1][1] < history[least][1]:
+        if settings.last or history[-1][1] < history[least][1]:
+            epoch = len(history) - 1
             best = copy.deepcopy(network)
     multiplier = trained.lambda_param if method == "SenSR" else trained.lamb
     return {
         "weights": task.single(best),
-        "epoch": min(range(len(history)), key=lambda e: history[e][1]),
+        "epoch": epoch,
         "history": history,
         "multiplier": float(multiplier),
         "seconds": time.perf_counter() - started,
@@ -183,6 +185,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="Of the auditor.")
     parser.add_argument("--rho", type=float, default=RHO, help="Of SenSeI.")
     parser.add_argument("--eps", type=float, default=EPS)
+    parser.add_argument("--last", action="store_true", help="All epochs, and take the last.")
     settings = parser.parse_args()
     torch.set_num_threads(1)
     for about in sorted(settings.folder.glob("*.plain.json")):
@@ -196,7 +199,9 @@ def main() -> None:
             save_file(found.pop("weights"), done.with_suffix(".safetensors"))
             found |= {
                 "rows": task.about["rows"],
-                "settings": {k: getattr(settings, k) for k in ("rate", "steps", "rho", "eps")},
+                "settings": {
+                    k: getattr(settings, k) for k in ("rate", "steps", "rho", "eps", "last")
+                },
                 "inFairness": version("inFairness"),
                 "torch": version("torch"),
             }
