@@ -3,12 +3,14 @@
     python benchmarks/individual.py --store FOLDER --page docs/results/individual.md
 
 Hours where nothing is stored; stopped, it goes on where it was. One cell at a time, the seeds
-outermost. Needs the data sets (RETROFAIR_DATA).
+outermost. Needs the data sets (RETROFAIR_DATA). The networks of SenSR and SenSeI come from
+rivals_individual.py, which says how (--export, --rivals).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import retrofair as rf
@@ -34,6 +37,8 @@ EPSILON, SECONDS, GAP, SMALL = 0.2, 60.0, 0.05, 0.005
 SETS = {"german": "sex", "adult": "sex", "communities": "race", "boston": "B"}
 WIDTHS = ((32, 32), (64, 64))
 LAMBDAS = (0.9, 0.7, 0.5, 0.2)
+RIVALS = ("SenSR", "SenSeI")
+METHODS = ("plain", "unaware", *(f"lambda {lam:g}" for lam in LAMBDAS), *RIVALS)
 SEEDS = (0, 1, 2)
 EPOCHS = {"german": 60, "adult": 12, "communities": 40, "boston": 60}
 
@@ -46,15 +51,19 @@ class Cell:
     method: str
 
     @property
+    def network(self) -> str:
+        return f"{self.data}-{'x'.join(map(str, self.widths))}-{self.seed}"
+
+    @property
     def key(self) -> str:
-        return f"{self.data}-{'x'.join(map(str, self.widths))}-{self.seed}-{self.method}"
+        return f"{self.network}-{self.method}"
 
 
 def cells() -> Iterator[Cell]:
     for seed in SEEDS:
         for data in SETS:
             for widths in WIDTHS:
-                for method in ("plain", "unaware", *(f"lambda {lam:g}" for lam in LAMBDAS)):
+                for method in METHODS:
                     yield Cell(data, widths, seed, method)
 
 
@@ -70,44 +79,17 @@ class Blind(nn.Module):
         return self.network(x * self.kept)
 
 
-def run(cell: Cell) -> dict[str, Any]:
+def run(cell: Cell, rivals: Path | None = None) -> dict[str, Any]:
     splits = load(cell)
     regression = cell.data == "boston"
     domain = rf.Domain.from_data(splits.train)
     similar = rf.WeightedLp(math.inf)
-    train, valid, test = (rows(part) for part in (splits.train, splits.valid, splits.test))
-    network = untrained(splits.train.x.shape[1], cell)
-    if cell.method == "unaware":
-        kept = torch.from_numpy(~domain.sensitive).float()
-        network = Blind(network, kept)
     outputs: Any = "values" if regression else None
-    epochs = EPOCHS[cell.data]
-    started = time.perf_counter()
-    plain = fit_individually_fair(
-        network,
-        train,
-        domain,
-        similar,
-        EPSILON,
-        Settings(lam=1.0, epochs=epochs),
-        valid=valid,
-        seed=cell.seed,
-        outputs=outputs,
-    ).network
-    model = plain
-    if cell.method.startswith("lambda"):
-        model = fit_individually_fair(
-            plain,
-            train,
-            domain,
-            similar,
-            EPSILON,
-            Settings(lam=float(cell.method.split()[1]), epochs=epochs),
-            valid=valid,
-            seed=cell.seed,
-            outputs=outputs,
-        ).network
-    seconds = time.perf_counter() - started
+    if cell.method in RIVALS:
+        assert rivals is not None
+        model, seconds = rival(cell, splits, rivals)
+    else:
+        model, seconds = fitted(cell, splits, domain)
     found = rf.certify(
         model,
         domain,
@@ -122,8 +104,8 @@ def run(cell: Cell) -> dict[str, Any]:
     probability = model if regression else nn.Sequential(model, nn.Sigmoid())
     empirical = rf.empirical_delta(probability, splits.test.x, similar, EPSILON, domain=domain)
     return {
-        **performance(model, test, regression),
-        "n": len(test[1]),
+        **performance(model, rows(splits.test), regression),
+        "n": len(splits.test),
         "lower": found.lower,
         "upper": found.upper,
         "gap": found.gap,
@@ -133,6 +115,97 @@ def run(cell: Cell) -> dict[str, Any]:
         "trained_in": seconds,
         "load": os.getloadavg()[0],
     }
+
+
+def fitted(cell: Cell, splits: rf.Splits, domain: rf.Domain) -> tuple[nn.Module, float]:
+    """A network trained here, and in how many seconds."""
+    started = time.perf_counter()
+    network = untrained(splits.train.x.shape[1], cell)
+    if cell.method == "unaware":
+        kept = torch.from_numpy(~domain.sensitive).float()
+        network = Blind(network, kept)
+    lams = [1.0]
+    if cell.method.startswith("lambda"):
+        lams.append(float(cell.method.split()[1]))
+    for lam in lams:
+        network = fit_individually_fair(
+            network,
+            rows(splits.train),
+            domain,
+            rf.WeightedLp(math.inf),
+            EPSILON,
+            Settings(lam=lam, epochs=EPOCHS[cell.data]),
+            valid=rows(splits.valid),
+            seed=cell.seed,
+            outputs="values" if cell.data == "boston" else None,
+        ).network
+    return network, time.perf_counter() - started
+
+
+# --- networks trained elsewhere -------------------------------------------------------------------
+
+
+def export(cell: Cell, folder: Path) -> None:
+    """What another package needs to train on from a plain network."""
+    splits = load(cell)
+    domain = rf.Domain.from_data(splits.train)
+    model, seconds = fitted(cell, splits, domain)
+    tensors = {f"plain.{name}": value for name, value in model.state_dict().items()}
+    for name, part in splits_by_name(splits).items():
+        tensors |= {f"{name}.x": part.x, f"{name}.y": part.y.float()}
+    settings = Settings()
+    about = {
+        "name": cell.network,
+        "seed": cell.seed,
+        "regression": cell.data == "boston",
+        "sensitive": domain.sensitive.nonzero()[0].tolist(),
+        "epochs": EPOCHS[cell.data],
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "patience": settings.patience,
+        "rows": digest(splits),
+        "seconds": seconds,
+    }
+    path = exported(cell, folder)
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(tensors, path.with_suffix(".safetensors"))
+    path.write_text(json.dumps(about), encoding="utf-8")
+
+
+def exported(cell: Cell, folder: Path) -> Path:
+    return folder / f"{cell.network}.plain.json"
+
+
+def rival(cell: Cell, splits: rf.Splits, folder: Path) -> tuple[nn.Module, float]:
+    """A network that another package trained, and in how many seconds, the plain one's included."""
+    about = json.loads((folder / f"{cell.key}.json").read_text(encoding="utf-8"))
+    plain = json.loads(exported(cell, folder).read_text(encoding="utf-8"))
+    if about["rows"] != digest(splits):
+        raise ValueError(f"expected {cell.key} trained on these rows, got others: export them anew")
+    model = untrained(splits.train.x.shape[1], cell)
+    model.load_state_dict(load_file(folder / f"{cell.key}.safetensors"))
+    return model.eval(), plain["seconds"] + about["seconds"]
+
+
+def there(cell: Cell, rivals: Path | None) -> bool:
+    if cell.method not in RIVALS:
+        return True
+    return rivals is not None and (rivals / f"{cell.key}.json").exists()
+
+
+def splits_by_name(splits: rf.Splits) -> dict[str, rf.GroupedData]:
+    return {"train": splits.train, "valid": splits.valid, "test": splits.test}
+
+
+def digest(splits: rf.Splits) -> str:
+    found = hashlib.sha256()
+    for part in splits_by_name(splits).values():
+        for tensor in (part.x, part.y.float()):
+            found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+# --- data and measures ----------------------------------------------------------------------------
 
 
 def load(cell: Cell) -> rf.Splits:
@@ -183,7 +256,7 @@ def page(store: Path) -> str:
     for data in SETS:
         lines = []
         for widths in WIDTHS:
-            for method in ("plain", "unaware", *(f"lambda {lam:g}" for lam in LAMBDAS)):
+            for method in METHODS:
                 of = [
                     r
                     for c, r in found.items()
@@ -239,7 +312,24 @@ def page(store: Path) -> str:
         f"of {GAP:.0%}). Tight: that gap, or {SMALL:g}. Mean +- standard deviation over seeds."
     )
     outro = f"{closed} of {trained} certificates of networks trained here are tight in that time."
-    return "\n\n".join([intro, *parts, outro])
+    return "\n\n".join([intro, rivals_of(found), *parts, outro])
+
+
+def rivals_of(found: dict[Cell, Any]) -> str:
+    """How the networks of another package were trained, and how many are missing."""
+    all_of = [cell for cell in cells() if cell.method in RIVALS]
+    missing = sum(cell not in found for cell in all_of)
+    if missing == len(all_of):
+        return "SenSR and SenSeI are left out: their networks were not there (--rivals)."
+    said = (
+        "SenSR and SenSeI are those of inFairness 0.2.3, trained on from the plain network with as "
+        "many epochs at most, the epoch chosen by their own objective on validation rows. Their "
+        "settings are those of the package's example on Adult for SenSeI, also for SenSR, for "
+        "which it has none. Their idea of similar is another: a squared Euclidean distance, 0.1 on "
+        "average, that neither the protected column nor what tells it from the other columns adds "
+        "to; no epsilon for each column, no box. Here all networks are measured by the first idea."
+    )
+    return said if not missing else f"{said} {missing} of their {len(all_of)} cells are left out."
 
 
 def path_of(store: Path, cell: Cell) -> Path:
@@ -248,17 +338,33 @@ def path_of(store: Path, cell: Cell) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--store", type=Path)
     parser.add_argument("--page", type=Path)
     parser.add_argument("--only", default="", help="Only cells whose key has this in it.")
+    parser.add_argument("--export", type=Path, help="Write rows and plain networks here, no more.")
+    parser.add_argument("--rivals", type=Path, help="That folder, with rivals_individual.py's.")
     arguments = parser.parse_args()
+    if (arguments.store is None) == (arguments.export is None):
+        parser.error("expected one of --store and --export")
+    if arguments.export:
+        torch.set_num_threads(1)
+        arguments.export.mkdir(parents=True, exist_ok=True)
+        plain = [c for c in cells() if c.method == "plain" and arguments.only in c.key]
+        plain = [c for c in plain if not exported(c, arguments.export).exists()]
+        for cell in track(plain, "plain networks"):
+            export(cell, arguments.export)
+        return
     arguments.store.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     missing = [
-        c for c in cells() if arguments.only in c.key and not path_of(arguments.store, c).exists()
+        c
+        for c in cells()
+        if arguments.only in c.key
+        and there(c, arguments.rivals)
+        and not path_of(arguments.store, c).exists()
     ]
     for cell in track(missing, "networks"):
-        found = run(cell)
+        found = run(cell, arguments.rivals)
         path = path_of(arguments.store, cell)
         path.with_suffix(".part").write_text(json.dumps(found), encoding="utf-8")
         path.with_suffix(".part").replace(path)
