@@ -10,7 +10,7 @@ ifneq ($(RETROFAIR_DATA),)
 export RETROFAIR_DATA
 endif
 
-.PHONY: demo test check benchmark certificates results clean
+.PHONY: demo test check benchmark certificates individual results clean
 
 ## The main job on embedded data; `make demo ARGS="--data adult"` on real data.
 demo: .venv/run.stamp
@@ -34,6 +34,11 @@ benchmark: .venv/dev.stamp
 certificates: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certify.py --store $(STORE)-certificates \
 		--page docs/results/certify.md
+
+# networks trained to treat similar people alike, hours; RIVALS: see benchmarks/rivals_individual.py
+individual: .venv/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/individual.py --store $(STORE)-individual \
+		$(if $(RIVALS),--rivals $(RIVALS)) --page docs/results/individual.md
 
 ## All studies, whole (a few hours on two cores); goes on where it was stopped; docs/results/.
 STORE ?= $(HOME)/.cache/retrofair/studies
