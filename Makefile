@@ -35,7 +35,7 @@ certificates: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certify.py --store $(STORE)-certificates \
 		--page docs/results/certify.md
 
-# networks trained to treat similar people alike, hours; RIVALS: see benchmarks/rivals_individual.py
+## Networks trained to treat similar people alike (hours); RIVALS: see benchmarks/rivals_individual.py
 individual: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/individual.py --store $(STORE)-individual \
 		$(if $(RIVALS),--rivals $(RIVALS)) --page docs/results/individual.md
