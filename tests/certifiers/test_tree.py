@@ -292,18 +292,16 @@ def test_whole_people_near_mixed_ones_are_legal() -> None:
     assert len(np.unique(one, axis=0)) > 3
 
 
-def test_steep_leaky_units_are_no_rounding() -> None:
-    domain = Domain([rf.OneHot("c", 6, sensitive=True)])
-    for seed in range(3):
-        module = network(6, 3, 3, seed=seed, activation=nn.LeakyReLU(1e4), size=1.0)
-        with torch.no_grad():
-            module[-2].weight.mul_(1e-8)
-        x = np.eye(6)
-        optimum = worst(answers(module, x), np.ones((6, 6), dtype=bool))
-        found = rf.certify(
-            module, domain, WeightedLp(INF), 0.0, method="bab", outputs="values", seconds=5
-        )
-        assert found.upper >= optimum * (1 - 1e-9)
+@pytest.mark.parametrize("slope", [0.1, -3.0, 1e4])
+def test_sizes_that_rounding_is_measured_by_are_never_exceeded(slope: float) -> None:
+    domain = mixed()
+    dual, _, question, pairs = built(
+        domain, WeightedLp(INF), 0.5, 4, 3, seed=1, activation=nn.LeakyReLU(slope)
+    )
+    one, _ = sampled(pairs)
+    most = units(dual, one).abs().amax(0)
+    assert bool((most <= dual.sizes).all())
+    assert bool((question.network.forward(one).abs().amax(0) <= dual.largest).all())
 
 
 def test_smooth_units_are_refused() -> None:
