@@ -234,10 +234,11 @@ def test_the_optimum_over_everybody(name: str, activation: nn.Module) -> None:
 def test_several_outputs_probabilities_and_decisions() -> None:
     domain = discrete()
     x, near = similar(domain, lp(INF, 1.0, domain), 0.0)
-    given: dict[str, Any] = {"method": "bab", "seconds": 20, "gap": 1e-3}
-    ask = lambda module, **more: rf.certify(  # noqa: E731
-        module, domain, WeightedLp(INF), 0.0, **given, **more
-    )
+
+    def ask(module: nn.Module, **more: Any) -> Any:
+        given = {"method": "bab", "seconds": 20, "gap": 1e-3, **more}
+        return rf.certify(module, domain, WeightedLp(INF), 0.0, **given)
+
     many = network(domain.d, 5, 4, seed=6, outputs=3)
     optimum = worst(answers(many, x), near)
     found = ask(many, outputs="values")

@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from retrofair.certifiers.attack import Climber, hunt
+from retrofair.certifiers.attack import Climber
 from retrofair.certifiers.attack import Goal as Height
 from retrofair.certifiers.board import Board
-from retrofair.certifiers.bounds import SECONDS, look
+from retrofair.certifiers.bounds import begin
 from retrofair.certifiers.domain import Floats
 from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.question import Question
-from retrofair.certifiers.schedule import SlabSearch, by_turns
+from retrofair.certifiers.schedule import LOGITS, SlabSearch, by_turns
 from retrofair.certifiers.slabs import Slab
 from retrofair.certifiers.tree.dual import Dual
 from retrofair.certifiers.tree.goals import Goal
@@ -27,9 +27,6 @@ from retrofair.certifiers.tree.supports import Supports
 from retrofair.certifiers.witness import legalised
 from retrofair.errors import InputError
 
-ATTACK = 0.1  # of the time, at most, for the search for a pair to start from
-ATTACK_SECONDS = 5.0
-LOGITS = 0.6  # of the time, at most, for the logits where probabilities are asked about
 CLIMBS = 0.2  # of the time, at most, for searches from the pairs of linear programs
 CLIMB_SECONDS = 0.5
 STARTS = 32
@@ -65,15 +62,12 @@ class Bab:
         Raises:
             InputError: a smooth activation inside the network.
         """
-        smooth = {a.kind for a in question.network.activations if not a.piecewise}
-        if smooth:
+        if smooth := question.network.smooth:
             raise InputError(
                 "expected ReLU or leaky ReLU inside the network for method='bab', got "
-                f"{', '.join(sorted(smooth))}: use method='milp' (--method milp)"
+                f"{', '.join(smooth)}: use method='milp' (--method milp)"
             )
-        look(question, pairs, board)
-        seconds = SECONDS if board.done() else min(ATTACK_SECONDS, ATTACK * board.left)
-        hunt(question, pairs, board, seconds, generator, rows)
+        begin(question, pairs, board, generator, rows)
         if board.done() is not None:
             return
         search = _Search(question, pairs, board, generator)

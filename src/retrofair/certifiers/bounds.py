@@ -15,6 +15,8 @@ from retrofair.certifiers.propagate import bounds, heads_reach
 from retrofair.certifiers.question import Question
 
 SECONDS = 0.5  # for the pair shown beside the bounds, at most
+ATTACK = 0.1  # of a search's time, at most, for a pair to start from
+ATTACK_SECONDS = 5.0
 
 
 class Certifier(Protocol):
@@ -63,3 +65,17 @@ def look(question: Question, pairs: Pairs, board: Board) -> None:
     last, heads = found.outputs, question.heads
     reach = heads_reach(question.network, pairs, found, heads)
     board.bounded("float64", found.slack, layer=last, reach=reach)
+
+
+def begin(
+    question: Question,
+    pairs: Pairs,
+    board: Board,
+    generator: np.random.Generator,
+    rows: Floats | None,
+) -> None:
+    """What a search starts from: the quick bounds, and a pair from an attack."""
+    look(question, pairs, board)
+    # also where the bounds have decided: a certificate shows its worst pair
+    seconds = SECONDS if board.done() else min(ATTACK_SECONDS, ATTACK * board.left)
+    hunt(question, pairs, board, seconds, generator, rows)

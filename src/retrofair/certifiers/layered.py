@@ -42,6 +42,11 @@ class Layered:
         """Units per hidden layer."""
         return tuple(len(bias) for bias in self.biases[:-1])
 
+    @property
+    def smooth(self) -> list[str]:
+        """The kinds of activation that are not two straight pieces."""
+        return sorted({a.kind for a in self.activations if not a.piecewise})
+
     def forward(self, x: Tensor) -> Tensor:
         """(n, d) float64 to (n, outputs), before any softmax."""
         for weight, bias, activation in zip(

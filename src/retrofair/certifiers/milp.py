@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from retrofair.certifiers.attack import hunt
 from retrofair.certifiers.board import Board
-from retrofair.certifiers.bounds import SECONDS, look
+from retrofair.certifiers.bounds import begin
 from retrofair.certifiers.distances import NetworkNorm
 from retrofair.certifiers.domain import Floats
 from retrofair.certifiers.pairs import Pairs
@@ -21,8 +20,6 @@ from retrofair.certifiers.twin import Twin
 from retrofair.errors import InputError
 
 TIGHTENING = 0.3  # of the time, at most, for bounds by linear programs
-ATTACK = 0.1  # of the time, at most, for the search for a pair to start from
-ATTACK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +60,7 @@ class Milp:
         rows: Floats | None = None,
     ) -> None:
         """Narrow the board's interval until it is done."""
-        look(question, pairs, board)
-        # also where the bounds have decided: a certificate shows its worst pair
-        seconds = SECONDS if board.done() else min(ATTACK_SECONDS, ATTACK * board.left)
-        hunt(question, pairs, board, seconds, generator, rows)
+        begin(question, pairs, board, generator, rows)
         if board.done() is not None:
             return
         twin, outputs = self._program(question, pairs, board)

@@ -44,12 +44,12 @@ class Portfolio:
     ) -> None:
         """Narrow the board's interval until it is done."""
         whole = board.seconds
-        piecewise = all(a.piecewise for a in question.network.activations)
-        if piecewise and question.network.activations:
+        tree = not question.network.smooth
+        if tree and question.network.activations:
             board.seconds = board.elapsed + self.share * board.left
         try:
             Milp()(question, pairs, board, generator=generator, rows=rows)
         finally:
             board.seconds = whole
-        if piecewise and board.done() is None:
+        if tree and board.done() is None:
             Bab()(question, pairs, board, generator=generator, rows=rows)

@@ -9,6 +9,7 @@ from retrofair.certifiers.board import Board
 from retrofair.certifiers.certificate import Tier
 from retrofair.certifiers.slabs import Slab, around_zero
 
+LOGITS = 0.6  # of the time, at most, for the logits where probabilities are asked about
 COARSE = 0.01  # how near to its own best value a relaxation is followed
 NARROWEST = 1e-4  # slab of mean logits
 

@@ -19,12 +19,11 @@ from retrofair.certifiers.distances import NetworkNorm
 from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.program import LP_SLACK, Row, Term
 from retrofair.certifiers.question import Question
-from retrofair.certifiers.schedule import SlabSearch, by_turns
+from retrofair.certifiers.schedule import LOGITS, SlabSearch, by_turns
 from retrofair.certifiers.slabs import Slab
 from retrofair.certifiers.twin import Twin
 from retrofair.certifiers.witness import legalised
 
-LOGITS = 0.6  # of the time, at most, for the logits where probabilities are asked about
 POLISH = 1.0  # seconds between two searches around the solver's own pairs
 RELAXED = 0.6  # of the time, at most, for people in between
 SMALL = 1e-12
@@ -241,7 +240,7 @@ class Search:
             wanted = whole or variable not in people
             kind = highspy.HighsVarType.kInteger if wanted else highspy.HighsVarType.kContinuous
             self.highs.changeColIntegrality(variable, kind)
-        smooth = not all(a.piecewise for a in self.question.network.activations)
+        smooth = bool(self.question.network.smooth)
         # solutions may be worth more than any pair of people
         self.loose = not whole or smooth or isinstance(self.pairs.norm, NetworkNorm)
         self.discrete = (whole and bool(people)) or len(self.twin.program.whole) > len(people)

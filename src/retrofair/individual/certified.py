@@ -25,8 +25,7 @@ class CertifiedBound:
     def __init__(
         self, network: nn.Module, question: Question, pairs: Pairs, outputs: Outputs | None
     ) -> None:
-        smooth = sorted({a.kind for a in question.network.activations if not a.piecewise})
-        if smooth:
+        if smooth := question.network.smooth:
             raise InputError(
                 "expected ReLU or leaky ReLU inside the network to train against a proved bound, "
                 f"got {', '.join(smooth)}: say bound=0"

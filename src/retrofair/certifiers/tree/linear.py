@@ -70,8 +70,6 @@ class LinearProgram:
         self.pairs = dual.supports.pairs
         self.numbers = dual.supports.columns.numpy()
         self._entries: list[tuple[Index, Index, Floats]] = []
-        self._low: list[Floats] = []
-        self._high: list[Floats] = []
         self._scale: list[Floats] = []
         self._rows = 0
         self._starts: dict[int, int] = {}

@@ -79,28 +79,23 @@ class Tree:
     def _look(self, nodes: Nodes) -> list[Nodes]:
         """What becomes of some nodes: nothing, or parts of them."""
         nodes, found = self._solved(nodes)
-        keep = self._kept(nodes)
-        nodes = nodes.take(keep)
-        found = [found[i] for i in keep.tolist()]
-        for i in range(len(nodes)):
-            one = found[i]
+        nodes, found = _some(nodes, found, self._kept(nodes))
+        for one in found:
             if one is not None and one.first is not None and one.second is not None:
                 self.pair(one.first, one.second)
                 break  # the first is the one with the largest bound
-        keep = self._kept(nodes)  # a better pair may have made the cutoff larger
-        nodes, found = nodes.take(keep), [found[i] for i in keep.tolist()]
-        if not len(nodes):
-            return []
+        # a better pair may have made the cutoff larger
+        nodes, found = _some(nodes, found, self._kept(nodes))
         choices = self._choices(nodes, found)
         done = ~choices.any(1)
         if done.any():
             # nothing left to split: what the linear program leaves open is rounding
             self.settled = max(self.settled, float(nodes.upper[done].max()))
             keep = torch.nonzero(~done).flatten()
-            nodes, choices = nodes.take(keep), choices[keep]
-            found = [found[i] for i in keep.tolist()]
-            if not len(nodes):
-                return []
+            nodes, found = _some(nodes, found, keep)
+            choices = choices[keep]
+        if not len(nodes):
+            return []
         points = torch.from_numpy(np.stack([self._people(each) for each in found]))
         split = self._best(nodes, choices, points)
         parts = self._bounded(self.splits.halves(nodes, split, points))
@@ -231,6 +226,12 @@ class Tree:
         if first >= len(widths):
             return TRIED
         return max(8, min(TRIED, WORK // (16 * max(widths) ** 2)))
+
+
+def _some(
+    nodes: Nodes, found: list[Found | None], keep: Tensor
+) -> tuple[Nodes, list[Found | None]]:
+    return nodes.take(keep), [found[i] for i in keep.tolist()]
 
 
 def _placed(nodes: Nodes, index: Tensor, some: Nodes) -> Nodes:
