@@ -91,6 +91,14 @@ def test_verdicts(lower: float, upper: float, verdict: Verdict) -> None:
     assert made.verdict is verdict
 
 
+@pytest.mark.parametrize(("width", "stopped"), [(0.4, None), (0.6, "gap")])
+def test_it_may_stop_at_a_width(width: float, stopped: str | None) -> None:
+    made = board(absolute_gap=width)
+    made.found(pair(1.0))
+    made.bounded("solver", 0.0, head=(0, 1.5))
+    assert made.done() == stopped
+
+
 def test_what_is_no_number_is_no_bound() -> None:
     made = board()
     made.bounded("float64", 0.0, reach=torch.tensor([math.nan], dtype=torch.float64))

@@ -60,7 +60,7 @@ def network(seed: int = 0, *, width: int = 12, outputs: int = 1) -> nn.Sequentia
 
 
 def fit(lam: float, **options: Any) -> Any:
-    given = {"epochs": 12, "batch_size": 64, "learning_rate": 5e-3, "bound": 0.5}
+    given = {"epochs": 12, "batch_size": 64, "learning_rate": 5e-3, "bound": 0.5, "sparsity": 0.0}
     settings = Settings(lam=lam, **{k: v for k, v in (given | options).items() if k in given})
     more = {k: v for k, v in options.items() if k not in given}
     asked = {"epsilon": 0.2, "data": rows(400), "network": network(), "domain": PEOPLE} | more
@@ -78,9 +78,10 @@ def upper(module: nn.Module, **options: Any) -> float:
     return rf.certify(module, PEOPLE, SIMILAR, 0.2, **given).upper
 
 
-def test_lambda_one_is_plain_training() -> None:
+@pytest.mark.parametrize("sparsity", [0.0, 0.3])
+def test_lambda_one_is_plain_training(sparsity: float) -> None:
     # the same steps by hand: Adam on the cross-entropy alone, in the same order of rows
-    found = fit(1.0, epochs=2)
+    found = fit(1.0, epochs=2, sparsity=sparsity)
     model, (x, y) = network().eval(), rows(400)
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
     best, least = copy.deepcopy(model.state_dict()), math.inf
@@ -94,6 +95,9 @@ def test_lambda_one_is_plain_training() -> None:
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 5.0)
                 optimiser.step()
+                with torch.no_grad():
+                    for weight in (model[0].weight, model[4].weight):
+                        weight.copy_(nn.functional.softshrink(weight, 5e-3 * sparsity))
         with torch.no_grad():
             now = float(nn.functional.binary_cross_entropy_with_logits(model(x), y))
         if now < least:
@@ -110,6 +114,14 @@ def test_lambda_trades_accuracy_for_a_proved_delta() -> None:
     assert upper(fair) < 0.7 * upper(plain)
     assert upper(blind) < 0.05  # nothing but fairness: nearly constant
     assert rf.certify(fair, PEOPLE, SIMILAR, 0.2, method="bounds").upper < 2 * upper(fair)
+
+
+def test_sparsity_leaves_weights_that_are_exactly_zero() -> None:
+    dense, sparse = (fit(0.7, epochs=30, sparsity=s).network for s in (0.0, 0.3))
+    zeros = [float((n[0].weight == 0).float().mean()) for n in (dense, sparse)]
+    assert zeros[0] == 0
+    assert zeros[1] > 0.2
+    assert accuracy(sparse) > accuracy(dense) - 0.05
 
 
 def test_the_bound_is_proved_and_what_the_search_finds_is_below_it() -> None:
@@ -267,6 +279,7 @@ def test_the_frontier_holds_what_no_epoch_beats() -> None:
     [
         ({"lam": 1.5}, r"lam in \[0, 1\], got 1.5"),
         ({"lam": 0.5, "bound": -1.0}, r"bound in \[0, 1\]"),
+        ({"lam": 0.5, "sparsity": 1.0}, r"sparsity in \[0, 1\)"),
         ({"lam": 0.5, "epochs": 0}, "at least 1"),
         ({"lam": 0.5, "learning_rate": 0.0}, "learning_rate > 0"),
         ({"lam": 0.5, "data": (torch.zeros(3, 2), torch.zeros(3))}, r"rows x \(n, 8\)"),

@@ -29,6 +29,7 @@ class Board:
     Args:
         seconds: the time there is.
         gap: relative gap at which the interval is narrow enough.
+        absolute_gap: width at which it is, whatever the relative gap.
         delta: the difference up to which the network is fair, if that was asked.
         on_step: called with every change.
     """
@@ -39,6 +40,7 @@ class Board:
     delta: float | None = None
     threshold: float | None = None
     on_step: Callable[[Step], None] | None = None
+    absolute_gap: float = SMALLEST
     lower: float = 0.0
     upper: float = math.inf
     lower_logit: float = 0.0
@@ -157,7 +159,8 @@ class Board:
 
     def closed(self, lower: float, upper: float) -> bool:
         """Whether the two are as near as was asked for."""
-        return upper - lower <= SMALLEST or relative_gap(lower, upper) <= self.gap
+        narrow = upper - lower <= max(self.absolute_gap, SMALLEST)
+        return narrow or relative_gap(lower, upper) <= self.gap
 
     @property
     def verdict(self) -> Verdict:

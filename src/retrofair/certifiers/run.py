@@ -31,6 +31,7 @@ def certify(
     method: str | Certifier = "milp",
     seconds: float = 60.0,
     gap: float = 1e-3,
+    absolute_gap: float = 0.0,
     delta: float | None = None,
     threshold: float | None = None,
     outputs: Outputs | None = None,
@@ -54,6 +55,7 @@ def certify(
             or a certifier with its options.
         seconds: time for the search.
         gap: the relative gap at which to stop.
+        absolute_gap: upper - lower at which to stop, whatever the relative gap.
         delta: ask whether the network is epsilon-delta fair: the verdict.
         threshold: ask instead whether two similar people can get different decisions (a
             probability above the threshold is positive; for "values" a value). `lower` and
@@ -81,13 +83,14 @@ def certify(
     """
     certifier = chosen(method)
     epsilon = check_epsilon(epsilon)
-    check_options(network, domain, seconds, gap, delta, threshold)
+    check_options(network, domain, seconds, gap, delta, threshold, absolute_gap)
     delta = None if delta is None else float(delta)
     threshold = None if threshold is None else float(threshold)
     with fitting_threads(network):
         question = Question.of(network, domain.d, outputs, threshold)
         pairs = Pairs.of(domain, check_distance(distance), epsilon)
-        board = Board(question, float(seconds), float(gap), delta, threshold, on_step)
+        options = delta, threshold, on_step, float(absolute_gap)
+        board = Board(question, float(seconds), float(gap), *options)
         generator = np.random.default_rng(seed)
         with interruptible(board):
             certifier(question, pairs, board, generator=generator, rows=rows_of(data, domain))
@@ -145,6 +148,7 @@ def check_options(
     gap: float,
     delta: float | None,
     threshold: float | None,
+    absolute_gap: float = 0.0,
 ) -> None:
     """One clear error for what cannot be meant."""
     if not isinstance(network, nn.Module):
@@ -152,6 +156,7 @@ def check_options(
     if not isinstance(domain, Domain):
         raise InputError(f"expected a Domain, got {type(domain).__name__}: see Domain.from_data")
     numbers = {"seconds": seconds, "gap": gap, "delta": delta, "threshold": threshold}
+    numbers["absolute_gap"] = absolute_gap
     for name, value in numbers.items():
         if value is None:
             continue
@@ -161,7 +166,8 @@ def check_options(
         except (TypeError, ValueError):
             good = False
         if not good:
-            raise InputError(f"expected a finite {name} >= 0, got {value!r} (--{name})")
+            option = name.replace("_", "-")
+            raise InputError(f"expected a finite {name} >= 0, got {value!r} (--{option})")
     if delta is not None and threshold is not None:
         raise InputError("expected delta or threshold, got both: they are two questions")
 

@@ -31,6 +31,7 @@ class Asked:
     threshold: float | None
     outputs: Outputs | None
     seed: int
+    absolute_gap: float = 0.0
 
     @classmethod
     def of(
@@ -42,6 +43,7 @@ class Asked:
         threshold: float | None,
         outputs: str | None,
         seed: int,
+        absolute_gap: float = 0.0,
     ) -> Asked:
         """The options, checked as far as they can be without a network.
 
@@ -54,13 +56,14 @@ class Asked:
         known = get_args(Outputs)
         if outputs is not None and outputs not in known:
             raise unknown("choice for --outputs", outputs, known)
-        for name, value in (("seconds", seconds), ("gap", gap), ("delta", delta or 0.0)):
+        numbers = {"seconds": seconds, "gap": gap, "absolute-gap": absolute_gap}
+        for name, value in {**numbers, "delta": delta or 0.0}.items():
             if not math.isfinite(value) or value < 0:
                 raise InputError(f"expected a finite {name} >= 0, got {value:g} (--{name})")
         if threshold is not None and outputs != "values" and not 0 < threshold < 1:
             raise InputError(f"expected a threshold in (0, 1), got {threshold:g} (--threshold)")
         asked = cast(Outputs | None, outputs)
-        return cls(method, seconds, gap, delta, threshold, asked, seed)
+        return cls(method, seconds, gap, delta, threshold, asked, seed, absolute_gap)
 
     def reading_logits(self) -> Asked:
         """The same, with outputs that are logits unless something else was said."""
@@ -89,6 +92,7 @@ class Asked:
             method=self.method,
             seconds=seconds,
             gap=self.gap,
+            absolute_gap=self.absolute_gap,
             delta=None if curve else self.delta,
             threshold=None if curve else self.threshold,
             outputs=self.outputs,

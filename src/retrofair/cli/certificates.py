@@ -25,7 +25,7 @@ BASIS = {
     "solver": "within the solver's tolerances",
 }
 STOPPED = {
-    "gap": "the interval is as narrow as was asked (--gap)",
+    "gap": "the interval is as narrow as was asked (--gap, --absolute-gap)",
     "target": "the question is decided; the interval is left as it was then",
     "time": "the time was up (--seconds)",
     "interrupted": "interrupted; this is what was proved until then",

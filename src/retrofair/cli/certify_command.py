@@ -91,6 +91,9 @@ def certify(
     method: c.Method = "milp",
     seconds: Annotated[float, typer.Option(min=0, help="Time for the search.")] = 60.0,
     gap: Annotated[float, typer.Option(min=0, help="Relative gap at which to stop.")] = 0.001,
+    absolute_gap: Annotated[
+        float, typer.Option("--absolute-gap", min=0, help="Upper - lower at which to stop.")
+    ] = 0.0,
     outputs: c.OutputsChoice = None,
     curve: CurveChoice = None,
     relax: c.Relax = False,
@@ -111,7 +114,7 @@ def certify(
     """Prove how far two similar people can be treated apart, and show the worst pair found."""
     is_nnet = network is not None and network.lower().endswith(".nnet")
     similarity = Similarity.of(distance, weight, tolerance, epsilon, curve, 0.0 if is_nnet else 0.2)
-    question = Asked.of(method, seconds, gap, delta, threshold, outputs, seed)
+    question = Asked.of(method, seconds, gap, delta, threshold, outputs, seed, absolute_gap)
     o.checked_out(out)
     if is_nnet:
         given = {

@@ -34,6 +34,10 @@ class Settings:
     Args:
         group: weight of the largest difference between two groups' mean outputs (a smooth spd),
             beside the rest; 0 for none.
+        sparsity: how far each weight moves towards 0 after a step, in learning rates, at most to
+            0. Weights that the objective does not hold up become 0, which makes certificates
+            faster by far (Xiao et al. 2019, Training for faster adversarial robustness
+            verification via inducing ReLU stability).
     """
 
     lam: float = 0.5
@@ -44,6 +48,7 @@ class Settings:
     steps: int = 3
     patience: int = 10
     group: float = 0.0
+    sparsity: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("lam", "bound"):
@@ -59,6 +64,8 @@ class Settings:
             raise InputError(f"expected learning_rate > 0, got {self.learning_rate}")
         if not 0 <= self.group < math.inf:
             raise InputError(f"expected group >= 0, got {self.group}")
+        if not 0 <= self.sparsity < 1:  # an Adam step is at most about one learning rate
+            raise InputError(f"expected sparsity in [0, 1), got {self.sparsity}")
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,16 @@ class Descent:
             total.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), CLIPPED)
             self.optimiser.step()
+            self._shrink()
+
+    def _shrink(self) -> None:
+        by = self.settings.sparsity * self.settings.learning_rate
+        if not by:
+            return
+        with torch.no_grad():
+            for weight in self.model.parameters():
+                if weight.ndim > 1:
+                    weight.copy_(weight.sign() * (weight.abs() - by).clamp(min=0))
 
     def _apart_from_worst(self, x: Tensor) -> Tensor:
         worst = self.neighbours.worst(x, self._apart, self.settings.steps)

@@ -57,6 +57,7 @@ def train_individually_fair(
     *,
     valid: Table | None = None,
     bound: float = 0.5,
+    sparsity: float = 0.0,
     pairs: Tensor | None = None,
     epochs: int = 30,
     batch_size: int = 128,
@@ -83,6 +84,9 @@ def train_individually_fair(
         valid: rows by which the best epoch is chosen; without it the training rows.
         bound: share of the second term that a proved upper bound over the whole domain takes
             (difference-CROWN, warmed up): with it certificates become tight. For ReLU networks.
+        sparsity: how far each weight moves towards 0 after a step, in learning rates; in [0, 1).
+            At 0.2 most weights of a table's network become 0 at little loss, and certificates
+            that stay open without it close in seconds.
         pairs: (k, 2, d) pairs, as the network takes them, whose difference is trained down too.
         steps: of the search for x*.
         patience: epochs without a better objective after which to stop.
@@ -111,7 +115,9 @@ def train_individually_fair(
         >>> after < before
         True
     """
-    settings = Settings(lam, bound, epochs, batch_size, learning_rate, steps, patience)
+    settings = Settings(
+        lam, bound, epochs, batch_size, learning_rate, steps, patience, sparsity=sparsity
+    )
     return fit_individually_fair(
         network,
         data,
