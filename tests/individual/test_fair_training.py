@@ -173,6 +173,25 @@ def test_the_worst_neighbour_of_a_linear_model_is_exact(distance: Any) -> None:
         assert apart == pytest.approx(max(sides), rel=1e-6)
 
 
+@pytest.mark.parametrize("distance", [SIMILAR, WeightedLp(2), WeightedLp(1)])
+def test_without_anything_free_both_directions_are_searched(distance: Any) -> None:
+    # |f(x) - f(x*)| has no slope at x* = x; a convex f rises farther than it falls
+    people = Domain([Continuous(name, -1, 1) for name in "ab"])
+    pairs, weights = Pairs.of(people, distance, 0.2), torch.tensor([1.0, -2.0]).double()
+    module = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)).double()
+
+    def apart(one: Tensor, two: Tensor) -> Tensor:
+        return ((two @ weights).exp() - (one @ weights).exp()).abs()
+
+    x = torch.zeros(50, 2).double()
+    question = Question.of(module, 2, "values", None)
+    worst = Neighbours(question, pairs, np.random.default_rng(0)).worst(x, apart, 3)
+    far = 0.2 * float(
+        torch.linalg.vector_norm(weights, {1: math.inf, 2: 2, math.inf: 1}[distance.p])
+    )
+    assert torch.allclose(apart(x, worst), torch.tensor(math.expm1(far)).double())
+
+
 def test_extra_pairs_come_nearer() -> None:
     start = fit(1.0).network
     witness = rf.certify(start, PEOPLE, SIMILAR, 0.2, method="bounds").witness

@@ -59,6 +59,8 @@ class Neighbours:
         """
         starts = self._starts(x)
         rows = x.repeat(len(starts) // len(x), 1)
+        if steps:
+            starts = self._off(rows, starts)
         best, most = starts, apart(rows, starts).detach()
         now = starts
         for _ in range(steps if bool(self.moving.any()) else 0):
@@ -74,10 +76,26 @@ class Neighbours:
         chosen = most.view(-1, len(x)).argmax(0)
         return best.view(-1, *x.shape)[chosen, torch.arange(len(x))]
 
+    def _off(self, rows: Tensor, starts: Tensor) -> Tensor:
+        """The starts, but none at its row itself, where |f(x) - f(x*)| has no slope.
+
+        They lie at random corners of what is similar, half of them at the opposite ones.
+        """
+        same = (starts == rows).all(1)
+        if not bool(same.any() and self.moving.any()):
+            return starts
+        ways = self.generator.normal(size=rows.shape)
+        half = len(rows) // 2
+        ways[half:] = -ways[: len(rows) - half]
+        far = self.climber.corner(ways, np.zeros_like(ways))
+        corners = (rows + torch.from_numpy(far)).clamp(self.low, self.high)
+        return torch.where(same[:, None] & self.moving, corners, starts)
+
     def _starts(self, x: Tensor) -> Tensor:
-        """The rows with some or all combinations of the free features, one block each."""
+        """The rows with some or all combinations of the free features, one block each; without
+        free features twice the rows as they are."""
         if not self.free:
-            return x.clone()
+            return x.repeat(2, 1)
         every = len(self.all) <= COMBINATIONS
         tried = self.all if every else [None] * COMBINATIONS
         blocks = []
