@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 from certifier_cases import INF, answers, discrete, lp, mixed, network, quadratic, similar, worst
+from scipy.optimize import minimize
 from torch import nn
 
 import retrofair as rf
 from retrofair.certifiers import Continuous, Domain, Integer, Mahalanobis, OneHot, WeightedLp
+from retrofair.certifiers.attack import Climber
+from retrofair.certifiers.pairs import Pairs
+from retrofair.certifiers.question import Question
 from retrofair.certifiers.run import attack
 
 PEOPLE = discrete(mean=True)
@@ -68,6 +72,34 @@ def test_beats_a_grid_of_numbers(p: float) -> None:
         assert found is not None
         check(found, module, domain, apart, 0.6)
         assert found.delta >= grid * (1 - 1e-6)
+
+
+def test_the_corner_of_a_ball_in_a_box_is_the_best_point() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        d = int(rng.integers(1, 6))
+        weights = {f"c{i}": float(rng.choice([0.0, 0.3, 1.0, 2.0])) for i in range(d)}
+        domain = Domain([Continuous(name, 0, float(rng.uniform(0.05, 1))) for name in weights])
+        pairs = Pairs.of(domain, WeightedLp(2, weights), float(rng.choice([0.0, 0.05, 0.3, 1.0])))
+        question = Question.of(nn.Sequential(nn.Linear(d, 1)), d, "values", None)
+        slope = rng.normal(size=(2, d)) * (rng.random((2, d)) > 0.2)
+        found = Climber(question, pairs, rng).corner(slope, np.zeros_like(slope))
+        size, cap = pairs.norm.coordinates(np.eye(d)).diagonal(), pairs.cap
+        assert (np.linalg.norm(size * found, axis=1) <= pairs.epsilon).all()
+        for row, got in zip(slope, found, strict=True):
+            best = minimize(
+                lambda x, row=row: -row @ x,
+                np.zeros(d),
+                jac=lambda x, row=row: -row,
+                bounds=[(-c, c) for c in cap],
+                constraints={
+                    "type": "ineq",
+                    "fun": lambda x, pairs=pairs, size=size: (
+                        pairs.epsilon**2 - ((size * x) ** 2).sum()
+                    ),
+                },
+            )
+            assert row @ got == pytest.approx(-best.fun, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

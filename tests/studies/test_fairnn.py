@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import retrofair as rf
+from retrofair.certifiers import Continuous, Domain, WeightedLp
 from retrofair.data import GroupedData, Splits
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.preprocessing import resampling_weights
@@ -30,7 +31,7 @@ from retrofair.studies.fairnn.descent import (
     differences,
 )
 from retrofair.studies.fairnn.housing import WEIGHTS, Fold, Problem, Rows, everyone
-from retrofair.studies.fairnn.methods import METHODS, Case, Draws, Framework, Trained
+from retrofair.studies.fairnn.methods import METHODS, Case, Draws, Framework, Individually, Trained
 from retrofair.studies.fairnn.model import Shape, released_sigmoid
 
 # with weight 0 on all but one column, some of a hundred rows are similar
@@ -144,8 +145,7 @@ def test_the_network_is_the_model(hidden: tuple[int, ...]) -> None:
     shape = Shape(3, hidden)
     theta, x = draw(shape), torch.randn(20, 3, dtype=torch.double)
     network = shape.network(theta)
-    # the last layer holds the range, which no search moves
-    assert shape.size == sum(p.numel() for p in network.parameters()) - 2
+    assert torch.allclose(shape.weights(network), theta, atol=1e-6)
     with torch.no_grad():
         assert torch.allclose(network(x.float()).double(), shape.outputs(theta, x), atol=1e-4)
 
@@ -230,7 +230,9 @@ def test_many_weights_are_differentiated_by_backpropagation_alike() -> None:
             next(counted)
             return 0.0
 
-        Case(shape, rows, rows, torch.zeros(4)).slope(score_of, rows)(draw(shape))
+        people = Domain([Continuous(name, 0, 1) for name in "abc"])
+        case = Case(shape, rows, rows, torch.zeros(4), people, WeightedLp(2))
+        case.slope(score_of, rows)(draw(shape))
         assert next(counted) == calls
 
 
@@ -358,6 +360,19 @@ def test_lambda_1_ignores_delta_and_lambda_0_ignores_accuracy(room: Room) -> Non
     assert chosen(0.0) != pytest.approx(chosen(0.0, train=other_pairs))
 
 
+def test_training_against_everybody_lowers_what_is_certified(room: Room) -> None:
+    uppers, errors = [], []
+    for lam in (1.0, 0.1):
+        method = Individually(lam, epochs=60, sparsity=0.0)
+        theta = method(room.case, np.random.default_rng(0))
+        found = room.certificate(theta, 2.0)
+        assert found.upper <= 1.001 * found.lower + 1e-6
+        uppers.append(found.upper)
+        errors.append(float(room.case.mse(theta, room.case.train)))
+    assert uppers[1] < 0.7 * uppers[0]
+    assert errors[0] < errors[1] < float(room.case.train.y.var())
+
+
 def test_training_trades_error_for_delta(room: Room) -> None:
     accurate, fair = (
         Trained(lam, steps=500)(room.case, np.random.default_rng(0)) for lam in (1.0, 0.1)
@@ -399,7 +414,8 @@ def test_test_rows_choose_nothing() -> None:
     other = dataclasses.replace(
         other, test=dataclasses.replace(other.test, y=1 - other.test.y, x=other.test.x / 2)
     )
-    for method in (Draws(3), Framework(starts=3, epochs=2), Trained(0.5, steps=20)):
+    quick = Individually(0.5, epochs=2)
+    for method in (Draws(3), Framework(starts=3, epochs=2), Trained(0.5, steps=20), quick):
         cell = FairCell(SOURCE, SMALL, (), method, 0, 0.2, starts=2)
         one, two = (cell.run(given) for given in (splits, other))
         assert torch.equal(one.tensors["theta"], two.tensors["theta"])

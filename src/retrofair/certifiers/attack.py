@@ -28,7 +28,8 @@ from retrofair.certifiers.witness import Witness, legalised
 Goal = Callable[[Tensor, Tensor], Tensor]  # logits (n, K) of both to what is climbed, (n,)
 SIZES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
 CLIMBS = 12  # steps of numbers between two searches among moves
-TINY, FAR, HALVINGS = 1e-12, 1e12, 60
+TINY = 1e-12
+ROUNDED = 1e-12  # of a step, so that rounding leaves it within epsilon
 FITTINGS = 8  # halvings when numbers make room for a move
 JUMPS = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a number's range
 DOUBLES = 64  # pairs of moves tried at once
@@ -174,18 +175,22 @@ class Climber:
         paid = w > 0
         way = np.where(paid, np.abs(slope) / np.where(paid, w, 1.0), 0.0)
         way = way / np.maximum(way.max(1, keepdims=True), TINY)
-        low, high = np.zeros((len(slope), 1)), np.full((len(slope), 1), FAR)
-        for _ in range(HALVINGS):
-            middle = np.sqrt(np.maximum(low, TINY) * high)
-            size = np.sqrt((w * np.minimum(middle * way * self._unit, cap) ** 2).sum(1))
-            inside = size[:, None] <= self.pairs.epsilon
-            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
-        d = np.where(paid, np.minimum(low * way * self._unit, cap), cap)
+        # along the way each column goes until it stops at its cap; in the order in which they do
+        stops = np.divide(cap, way, out=np.full_like(way, np.inf), where=way > 0)
+        order = np.argsort(stops, axis=1)
+        stops = np.take_along_axis(stops, order, 1)
+        last = np.where(np.isfinite(stops), stops, 0.0).max(1)
+        size = np.take_along_axis(np.where(way > 0, w * cap**2, 0.0), order, 1)
+        used = np.cumsum(size, 1) - size  # by those that stopped before
+        cost = np.cumsum(np.take_along_axis(w * way**2, order, 1)[:, ::-1], 1)[:, ::-1]
+        left = np.maximum(self.pairs.epsilon**2 - used, 0.0)
+        reach = np.sqrt(np.divide(left, cost, out=np.full_like(cost, np.inf), where=cost > 0))
+        within = reach <= stops
+        k = within.argmax(1)[:, None]
+        far = np.where(within.any(1), np.take_along_axis(reach, k, 1)[:, 0], last)
+        far = np.minimum(far, last)[:, None] * (1 - ROUNDED)
+        d = np.where(paid, np.minimum(far * way, cap), cap)
         return np.asarray(np.sign(slope) * np.where(paid, d, np.abs(best)))
-
-    @property
-    def _unit(self) -> float:
-        return float(max(self.pairs.cap.max(), TINY))
 
     def _gradients(self, first: Floats, second: Floats, goal: Goal) -> tuple[Floats, Floats]:
         one = torch.from_numpy(first).requires_grad_()

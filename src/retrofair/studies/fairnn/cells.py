@@ -57,15 +57,19 @@ class Room:
             raise unknown("numeric column", name, splits.train.feature_names)
         attribute = splits.train.x[:, splits.train.feature_names.index(name)].double()
         train = train.with_pairs()
-        return cls(domain, shape, Case(shape, train, valid, attribute), test, splits, problem)
+        # the certificate speaks of everyone, but training knows only its own rows
+        known = Domain.from_data(splits.train, sensitive=[name])
+        case = Case(shape, train, valid, attribute, known, problem.distance)
+        return cls(domain, shape, case, test, splits, problem)
 
-    def certificate(self, theta: Tensor, seconds: float) -> Certificate:
+    def certificate(self, theta: Tensor, seconds: float, certifier: str = "milp") -> Certificate:
         """Of the float32 network, over the whole domain, searched from the training rows."""
         return certify(
             self.shape.network(theta),
             self.domain,
             self.problem.distance,
             self.problem.epsilon,
+            method=certifier,
             seconds=seconds,
             outputs="values",
             data=self.splits.train,
@@ -105,7 +109,7 @@ class FairCell:
 
     Args:
         hidden: sizes of the model's hidden layers.
-        seconds: the time limit of the certificate.
+        seconds, certifier: the time limit of the certificate, and its method.
         starts: random draws whose mean delta improvements are measured against.
     """
 
@@ -116,6 +120,7 @@ class FairCell:
     seed: int
     seconds: float
     starts: int = 20
+    certifier: str = "milp"
     kind: ClassVar[str] = "fairnn"
 
     @property
@@ -129,7 +134,7 @@ class FairCell:
     def config(self) -> dict[str, Any]:
         method: Any = self.method
         return {
-            **_asked(self, "seed", "seconds", "starts"),
+            **_asked(self, "seed", "seconds", "starts", "certifier"),
             "hidden": list(self.hidden),
             "method": type(method).__name__,
             "options": dataclasses.asdict(method),
@@ -148,7 +153,7 @@ class FairCell:
             "constant_mse": float((room.test.y - room.case.train.y.mean()).square().mean()),
             "pairs_train": len(room.case.train.first),
             "pairs_test": len(room.test.first),
-            "certificate": shown(room.certificate(theta, self.seconds)),
+            "certificate": shown(room.certificate(theta, self.seconds, self.certifier)),
         }
         return Answer(values, {"theta": theta})
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrofair.certifiers import Distance, Domain
+from retrofair.individual import Settings, fit_individually_fair
 from retrofair.preprocessing import resampling_weights
 from retrofair.studies.fairnn.descent import (
     Score,
@@ -42,12 +44,15 @@ class Case:
 
     Args:
         attribute: (n,) the sensitive attribute of the training rows, which resampling goes by.
+        domain, distance: the people around the training rows, and who is similar to whom.
     """
 
     shape: Shape
     train: Rows
     valid: Rows
     attribute: Tensor
+    domain: Domain
+    distance: Distance
 
     def delta(self, squash: Squash = torch.sigmoid, rows: Rows | None = None) -> Score:
         """Delta over the training rows, or others, as a function of the weights."""
@@ -67,6 +72,10 @@ class Case:
 
     def exact_slope(self, rows: Rows) -> Slope:
         return backprop(lambda theta: rows.delta(self.shape.outputs(theta, rows.x)))
+
+    def start(self, rng: np.random.Generator) -> Tensor:
+        """Random weights to train from: small, so that no output starts at an end of the range."""
+        return self.shape.draw(rng) * (1.0 if self.shape.hidden else 0.1)
 
     def mse(self, theta: Tensor, rows: Rows) -> Tensor:
         return (self.shape.outputs(theta, rows.x) - rows.y).square().mean()
@@ -221,18 +230,54 @@ class Trained:
                 error = case.mse(theta, accuracy)
             return self.lam * error + (1 - self.lam) * rows.delta(outputs)
 
-        start = case.shape.draw(rng) * (1.0 if case.shape.hidden else 0.1)
-
         def judge(theta: Tensor) -> float:
             return float(loss(theta, case.valid))
 
-        return adam(start, loss, judge, steps=self.steps, rate=self.rate)
+        return adam(case.start(rng), loss, judge, steps=self.steps, rate=self.rate)
+
+
+@dataclass(frozen=True)
+class Individually:
+    """`train_individually_fair`: lam * MSE + (1 - lam) * |f(x) - f(x*)|, Problem 2 proper.
+
+    x* is the worst similar person of the box around the training rows; half of the second term is
+    a proved bound.
+    """
+
+    lam: float = 0.5
+    epochs: int = 400
+    rate: float = 0.01
+    sparsity: float = 0.2
+    name: str = "train_individually_fair, lambda = 0.5"
+
+    def __call__(self, case: Case, rng: np.random.Generator) -> Tensor:
+        settings = Settings(
+            lam=self.lam,
+            epochs=self.epochs,
+            batch_size=64,
+            learning_rate=self.rate,
+            patience=100,
+            sparsity=self.sparsity,
+        )
+        fair = fit_individually_fair(
+            case.shape.network(case.start(rng)),
+            (case.train.x.float(), case.train.y),
+            case.domain,
+            case.distance,
+            case.train.epsilon,
+            settings,
+            valid=(case.valid.x.float(), case.valid.y),
+            seed=int(rng.integers(2**31)),
+            outputs="values",
+        )
+        return case.shape.weights(fair.network)
 
 
 LAMBDAS = (1.0, 0.9, 0.5, 0.1)
-# Training against the worst person of the whole domain (Problem 2 proper) has its row here as well,
-# once the library trains so: a dataclass like `Trained` whose call fine-tunes `case.shape.network`.
 TRAINED = tuple(Trained(lam, name=f"trained, lambda = {lam:g}") for lam in LAMBDAS)
+INDIVIDUALLY = tuple(
+    Individually(lam, name=f"train_individually_fair, lambda = {lam:g}") for lam in LAMBDAS[1:]
+)
 METHODS: tuple[Method, ...] = (
     Constant(),
     Draws(1, ONE),
@@ -245,6 +290,7 @@ METHODS: tuple[Method, ...] = (
     Restarts(),
     Annealing(),
     *TRAINED,
+    *INDIVIDUALLY,
 )
 DEEP_METHODS: tuple[Method, ...] = (
     Constant(),
@@ -253,4 +299,5 @@ DEEP_METHODS: tuple[Method, ...] = (
     Framework(),
     Framework(resampling=True, name="Algorithm 1, resampling"),
     *TRAINED,
+    *INDIVIDUALLY,
 )

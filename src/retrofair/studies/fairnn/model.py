@@ -66,8 +66,11 @@ class Shape:
         for k, (weight, bias) in enumerate(self.unpacked(theta)):
             layers += [nn.ReLU()] if k else []
             layers.append(_linear(weight, bias))
-        scale, shift = torch.tensor([[self.high - self.low]]), torch.tensor([self.low])
-        return nn.Sequential(*layers, nn.Sigmoid(), _linear(scale, shift), nn.Flatten(0)).eval()
+        return Ranged(nn.Sequential(*layers), self.low, self.high).eval()
+
+    def weights(self, network: nn.Module) -> Tensor:
+        """(size,) the weights of such a network: what `network` was made of."""
+        return torch.cat([p.detach().double().flatten() for p in network.parameters()])
 
     def draw(self, rng: np.random.Generator) -> Tensor:
         """Random weights, (size,): standard normal, as in the paper's released code.
@@ -87,6 +90,18 @@ class Shape:
         share = (value - self.low) / (self.high - self.low)
         theta[-1] = torch.logit(torch.tensor(share, dtype=torch.double), eps=1e-9)
         return theta
+
+
+class Ranged(nn.Module):
+    """low + (high - low) * sigmoid of a network with one output, (n, d) -> (n,)."""
+
+    def __init__(self, network: nn.Module, low: float, high: float) -> None:
+        super().__init__()
+        self.network, self.low, self.high = network, low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.network(x)
+        return self.low + (self.high - self.low) * torch.sigmoid(z[:, 0])
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

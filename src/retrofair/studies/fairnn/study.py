@@ -101,6 +101,7 @@ class FairNN:
                         seed,
                         self.deep_seconds,
                         self.starts,
+                        "bab",
                     )
 
     def write(self, plan: Plan, folder: Path) -> list[Path]:
