@@ -58,7 +58,9 @@ class Live:
 
     def layers(self, module: nn.Module) -> Layered:
         """The layers with the parameters and statistics that the module has now."""
-        now = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        # all names of a parameter that has several, or the others would stay as they were exported
+        now: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+        now |= dict(module.named_buffers(remove_duplicate=False))
         return _layers(_run(self.program, self.inputs, now))
 
 

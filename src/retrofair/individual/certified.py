@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from retrofair.certifiers.distances import NetworkNorm
 from retrofair.certifiers.extract import Live
 from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.question import Outputs, Question
@@ -19,7 +20,8 @@ class CertifiedBound:
     """An upper bound on the largest difference over all pairs of the domain, differentiable.
 
     Raises:
-        InputError: a smooth activation inside the network.
+        InputError: a smooth activation inside the network, or a distance by a network, of which
+            bounds on the columns know nothing.
     """
 
     def __init__(
@@ -29,6 +31,11 @@ class CertifiedBound:
             raise InputError(
                 "expected ReLU or leaky ReLU inside the network to train against a proved bound, "
                 f"got {', '.join(smooth)}: say bound=0"
+            )
+        if isinstance(pairs.norm, NetworkNorm):
+            raise InputError(
+                "expected a distance on the columns, or on linear functions of them, to train "
+                "against a proved bound, got an embedding by a network: say bound=0"
             )
         self.network, self.outputs = question.original, outputs
         self.live = Live(network, pairs.domain.d)

@@ -19,38 +19,44 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class Checkpoint:
-    """Weights, the optimiser's moments, the best weights and the history.
+    """Weights, the optimiser's moments, the weights of the epochs to choose from, the history.
 
     Args:
         folder: made where it does not exist.
-        key: what the training is of.
+        key: a name of what the training is of.
     """
 
-    def __init__(self, folder: Path, key: dict[str, Any]) -> None:
-        self.file = folder / FILE
-        self.key = json.loads(json_text(key))
+    def __init__(self, folder: Path, key: str) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"expected a folder, got the file {folder} (checkpoint)")
+        self.file, self.key = folder / FILE, key
 
     def write(
         self,
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
-        best: dict[str, Tensor],
+        weights: dict[int, dict[str, Tensor]],
         history: list[dict[str, Any]],
     ) -> None:
         tensors = {f"now.{name}": value for name, value in model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in best.items()}
+        for epoch, state in weights.items():
+            tensors |= {f"epoch.{epoch}.{name}": value for name, value in state.items()}
         for i, parameter in enumerate(model.parameters()):
             for name, value in optimiser.state.get(parameter, {}).items():
                 tensors[f"adam.{i}.{name}"] = value
-        about = {"key": json_text(self.key, indent=None), "history": json_text(history, None)}
+        about = {
+            "key": self.key,
+            "history": json_text(history, None),
+            "epochs": json_text(list(weights), None),
+        }
         with replacing(self.file) as temporary:
-            copies = {name: value.detach().clone() for name, value in tensors.items()}
+            copies = {n: value.detach().clone().contiguous() for n, value in tensors.items()}
             save_file(copies, temporary, metadata=about)
 
     def read(
         self, model: nn.Module, optimiser: torch.optim.Optimizer
-    ) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
-        """The best weights and the history; model and optimiser as they were. None: a new start.
+    ) -> tuple[dict[int, dict[str, Tensor]], list[dict[str, Any]]] | None:
+        """The weights kept and the history; model and optimiser as they were. None: a new start.
 
         Raises:
             InputError: the file is damaged, or of another training.
@@ -66,10 +72,10 @@ class Checkpoint:
                 f"expected a training in {self.file.parent}, got a damaged file ({error}): delete "
                 "it to begin again, or name another folder (checkpoint)"
             ) from error
-        if json.loads(about.get("key", "null")) != self.key:
+        if about.get("key") != self.key:
             raise InputError(
-                f"expected the same training as in {self.file.parent}, got other data, settings or "
-                "weights: name another folder (checkpoint)"
+                f"expected the same training as in {self.file.parent}, got other data, settings, "
+                "similar people or weights: name another folder (checkpoint)"
             )
         model.load_state_dict(_part(tensors, "now."))
         for i, parameter in enumerate(model.parameters()):
@@ -79,7 +85,8 @@ class Checkpoint:
         history = json.loads(about["history"])
         for row in history:
             row |= {name: float("nan") for name, value in row.items() if value is None}
-        return _part(tensors, "best."), history
+        epochs = json.loads(about["epochs"])
+        return {epoch: _part(tensors, f"epoch.{epoch}.") for epoch in epochs}, history
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

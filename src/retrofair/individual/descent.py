@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -53,8 +54,15 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("lam", "bound"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value <= 1):
+            if not (isinstance(value, Real) and 0 <= float(value) <= 1):
                 raise InputError(f"expected {name} in [0, 1], got {value!r}")
+        for name in ("learning_rate", "group", "sparsity"):
+            if not isinstance(getattr(self, name), Real):
+                raise InputError(f"expected {name} as a number, got {getattr(self, name)!r}")
+        counts = {n: getattr(self, n) for n in ("epochs", "batch_size", "patience", "steps")}
+        for name, value in counts.items():
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"expected {name} as a whole number, got {value!r}")
         if min(self.epochs, self.batch_size, self.patience) < 1 or self.steps < 0:
             raise InputError(
                 "expected epochs, batch_size and patience of at least 1 and steps >= 0, got "
@@ -87,6 +95,22 @@ class Epoch:
     objective: float
     groups: float = math.nan
 
+    @property
+    def far(self) -> float:
+        """How far apart similar people are: as is proved, where that was asked for."""
+        return self.apart if math.isnan(self.bound) else self.bound
+
+    def beats(self, other: Epoch) -> bool:
+        """Whether it is better in loss or difference and in neither worse."""
+        return (
+            self.loss <= other.loss
+            and self.far <= other.far
+            and (self.loss, self.far) != (other.loss, other.far)
+        )
+
+
+Weights = dict[int, dict[str, Tensor]]
+
 
 class Descent:
     """One training: the model, its optimiser, and what it descends."""
@@ -116,13 +140,17 @@ class Descent:
         valid: Rows,
         kept: Checkpoint | None,
         on_epoch: Callable[[Epoch], None] | None,
-    ) -> tuple[Epoch, ...]:
+    ) -> tuple[tuple[Epoch, ...], Weights]:
+        """The history, and the weights of the best epoch and of those that no other beats.
+
+        The model has the best weights then: those with the least objective.
+        """
         settings, model = self.settings, self.model
         found = None if kept is None else kept.read(model, self.optimiser)
         if found is None:
-            best, history = copy.deepcopy(model.state_dict()), [self._look(0, *valid)]
+            history, weights = [self._look(0, *valid)], {0: copy.deepcopy(model.state_dict())}
         else:
-            best, history = found[0], [Epoch(**row) for row in found[1]]
+            history, weights = [Epoch(**row) for row in found[1]], found[0]
         for epoch in track(range(len(history), settings.epochs + 1), "training for individuals"):
             least = min(history, key=lambda e: e.objective)
             # what is descended changes until the bound counts in full
@@ -134,20 +162,30 @@ class Descent:
                 self.neighbours.generator = np.random.default_rng([self.seed, epoch])
                 self._train(epoch, *train)
             history.append(self._look(epoch, *valid))
-            if history[-1].objective < least.objective:
-                best = copy.deepcopy(model.state_dict())
+            weights = self._kept(history, weights)
             if on_epoch is not None:
                 on_epoch(history[-1])
             if kept is not None:
-                kept.write(model, self.optimiser, best, [asdict(each) for each in history])
-        model.load_state_dict(best)
-        return tuple(history)
+                kept.write(model, self.optimiser, weights, [asdict(each) for each in history])
+        model.load_state_dict(weights[min(history, key=lambda e: e.objective).epoch])
+        return tuple(history), weights
+
+    def _kept(self, history: list[Epoch], weights: Weights) -> Weights:
+        """The weights to keep after the last epoch of the history."""
+        new = history[-1]
+        best = min(history, key=lambda e: e.objective).epoch
+        left = {e: w for e, w in weights.items() if e == best or not new.beats(history[e])}
+        if new.epoch == best or not any(history[e].beats(new) for e in left):
+            left[new.epoch] = copy.deepcopy(self.model.state_dict())
+        return left
 
     def _train(self, epoch: int, x: Tensor, y: Tensor, group: Tensor | None) -> None:
         settings = self.settings
         share = settings.bound * min(1.0, epoch / self.warm_up)
         share = 0.0 if self.bound is None else share
-        for step, rows in enumerate(torch.randperm(len(x)).split(settings.batch_size)):
+        batches = torch.randperm(len(x)).split(settings.batch_size)
+        # steps are counted over epochs, so that few batches do not give the bound more weight
+        for step, rows in enumerate(batches, (epoch - 1) * len(batches)):
             self.optimiser.zero_grad()
             total = torch.zeros((), dtype=torch.float64)
             if settings.lam > 0:
@@ -160,6 +198,8 @@ class Descent:
                 total = total + (1 - settings.lam) * apart
             if group is not None:
                 total = total + settings.group * self._groups_apart(x[rows], group[rows])
+            if not total.requires_grad:  # nothing but the bound counts, and not in this step
+                continue
             total.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), CLIPPED)
             self.optimiser.step()
@@ -174,7 +214,12 @@ class Descent:
                 if weight.ndim > 1:
                     weight.copy_(weight.sign() * (weight.abs() - by).clamp(min=0))
 
+    def _within(self, x: Tensor) -> Tensor:
+        """Rows as people of the domain: at its edge where they lie outside."""
+        return x.clamp(self.neighbours.low, self.neighbours.high)
+
     def _apart_from_worst(self, x: Tensor) -> Tensor:
+        x = self._within(x)
         worst = self.neighbours.worst(x, self._apart, self.settings.steps)
         self.optimiser.zero_grad()
         apart = self._apart(x, worst).mean()
@@ -213,11 +258,12 @@ class Descent:
     def _look(self, epoch: int, x: Tensor, y: Tensor, group: Tensor | None) -> Epoch:
         settings = self.settings
         self.neighbours.generator = np.random.default_rng(0)  # the same look at every epoch
-        worst = self.neighbours.worst(x, self._apart, settings.steps)
+        people = self._within(x)
+        worst = self.neighbours.worst(people, self._apart, settings.steps)
         self.optimiser.zero_grad()
         with torch.no_grad():
             loss = float(self._loss(x, y))
-            apart = float(self._apart(x, worst).mean())
+            apart = float(self._apart(people, worst).mean())
             bound = math.nan if self.bound is None else float(self.bound(self.model)[0])
             groups = math.nan if group is None else float(self._groups_apart(x, group))
         share = 0.0 if self.bound is None else settings.bound

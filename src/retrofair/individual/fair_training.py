@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,34 +15,44 @@ from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.question import Outputs, Question
 from retrofair.errors import InputError
 from retrofair.individual.checkpoint import Checkpoint
-from retrofair.individual.descent import Descent, Epoch, Settings
-from retrofair.individual.rows import Rows, Table, pairs_of, rows_of
+from retrofair.individual.descent import Descent, Epoch, Settings, Weights
+from retrofair.individual.kept import digest, identity
+from retrofair.individual.rows import Table, pairs_of, rows_of
 from retrofair.networks.randomness import generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 
 
 @dataclass(frozen=True, eq=False)
 class IndividuallyFair:
-    """A trained network, in eval mode, and how it came about."""
+    """A trained network, in eval mode, and how it came about.
+
+    Args:
+        network: of the epoch with the least objective.
+        weights: by epoch, of that one and of those on the frontier.
+    """
 
     network: nn.Module
     history: tuple[Epoch, ...]
+    weights: Weights = field(repr=False)
 
     @property
     def frontier(self) -> tuple[Epoch, ...]:
         """The epochs that no other beats in both loss and difference (proved, where it is)."""
+        return tuple(e for e in self.history if not any(o.beats(e) for o in self.history))
 
-        def far(e: Epoch) -> float:
-            return e.apart if math.isnan(e.bound) else e.bound
+    def at(self, epoch: int) -> nn.Module:
+        """The network of another epoch of the frontier.
 
-        return tuple(
-            e
-            for e in self.history
-            if not any(
-                o.loss <= e.loss and far(o) <= far(e) and (o.loss, far(o)) != (e.loss, far(e))
-                for o in self.history
+        Raises:
+            InputError: its weights were not kept.
+        """
+        if epoch not in self.weights:
+            raise InputError(
+                f"expected an epoch of the frontier, one of {sorted(self.weights)}, got {epoch}"
             )
-        )
+        made = copy.deepcopy(self.network)
+        made.load_state_dict(self.weights[epoch])
+        return made
 
 
 def train_individually_fair(
@@ -76,18 +84,22 @@ def train_individually_fair(
     what is certified is the network in eval mode.
 
     Args:
-        network: (n, d) -> (n,), (n, 1) or (n, K). It is not changed.
+        network: (n, d) -> (n,) or (n, 1); (n, K) for classes. It is not changed; all of the
+            copy's parameters are trained, frozen ones too.
         data: GroupedData, or a pair (x, y) of tensors (n, d) and (n,).
-        domain, distance, epsilon, outputs: as for `certify`.
+        domain, distance, epsilon, outputs: as for `certify`. A row outside the domain is compared
+            with others as the person at its edge.
         lam: 1 ignores similar people, 0 ignores the labels. (The paper's text has it the other
             way round than its formula.)
         valid: rows by which the best epoch is chosen; without it the training rows.
         bound: share of the second term that a proved upper bound over the whole domain takes
-            (difference-CROWN, warmed up): with it certificates become tight. For ReLU networks.
+            (difference-CROWN, warmed up): with it certificates become tight. For ReLU networks,
+            and distances that are not an embedding by a network.
         sparsity: how far each weight moves towards 0 after a step, in learning rates; in [0, 1).
             At 0.2 most weights of a table's network become 0 at little loss, and certificates
             that stay open without it close in seconds.
-        pairs: (k, 2, d) pairs, as the network takes them, whose difference is trained down too.
+        pairs: (k, 2, d) pairs, as the network takes them, whose difference is trained down too:
+            they count for half of the term with x*, so for nothing at bound=1.
         steps: of the search for x*.
         patience: epochs without a better objective after which to stop.
         checkpoint: a folder; training that was stopped goes on from there.
@@ -151,6 +163,8 @@ def fit_individually_fair(
     """`train_individually_fair` from settings, with its history."""
     if not isinstance(network, nn.Module):
         raise InputError(f"expected a torch.nn.Module as the network, got {type(network).__name__}")
+    if not any(True for _ in network.parameters()):
+        raise InputError("expected a network with parameters to train, got none")
     epsilon = check_epsilon(epsilon)
     model = copy.deepcopy(network).cpu().eval()
     for parameter in model.parameters():
@@ -162,25 +176,10 @@ def fit_individually_fair(
         train = rows_of(data, domain, question, groups)
         looked = train if valid is None else rows_of(valid, domain, question, groups)
         work = Descent(model, question, similar, settings, outputs, pairs_of(pairs, domain), seed)
-        kept = (
-            None
-            if checkpoint is None
-            else Checkpoint(Path(checkpoint), _key(settings, epsilon, seed, train, looked, model))
-        )
-        history = work.run(train, looked, kept, on_epoch)
-    return IndividuallyFair(model.eval(), history)
-
-
-def _key(
-    settings: Settings,
-    epsilon: float,
-    seed: int,
-    train: Rows,
-    valid: Rows,
-    model: nn.Module,
-) -> dict[str, Any]:
-    """What a training is of: another one does not go on from its checkpoint."""
-    start = sum(float(value.double().sum()) for value in model.state_dict().values())
-    sums = [float(t.sum()) for part in (train, valid) for t in part if t is not None]
-    given = replace(settings, epochs=1)  # more epochs may be asked for later
-    return {**asdict(given), "epsilon": epsilon, "seed": seed, "start": start, "data": sums}
+        kept = None
+        if checkpoint is not None:
+            extra = pairs_of(pairs, domain)
+            key = digest(model, settings, seed, outputs, *train, *looked, extra, *identity(similar))
+            kept = Checkpoint(Path(checkpoint), key)
+        history, weights = work.run(train, looked, kept, on_epoch)
+    return IndividuallyFair(model.eval(), history, weights)

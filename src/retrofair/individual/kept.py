@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from retrofair.certifiers import Certificate, Domain, Step, Verdict
+from retrofair.certifiers.distances import NetworkNorm
+from retrofair.certifiers.pairs import Pairs
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, write_json
 from retrofair.individual.judged import Performance
@@ -158,6 +161,18 @@ def digest(*parts: Any) -> str:
         else:
             known.update(repr(part).encode())
     return known.hexdigest()
+
+
+def identity(pairs: Pairs) -> list[object]:
+    """What `digest` is to know of who is similar to whom."""
+    domain, norm = pairs.domain, pairs.norm
+    parts: list[object] = [domain.features, torch.from_numpy(domain.mean)]
+    parts += [torch.from_numpy(domain.spread), pairs.epsilon]
+    if isinstance(norm, NetworkNorm):
+        layers = norm.network
+        parts += [*layers.weights, *layers.biases, layers.activations]
+        norm = norm.inner
+    return [*parts, norm.p, torch.from_numpy(np.ascontiguousarray(norm.matrix))]
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -13,6 +13,7 @@ from retrofair.certifiers.question import Question
 from retrofair.data import GroupedData
 from retrofair.errors import InputError
 
+ROUNDED = 1e-5  # how far pairs in single precision may lie outside
 Table = GroupedData | tuple[Tensor, Tensor]
 
 
@@ -26,7 +27,20 @@ class Rows(NamedTuple):
 
 def rows_of(data: Table, domain: Domain, question: Question, groups: bool) -> Rows:
     """A table's rows, checked against the domain and what the network can say."""
-    x, y = (data.x, data.y) if isinstance(data, GroupedData) else data
+    if isinstance(data, GroupedData):
+        x, y = data.x, data.y
+    elif isinstance(data, tuple) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
+        x, y = data
+    else:
+        raise InputError(
+            f"expected GroupedData or a pair (x, y) of tensors as the rows, got "
+            f"{type(data).__name__}"
+        )
+    if question.network.outputs > 1 and question.kind != "softmax":
+        raise InputError(
+            f"expected one output, or classes with a softmax, got {question.network.outputs} "
+            f"outputs as {question.measured}: there is one label per row"
+        )
     if x.ndim != 2 or x.shape[1] != domain.d or not len(x) or y.shape != x.shape[:1]:
         raise InputError(
             f"expected rows x (n, {domain.d}) as the domain has columns, and y (n,), got "
@@ -54,6 +68,10 @@ def rows_of(data: Table, domain: Domain, question: Question, groups: bool) -> Ro
             )
     if not groups:
         return Rows(x, y, None)
+    if question.network.outputs > 2:
+        raise InputError(
+            f"expected one output or two classes for group > 0, got {question.network.outputs}"
+        )
     if not isinstance(data, GroupedData) or len(data.group.unique()) < 2:
         raise InputError("expected GroupedData of at least two groups for group > 0")
     return Rows(x, y, data.group)
@@ -65,4 +83,9 @@ def pairs_of(pairs: Tensor | None, domain: Domain) -> Tensor | None:
         return None
     if pairs.ndim != 3 or tuple(pairs.shape[1:]) != (2, domain.d):
         raise InputError(f"expected pairs (k, 2, {domain.d}), got {tuple(pairs.shape)}")
+    low, high = (domain.to_inputs(end) for end in (domain.low, domain.high))
+    room = ROUNDED * (1 + high - low)
+    people = pairs.double().numpy()
+    if not ((people >= low - room) & (people <= high + room)).all():
+        raise InputError("expected pairs of people in the domain, as the network takes them")
     return pairs.double()
