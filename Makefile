@@ -10,7 +10,7 @@ ifneq ($(RETROFAIR_DATA),)
 export RETROFAIR_DATA
 endif
 
-.PHONY: demo test check benchmark certificates individual results clean
+.PHONY: demo test check benchmark certificates individual both results clean
 
 ## The main job on embedded data; `make demo ARGS="--data adult"` on real data.
 demo: .venv/run.stamp
@@ -39,6 +39,11 @@ certificates: .venv/dev.stamp
 individual: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/individual.py --store $(STORE)-individual \
 		$(if $(RIVALS),--rivals $(RIVALS)) --page docs/results/individual.md
+
+## One network for individuals and for groups (an hour); docs/results/both.md
+both: .venv/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/both.py --store $(STORE)-both \
+		--page docs/results/both.md
 
 ## All studies, whole (a few hours on two cores); goes on where it was stopped; docs/results/.
 STORE ?= $(HOME)/.cache/retrofair/studies
