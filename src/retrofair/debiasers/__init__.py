@@ -4,6 +4,7 @@ from retrofair.debiasers.adversarial import Adversarial
 from retrofair.debiasers.base import Debiaser, Fit
 from retrofair.debiasers.calibrated_equalized_odds import CalibratedEqualizedOdds
 from retrofair.debiasers.equalized_odds import EqualizedOdds
+from retrofair.debiasers.group_thresholds import GroupThresholds
 from retrofair.debiasers.layerwise import Layerwise
 from retrofair.debiasers.random import Random
 from retrofair.debiasers.reject_option import RejectOption
@@ -21,6 +22,7 @@ ALL: tuple[type[Debiaser], ...] = (
     RejectOption,
     EqualizedOdds,
     CalibratedEqualizedOdds,
+    GroupThresholds,
 )
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Debiaser",
     "EqualizedOdds",
     "Fit",
+    "GroupThresholds",
     "Layerwise",
     "Random",
     "RejectOption",

@@ -128,7 +128,36 @@ class Mix:
         return (score >= self.threshold).astype(np.int64)
 
 
-RULES: tuple[type[Cut] | type[Band] | type[Flip] | type[Mix], ...] = (Cut, Band, Flip, Mix)
+@dataclass(frozen=True)
+class PerGroup:
+    """Positive strictly above the threshold of the row's own group.
+
+    Args:
+        thresholds: by group code; `threshold` is the privileged (last) group's.
+    """
+
+    thresholds: tuple[float, ...]
+    seed: ClassVar[None] = None
+    kind: ClassVar[str] = "per_group"
+    needs_group: ClassVar[bool] = True
+
+    @property
+    def threshold(self) -> float:
+        return self.thresholds[-1]
+
+    def __call__(
+        self, probability: Array, group: Array | None = None, coin: Array | None = None
+    ) -> Array:
+        return (probability > np.array(self.thresholds)[codes(group)]).astype(np.int64)
+
+
+RULES: tuple[type[Cut] | type[Band] | type[Flip] | type[Mix] | type[PerGroup], ...] = (
+    Cut,
+    Band,
+    Flip,
+    Mix,
+    PerGroup,
+)
 
 
 def to_dict(rule: Rule) -> dict[str, Any]:
