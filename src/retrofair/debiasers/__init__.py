@@ -4,6 +4,7 @@ from retrofair.debiasers.adversarial import Adversarial
 from retrofair.debiasers.base import Debiaser, Fit
 from retrofair.debiasers.calibrated_equalized_odds import CalibratedEqualizedOdds
 from retrofair.debiasers.equalized_odds import EqualizedOdds
+from retrofair.debiasers.fair_head import FairHead
 from retrofair.debiasers.group_thresholds import GroupThresholds
 from retrofair.debiasers.layerwise import Layerwise
 from retrofair.debiasers.random import Random
@@ -23,6 +24,7 @@ ALL: tuple[type[Debiaser], ...] = (
     EqualizedOdds,
     CalibratedEqualizedOdds,
     GroupThresholds,
+    FairHead,
 )
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Debiased",
     "Debiaser",
     "EqualizedOdds",
+    "FairHead",
     "Fit",
     "GroupThresholds",
     "Layerwise",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.debiasers import rules
+from retrofair.debiasers.head import HeadedNetwork
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
 from retrofair.metrics import Array
@@ -172,6 +173,7 @@ class Debiased:
             "after": vars(self.after),
             "constant": vars(self.constant),
             "group_names": self.group_names,
+            "head": self.model.structure() if isinstance(self.model, HeadedNetwork) else None,
             "about": self.about,
             "history": self.history,
         }
@@ -227,6 +229,8 @@ def _read(values: dict[str, Any], state: dict[str, Tensor], net: nn.Module) -> D
     model = copy.deepcopy(net).eval()
     if values["about"].get("outputs") == "probabilities":
         model = LogitOf(model).eval()
+    if values.get("head") is not None:
+        model = HeadedNetwork.empty(model, **values["head"])
     model.load_state_dict(state)
     return Debiased(
         model=model,

@@ -1,0 +1,271 @@
+"""The fair-Bayes rule on a frozen network: a head that weighs performance against the groups."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
+from torch import nn
+
+from retrofair import metrics
+from retrofair.data import Batches
+from retrofair.debiasers import cells
+from retrofair.debiasers.base import Fit, clone, record, search
+from retrofair.debiasers.group_thresholds import best_thresholds
+from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
+from retrofair.debiasers.rules import Cut, PerGroup
+from retrofair.errors import InputError, unknown
+from retrofair.metrics import Array, SignedGap
+from retrofair.networks.layers import first_rows, last_layer, weight_layers
+from retrofair.objective import Constrained, Objective
+from retrofair.thresholds import Choice, ThresholdSearch
+
+PRICES = np.sinh(np.linspace(0, 4, 41)) / np.sinh(4)  # of one multiplier, on each side of 0
+FINER = 20
+BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)  # shares of epsilon that are aimed at
+WEIGHTED = 0.05  # stands for epsilon where the objective has none
+STEPS = (0.3, 0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
+ROUNDS = 5
+PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
+ROWS = 20_000  # of a linear program, at most
+SHOWN = 200  # candidates that are looked at again with the head of all rows
+STEEP = 4.0  # of the sigmoid that makes scores of spread 1 into what thresholds are searched in
+FOLDS = 3
+
+
+@dataclass(frozen=True)
+class FairHead:
+    """A head on the frozen network that makes the fairest use of what the network knows.
+
+    With p(group, label | x), every rule that is best for a trade of performance against rates of
+    groups decides by a threshold on one weighting of these chances. The chances come from a
+    multinomial regression on the network's logit, its representation and its inputs; the
+    multipliers and the threshold from chances that each row was given by a head which had not seen
+    it (cross-fitting), so that the data are not used twice. The network stays as it is, and no
+    group is needed to decide: it is inferred, as well as x tells it.
+
+    It is optimal as far as the chances are right. Where x says little about the group, a blind rule
+    has its price, and no head can avoid it; where chances are wrong (few rows, a group of few), the
+    threshold still makes the bias on the data what was asked for, at a loss of performance.
+
+    For measures that are no differences of rates, and for precision, the weighting is that of
+    selection rates and accuracy, and the threshold alone sees the measure.
+
+    Args:
+        inputs: whether the head reads the network's inputs too; where they are no table of
+            numbers it never does.
+        stages: "last" reads the last layer's input, "all" that of every layer but the first, for
+            networks whose last layer has collapsed.
+        attribute: "inferred", or "given": then there is a threshold for each group on the head's
+            estimate of the label, and whoever decides needs the group.
+        strengths: inverse strengths of the regression's penalty, among which the likelihood of
+            rows not seen decides.
+
+    Raises:
+        InputError: an option out of range, or a group and label with fewer than three rows.
+
+    Reference:
+        Chen, Klochkov and Liu (2024), Post-hoc bias scoring is optimal for fair classification;
+        Zeng, Dobriban and Cheng (2022), Bayes-optimal classifiers under group fairness; Xian and
+        Zhao (2024), A unified post-processing framework for group fairness.
+    """
+
+    inputs: bool = True
+    stages: Literal["last", "all"] = "last"
+    attribute: Literal["inferred", "given"] = "inferred"
+    strengths: tuple[float, ...] = (0.01, 0.1)
+    name: ClassVar[str] = "fair_head"
+    changes_weights: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for option, choices in (("stages", ("last", "all")), ("attribute", ("inferred", "given"))):
+            if getattr(self, option) not in choices:
+                raise unknown(f"choice for {option}", getattr(self, option), choices)
+        if not self.strengths or min(self.strengths) <= 0:
+            raise InputError(f"expected strengths above 0, got {self.strengths}")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        data: Batches,
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+    ) -> Fit:
+        network = clone(model)
+        x, _, _ = next(iter(data))
+        features = Features(network, self._layers(model, data, x), self.inputs and readable(x))
+        y, group = data.y.numpy().astype(np.int64), data.group.numpy()
+        n_cells = 2 * len(data.group_names)
+        z, cell = features.of(data), 2 * group + y
+        seed = int(torch.randint(2**31, (), generator=generator))
+        unseen, head, strength = cross_fitted(z, cell, n_cells, self.strengths, seed)
+        about = {"strength": strength, "group_auc": _group_auc(unseen, group)}
+        if self.attribute == "given":
+            value = np.tile([0.0, 1.0], n_cells // 2)
+            value = value * STEEP
+            thresholds, counts = best_thresholds(
+                _squashed(unseen @ value, STEEP / 2), y, group, n_cells // 2, objective
+            )
+            rule = PerGroup(thresholds)
+            made = HeadedNetwork(features, head.weight, head.bias, value, STEEP / 2)
+            choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
+            return Fit(made.eval(), rule, (record(objective, choice, trial=0, **about),))
+        thresholds_of = search(data, objective)
+        tried = candidates(unseen, cell, objective, thresholds_of)
+        value, choice = _kept(tried, head(z), y, group, objective)
+        cut = float(np.log(choice.threshold) - np.log1p(-choice.threshold))
+        made = HeadedNetwork(features, head.weight, head.bias, value, cut)
+        return Fit(made.eval(), Cut(0.5), (record(objective, choice, trial=0, **about),))
+
+    def _layers(self, model: nn.Module, data: Batches, x: object) -> list[str]:
+        if self.stages == "last":
+            last = last_layer(model, data)
+            return [last] if last else []
+        return weight_layers(model, first_rows(x, 2))[1:]
+
+
+def cross_fitted(
+    z: Array, cell: Array, n_cells: int, strengths: tuple[float, ...], seed: int
+) -> tuple[Array, Softmax, float]:
+    """(n, 2G) chances by heads that had not seen the row, the head of all rows, its strength.
+
+    Raises:
+        InputError: fewer rows of a group and label than folds.
+    """
+    sizes = np.bincount(cell, minlength=n_cells)
+    few = np.flatnonzero((sizes > 0) & (sizes < FOLDS))
+    if len(few):
+        raise InputError(
+            f"expected at least {FOLDS} rows of every group and label, got {sizes[few[0]]} of "
+            f"group {few[0] // 2} with label {few[0] % 2}: merge groups, or use another method"
+        )
+    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(z, cell))
+    least, chosen, kept = np.inf, strengths[0], np.empty((0, n_cells))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for chances
+        for strength in strengths:
+            unseen = np.empty((len(z), n_cells))
+            for train, left in folds:
+                unseen[left] = Softmax(z[train], cell[train], n_cells, strength)(z[left])
+            loss = -float(np.log(unseen[np.arange(len(cell)), cell].clip(1e-12)).mean())
+            if loss < least:
+                least, chosen, kept = loss, strength, unseen
+        head = Softmax(z, cell, n_cells, chosen)
+    return kept, head, chosen
+
+
+def _group_auc(chances: Array, group: Array) -> float:
+    """How well the head tells the privileged group from the others, on rows it had not seen."""
+    last = chances.shape[1] // 2 - 1
+    privileged = group == last
+    if privileged.all() or not privileged.any():
+        return float("nan")
+    return float(metrics.auc(chances[:, 2 * last :].sum(1), privileged.astype(np.int64))[0])
+
+
+def _squashed(score: Array, cut: float = 0.0) -> Array:
+    return np.asarray(1 / (1 + np.exp(-np.clip(score - cut, -30, 30))))
+
+
+# --- multipliers ----------------------------------------------------------------------------------
+
+
+def candidates(
+    chances: Array, cell: Array, objective: Objective, thresholds: ThresholdSearch
+) -> list[tuple[Array, Choice]]:
+    """Weightings (2G,) and their best thresholds, best first.
+
+    Args:
+        chances: (n, 2G) that the rows were not used for.
+    """
+    shares = np.bincount(cell, minlength=chances.shape[1]) / len(cell)
+    worth = cells.of_performance(objective.performance_measure, shares)
+    measure = objective.bias_measure
+    rates = getattr(measure, "rates", ())
+    gaps = cells.of_gaps(rates, shares, averaged=isinstance(measure, SignedGap))
+    gaps = gaps[np.abs(gaps).max(1) > 0]
+    found: list[tuple[Array, Choice]] = []
+
+    def tried(price: Array) -> float:
+        """How good prices are: as good as their best threshold, or nearly as good at theirs.
+
+        Where a bound is tight, the best threshold of most prices is that of a constant; how far
+        the bound is missed where worth and prices balance tells which way to go.
+        """
+        value = worth - price @ gaps
+        value = value * STEEP / max(float((chances @ value).std()), 1e-9)
+        middle = float((chances @ value).mean())
+        value = value - middle  # the chances add up to 1
+        score = _squashed(chances @ value)
+        found.append((value, thresholds.best(score)))
+        balanced = thresholds.at(score, float(_squashed(np.array(-middle)))).counts
+        return max(found[-1][1].rank, _merit(objective, balanced))
+
+    if len(gaps) == 1:
+        _along_a_line(tried)
+    else:
+        _by_programs(tried, chances @ worth, chances @ gaps.T, objective)
+    return sorted(found, key=lambda each: -each[1].rank)
+
+
+def _merit(objective: Objective, counts: Array) -> float:
+    """Performance, less what breaks the bound; for a weighted objective its rank."""
+    if not isinstance(objective, Constrained):
+        return float(objective.rank(counts))
+    over = max(float(objective.bias_measure.bias(counts)) - objective.epsilon, 0.0)
+    return float(objective.performance_measure(counts)) - PENALTY * over
+
+
+def _along_a_line(tried: object) -> None:
+    assert callable(tried)
+    prices = np.concatenate([-PRICES[:0:-1], PRICES])
+    best = int(np.argmax([tried(np.array([price])) for price in prices]))
+    low, high = prices[max(best - 1, 0)], prices[min(best + 1, len(prices) - 1)]
+    for price in np.linspace(low, high, FINER):
+        tried(np.array([price]))
+
+
+def _by_programs(tried: object, worth: Array, gaps: Array, objective: Objective) -> None:
+    """Prices from linear programs at several bounds, then moved one by one."""
+    assert callable(tried)
+    rows = np.linspace(0, len(worth) - 1, min(len(worth), ROWS)).astype(int)
+    epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
+    bounds = [share * epsilon for share in BOUNDS]
+    starts = [cells.multipliers(worth[rows], gaps[rows], bound)[0] for bound in bounds]
+    ranks = [tried(price) for price in [np.zeros(gaps.shape[1]), *starts]]
+    price = [np.zeros(gaps.shape[1]), *starts][int(np.argmax(ranks))]
+    best = max(ranks)
+    for step in STEPS:
+        for _ in range(ROUNDS):
+            before = best
+            for k, way in itertools.product(range(len(price)), (step, -step)):
+                moved = price.copy()
+                moved[k] += way * max(abs(price[k]), 0.1)
+                rank = tried(moved)
+                if rank > best:
+                    best, price = rank, moved
+            if best <= before:
+                break
+
+
+def _kept(
+    tried: list[tuple[Array, Choice]],
+    chances: Array,
+    y: Array,
+    group: Array,
+    objective: Objective,
+) -> tuple[Array, Choice]:
+    """The best candidate whose decisions keep the bound with the head of all rows, too."""
+    n_groups = chances.shape[1] // 2
+    for value, choice in tried[:SHOWN]:
+        decided = _squashed(chances @ value) > choice.threshold
+        if bool(objective.feasible(metrics.count(y, decided, group, n_groups))):
+            return value, choice
+    return tried[0]

@@ -1,0 +1,133 @@
+"""A network with a head that weighs what it can tell of each group and label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from retrofair.data import Batches
+from retrofair.metrics import Array
+from retrofair.networks.layers import reading
+from retrofair.networks.outputs import evaluating, forward
+
+SMALLEST = 1e-6  # a feature's spread below which it says nothing
+STEPS, TOLERANCE = 100, 1e-3
+COLUMNS = 5_000  # of a table that a head reads, at most
+
+
+class Features(nn.Module):
+    """A frozen network's logit, the inputs of some of its layers, and its own inputs: (n, k).
+
+    Args:
+        layers: names of the layers whose inputs are read.
+        inputs: whether the network's inputs count too, where `readable` says they can.
+    """
+
+    def __init__(self, network: nn.Module, layers: Sequence[str], inputs: bool) -> None:
+        super().__init__()
+        self.network, self.layers, self.inputs = network, tuple(layers), inputs
+
+    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
+        with ExitStack() as stack:
+            read = [stack.enter_context(reading(self.network, name)) for name in self.layers]
+            out = forward(self.network, named or (x[0] if len(x) == 1 else x))
+            parts = [out.reshape(len(out), 1).float()]
+            parts += [seen["input"].reshape(len(out), -1) for seen in read]
+        if self.inputs:
+            given = [named[name] for name in sorted(named)] or list(x)
+            parts += [each.to(out.device).float() for each in given]
+        return torch.cat(parts, 1)
+
+    def of(self, data: Batches) -> Array:
+        """(n, k) for all rows, in eval mode."""
+        with evaluating(self):
+            parts = [forward(self, x).cpu() for x, _, _ in data]
+        return torch.cat(parts).numpy().astype(np.float64)
+
+
+class HeadedNetwork(nn.Module):
+    """Weighs the chances of each group and label, which a softmax on the features tells.
+
+    Its output is a score, (n,), whose sign is the decision; it needs no group.
+
+    Args:
+        weight, bias: (2G, k) and (2G,) of the softmax.
+        value: (2G,) what a decision for a person of this group and label is worth.
+        cut: the value from which on it is positive.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    value: Tensor
+    cut: Tensor
+
+    def __init__(
+        self, features: Features, weight: Array, bias: Array, value: Array, cut: float
+    ) -> None:
+        super().__init__()
+        self.features = features
+        given = {"weight": weight, "bias": bias, "value": value, "cut": np.array(cut)}
+        for name, values in given.items():
+            self.register_buffer(name, torch.from_numpy(np.asarray(values)).float())
+
+    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
+        z = self.features(*x, **named)
+        return self.cells(z) @ self.value - self.cut
+
+    @classmethod
+    def empty(
+        cls, network: nn.Module, layers: Sequence[str], inputs: bool, shape: Sequence[int]
+    ) -> HeadedNetwork:
+        """One of this structure, whose weights are still to be loaded."""
+        features = Features(network, layers, inputs)
+        rows = np.zeros(shape[0])
+        return cls(features, np.zeros(tuple(shape)), rows, rows, 0.0).eval()
+
+    def structure(self) -> dict[str, Any]:
+        """What `empty` takes besides the network."""
+        features = self.features
+        return {
+            "layers": list(features.layers),
+            "inputs": features.inputs,
+            "shape": list(self.weight.shape),
+        }
+
+    def cells(self, z: Tensor) -> Tensor:
+        """(n, 2G) the chances of each group and label, of features (n, k)."""
+        return torch.softmax(z @ self.weight.T + self.bias, 1)
+
+
+class Softmax:
+    """Multinomial regression of the cell on standardised features."""
+
+    def __init__(self, z: Array, cell: Array, n_cells: int, strength: float) -> None:
+        self.mean, spread = z.mean(0), z.std(0)
+        self.scale = np.where(spread > SMALLEST, 1 / np.maximum(spread, SMALLEST), 0.0)
+        model = LogisticRegression(C=strength, max_iter=STEPS, tol=TOLERANCE)
+        model.fit((z - self.mean) * self.scale, cell)
+        weight, bias = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # a single row of coefficients, of the second class
+            weight, bias = np.concatenate([0 * weight, weight]), np.array([0.0, bias[0]])
+        # cells without rows have no chance
+        self.weight, self.bias = np.zeros((n_cells, z.shape[1])), np.full(n_cells, -1e3)
+        self.weight[model.classes_] = weight * self.scale
+        self.bias[model.classes_] = bias - (weight * self.scale) @ self.mean
+
+    def __call__(self, z: Array) -> Array:
+        """(n, 2G) chances."""
+        a = z @ self.weight.T + self.bias
+        a = np.exp(a - a.max(1, keepdims=True))
+        return np.asarray(a / a.sum(1, keepdims=True))
+
+
+def readable(x: Any) -> bool:
+    """Whether a batch's x is a table of numbers, in one or several parts, which a head can read."""
+    parts = x.values() if isinstance(x, dict) else x if isinstance(x, tuple | list) else [x]
+    tables = [p for p in parts if p.ndim == 2 and p.is_floating_point()]
+    return len(tables) == len(parts) and sum(p.shape[1] for p in tables) <= COLUMNS
