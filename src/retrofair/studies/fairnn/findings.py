@@ -231,14 +231,15 @@ def _saw(shown: Shown, setting: Setting) -> Iterator[str]:
     seen = traces["released"]["seen"]
     tooth = TOOTH * setting.range
     (_, start), (best, least), (jump, _) = PUBLISHED["all"]
+    same = (kept(seen), jump_of(seen), f"{seen[kept(seen)]:.2f}") == (best, jump, f"{least:.2f}")
     yield (
         f"The weights in the released code have delta {seen[0]:.2f} by the released code's sigmoid "
         f"(published for the start of Figure 5: around {start:g}), and "
         f"{traces['sigmoid']['seen'][0]:.2f} by the sigmoid. By that saw every delta is at most "
         f"{tooth:.3g}, the height of a tooth, or at least {setting.range - tooth:.3g}, its jump at "
         f"5. {_small(shown, tooth)}{_steps(seen)} The published curve ({least:g} at epoch {best}, "
-        f"a jump at epoch {jump}) is not reproduced: that Figure 5 was made with the saw is a "
-        "reading that its small deltas and its jump suggest, and no more. The "
+        f"a jump at epoch {jump}) is {'met' if same else 'not reproduced'}: that Figure 5 was made "
+        "with the saw is a reading that its small deltas and its jump suggest, and no more. The "
         f"{PUBLISHED_START} of Figure 4 cannot have come from it, nor can most of Figure 3's range "
         f"from {PUBLISHED_RANGE[0]:g} to {PUBLISHED_RANGE[1]:g}."
     )
