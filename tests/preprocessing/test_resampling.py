@@ -77,12 +77,39 @@ def test_outliers_of_the_attribute_and_inliers_of_the_output_weigh_most() -> Non
         ({"attribute_offset": -1.0}, "attribute_offset >= 0 and output_offset > 0"),
         ({"output_offset": 0.0}, "got 1.0 and 0.0"),
         ({"output_offset": math.nan}, "got 1.0 and nan"),
+        ({"output_offset": "a"}, "both finite, got 1.0 and 'a'"),
+        ({"attribute_offset": None}, "both finite, got None and 1.0"),
+        ({"attribute_offset": 1e308, "output_offset": 1e-9}, "weights are finite, got 1e\\+308"),
+        ({"attribute": ["1", "2", "3"]}, "expected numbers as attribute, got list"),
+        ({"attribute": np.array(["1", 2, 3], dtype=object)}, "numbers as attribute, got ndarray"),
+        ({"attribute": [1, None, 3]}, "expected numbers as attribute"),
+        ({"attribute": [1, [2], 3]}, "expected numbers as attribute"),
+        ({"attribute": [1, 10**400, 3]}, "expected numbers as attribute"),
     ],
 )
 def test_what_cannot_be_weighted(change: dict[str, Any], message: str) -> None:
     usual: dict[str, Any] = {"attribute": [1.0, 2, 3], "output": [1.0, 2, 4]}
     with pytest.raises(InputError, match=message):
         resampling_weights(**{**usual, **change})
+
+
+def test_large_and_small_numbers_weigh_as_those_of_usual_size() -> None:
+    usual = resampling_weights([1, -1, 3e-5], [1.0, 2, 4])
+    large = resampling_weights([1e200, -1e200, 3e195], [1e308, -1e308, 4e307])
+    assert np.isfinite(large).all()
+    for scale in (2.0**800, 2.0**-800):
+        found = resampling_weights(np.array([1, -1, 3e-5]) * scale, [1.0, 2, 4])
+        assert found.tolist() == usual.tolist()
+
+
+def test_whole_numbers_booleans_and_objects_are_numbers() -> None:
+    usual = resampling_weights([0.0, 1, 1], [1.0, 2, 4])
+    for attribute in (
+        [False, True, True],
+        np.array([0, 1, 1], dtype=object),
+        torch.tensor([0, 1, 1]),
+    ):
+        assert resampling_weights(attribute, [1, 2, 4]).tolist() == usual.tolist()
 
 
 def people(n: int) -> GroupedData:
@@ -116,10 +143,24 @@ def test_drawing_is_repeatable_and_leaves_the_global_state() -> None:
         ([1.0, 1], {}, "expected 3 weights, one per row, got 2"),
         ([0.0, 0, 0], {}, "not all 0"),
         ([1.0, -1, 1], {}, "at least 0"),
-        ([1.0, 1, 1], {"rows": -1}, "rows of at least 0"),
+        ([1.0, 1, 1], {"rows": -1}, "rows, at least 0 .*, got -1"),
+        ([1.0, 1, 1], {"rows": 2.5}, "a whole number of rows, .*, got 2.5"),
+        ([1.0, 1, 1], {"rows": "2"}, "a whole number of rows, .*, got '2'"),
+        (["1", "1", "1"], {}, "expected numbers as weights"),
         ([1.0, 1, 1], {"seed": -1}, "expected a seed"),
     ],
 )
-def test_what_cannot_be_drawn(weights: list[float], options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_drawn(weights: list[Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         resample(people(3), weights, **options)
+
+
+def test_no_rows_cannot_be_drawn_from() -> None:
+    with pytest.raises(InputError, match="data with rows to draw from, got none"):
+        resample(people(3)[:0], [])
+
+
+def test_weights_of_any_size_are_shares() -> None:
+    usual = resample(people(3), [1, 1, 1], seed=4).x
+    for size in (1e308, 5e-324):
+        assert torch.equal(resample(people(3), [size] * 3, seed=4).x, usual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ def resampling_weights(
         (n,) weights, as the formula gives them: they do not add up to 1.
 
     Raises:
-        InputError: lengths differ, a number is not finite, all values are alike, or an offset is
-            out of range.
+        InputError: lengths differ, a value is no finite number (text that spells one is none), all
+            values are alike, or an offset is no number, out of range, or too large to compute with.
 
     Example:
         >>> resampling_weights([0, 0, 2, 2], [1, 2, 1, 2]).tolist()
@@ -57,15 +58,21 @@ def resampling_weights(
         raise InputError(
             f"expected an attribute and an output of one length, got {len(s):,} and {len(o):,} rows"
         )
+    offsets = f"{attribute_offset!r} and {output_offset!r}"
+    real = all(_is_number(value) for value in (attribute_offset, output_offset))
     # written so that NaN fails, too
-    if not 0 <= attribute_offset < np.inf or not 0 < output_offset < np.inf:
+    if not real or not 0 <= attribute_offset < np.inf or not 0 < output_offset < np.inf:
         raise InputError(
-            "expected attribute_offset >= 0 and output_offset > 0, both finite, got "
-            f"{attribute_offset} and {output_offset}"
+            f"expected attribute_offset >= 0 and output_offset > 0, both finite, got {offsets}"
         )
     pull = np.abs(s) + attribute_offset
-    middle = (o * pull).sum() / pull.sum()
-    return np.asarray(pull / (np.abs(o - middle) + output_offset))
+    share = _scaled(pull)
+    middle = (o * share).sum() / share.sum()
+    with np.errstate(over="ignore"):
+        weights = np.asarray(pull / (np.abs(o - middle) + output_offset))
+    if not np.isfinite(weights).all():
+        raise InputError(f"expected offsets with which the weights are finite, got {offsets}")
+    return weights
 
 
 def resample(data: GroupedData, weights: Any, *, seed: int = 0, rows: int = 0) -> GroupedData:
@@ -76,8 +83,8 @@ def resample(data: GroupedData, weights: Any, *, seed: int = 0, rows: int = 0) -
         rows: how many to draw; 0: as many as there are.
 
     Raises:
-        InputError: weights of another length, negative, not finite or all 0; a negative number of
-            rows.
+        InputError: no rows to draw from; weights of another length, negative, not finite or all
+            0; rows that are no whole number or negative; a seed that is none.
 
     Example:
         >>> data = GroupedData(x=torch.arange(3.0)[:, None], y=torch.tensor([0, 1, 1]),
@@ -85,6 +92,8 @@ def resample(data: GroupedData, weights: Any, *, seed: int = 0, rows: int = 0) -
         >>> resample(data, [0, 0, 1]).x.flatten().tolist()
         [2.0, 2.0, 2.0]
     """
+    if not len(data):
+        raise InputError("expected data with rows to draw from, got none")
     known = _numbers(weights, "weights")
     if len(known) != len(data):
         raise InputError(f"expected {len(data):,} weights, one per row, got {len(known):,}")
@@ -92,10 +101,14 @@ def resample(data: GroupedData, weights: Any, *, seed: int = 0, rows: int = 0) -
         raise InputError(
             f"expected weights of at least 0, not all 0, got {known.min():g} to {known.max():g}"
         )
-    if rows < 0:
-        raise InputError(f"expected rows of at least 0 (0: as many as there are), got {rows}")
+    whole = isinstance(rows, numbers.Integral) and not isinstance(rows, bool)
+    if not whole or rows < 0:
+        raise InputError(
+            f"expected a whole number of rows, at least 0 (0: as many as there are), got {rows!r}"
+        )
     rng = np.random.default_rng(check_seed(seed))
-    chosen = rng.choice(len(data), size=rows or len(data), p=known / known.sum())
+    known = _scaled(known)
+    chosen = rng.choice(len(data), size=int(rows) or len(data), p=known / known.sum())
     return data[torch.from_numpy(chosen)]
 
 
@@ -104,20 +117,37 @@ def _standard(values: Any, what: str) -> Floats:
     found = _numbers(values, what)
     if not len(found):
         raise InputError(f"expected an {what} with rows, got none")
-    spread = found.std()
+    scaled = _scaled(found)
+    spread = scaled.std()
     # the spread of equal numbers is rounding error, not always 0
-    if spread <= 1e-12 * np.abs(found).max():
+    if spread <= 1e-12 * np.abs(scaled).max():
         raise InputError(
             f"expected an {what} that varies, got {found[0]:g} in every row: choose another {what}"
         )
-    return np.asarray((found - found.mean()) / spread)
+    return np.asarray((scaled - scaled.mean()) / spread)
+
+
+def _scaled(values: Floats) -> Floats:
+    """Divided by a power of 2: to at most 1, so that no sum or square overflows; exactly."""
+    _, exponent = np.frexp(np.abs(values).max())
+    return np.asarray(np.ldexp(values, -int(exponent)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real | np.bool_)
 
 
 def _numbers(values: Any, what: str) -> Floats:
+    given = values.detach().cpu() if isinstance(values, torch.Tensor) else values
     try:
-        given = values.detach().cpu() if isinstance(values, torch.Tensor) else values
-        found = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
+        found = np.asarray(given)
+        # numpy would parse the text "1" as a number; in columns of objects, too
+        if found.dtype.kind not in "biufO" or (
+            found.dtype.kind == "O" and not all(map(_is_number, found.flat))
+        ):
+            raise TypeError
+        found = found.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
             f"expected numbers as {what}, got {type(values).__name__} of something else: make a "
             "0/1 column of it"

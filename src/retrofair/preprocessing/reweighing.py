@@ -16,8 +16,9 @@ MOST_CLASSES = 50
 def reweighing(data: Batches) -> Tensor:
     """A weight per row, P(group) P(label) / P(group, label), with which the two are independent.
 
-    Groups and classes may be many. The weights of a group add up to its rows, as do those of a
-    label; so they average 1, and a weighted mean needs no further factor. Use them in
+    Groups and classes may be many. Where every group has every label, the weights of a group add
+    up to its rows, as do those of a label; so they average 1, and a weighted mean needs no further
+    factor. Where one has not, its weights add up to less, and it is warned of. Use them in
     `networks.train_mlp(weights=...)`, in any other training that takes weights per row, or draw
     by them with `resample`.
 
@@ -26,6 +27,9 @@ def reweighing(data: Batches) -> Tensor:
 
     Raises:
         InputError: no rows, or labels that are no classes.
+
+    Warns:
+        RetrofairWarning: a group lacks a label.
 
     Example:
         >>> from retrofair.data import GroupedData

@@ -17,9 +17,9 @@ from retrofair.data import GroupedData, Splits
 from retrofair.errors import unknown
 from retrofair.networks.outputs import evaluating
 from retrofair.studies.cells import Answer
-from retrofair.studies.fairnn.descent import best_of, descend
+from retrofair.studies.fairnn.descent import JUMP, best_of, descend, kept
 from retrofair.studies.fairnn.housing import Fold, Problem, Rows, everyone
-from retrofair.studies.fairnn.methods import Case, Framework, Method
+from retrofair.studies.fairnn.methods import Case, Method
 from retrofair.studies.fairnn.model import Shape, Squash, released_sigmoid
 
 SQUASHES: dict[str, Squash] = {"sigmoid": torch.sigmoid, "released": released_sigmoid}
@@ -212,7 +212,8 @@ class SweepCell:
         return None
 
     def config(self) -> dict[str, Any]:
-        return _asked(self, "seed", "seconds", "epsilons", "certified")
+        # cells without errors, of an earlier version, are other cells
+        return {**_asked(self, "seed", "seconds", "epsilons", "certified"), "errors": True}
 
     def run(self, splits: Splits, network: nn.Module | None = None) -> Answer:
         domain = everyone(splits, self.source.sensitive)
@@ -239,7 +240,14 @@ class SweepCell:
             {"lower": low, "upper": high}
             for low, high in zip(curve.lower, curve.upper, strict=True)
         ]
-        return Answer({**found, "pairs": pairs, "certificates": certificates}, {"theta": theta})
+        y = splits.train.y.double()
+        errors = {
+            "mse": float((shape.outputs(theta, splits.train.x.double()) - y).square().mean()),
+            "constant_mse": float(y.var(correction=0)),
+        }
+        return Answer(
+            {**found, **errors, "pairs": pairs, "certificates": certificates}, {"theta": theta}
+        )
 
 
 @dataclass(frozen=True)
@@ -248,7 +256,8 @@ class DescentCell:
 
     Each starts at the best of the draws by its own delta: with the sigmoid, and with the released
     code's; on all rows, on rows resampled by Algorithm 2, and on a plain bootstrap of the same
-    size, which says what fewer pairs alone do.
+    size, which says what fewer pairs alone do. What the search with the sigmoid on all rows starts
+    from and keeps is certified within `seconds` each.
     """
 
     source: Fold
@@ -256,6 +265,7 @@ class DescentCell:
     seed: int
     starts: int
     epochs: int
+    seconds: float
     kind: ClassVar[str] = "fairnn_descent"
     label: ClassVar[str] = "simulated gradient"
 
@@ -264,7 +274,7 @@ class DescentCell:
         return None
 
     def config(self) -> dict[str, Any]:
-        return {**_asked(self, "seed", "starts", "epochs"), "jump": Framework().jump}
+        return {**_asked(self, "seed", "starts", "epochs", "seconds"), "jump": JUMP}
 
     def run(self, splits: Splits, network: nn.Module | None = None) -> Answer:
         room = Room.of(splits, self.source, self.problem, ())
@@ -275,28 +285,39 @@ class DescentCell:
             "resampled": room.case.resampled(rng),
             "bootstrap": room.case.resampled(rng, uniform=True),
         }
-        values: dict[str, Any] = {"pairs": {name: len(rows.first) for name, rows in used.items()}}
+        values: dict[str, Any] = {
+            "pairs": {name: len(rows.first) for name, rows in used.items()},
+            "constant_mse": float(room.case.train.y.var(correction=0)),
+        }
         for name, squash in SQUASHES.items():
             score = room.case.delta(squash)
             values[name] = {"draws": float(np.mean([score(draw) for draw in draws]))}
             start = best_of(draws, score)
             for place, rows in used.items():
-                values[name][place] = self._trace(room, start, squash, rows)
+                values[name][place], steps = self._trace(room, start, squash, rows)
+                if (name, place) == ("sigmoid", "all"):
+                    best = steps[kept(values[name][place]["seen"])]
+                    values["certificates"] = {
+                        "start": shown(room.certificate(start, self.seconds)),
+                        "best": shown(room.certificate(best, self.seconds)),
+                    }
         if self.source.data == "boston":
             start = torch.tensor(RELEASED, dtype=torch.double)
             values["weights of the released code"] = {
-                name: self._trace(room, start, squash, room.case.train)
+                name: self._trace(room, start, squash, room.case.train)[0]
                 for name, squash in SQUASHES.items()
             }
         return Answer(values)
 
-    def _trace(self, room: Room, start: Tensor, squash: Squash, rows: Rows) -> dict[str, Any]:
-        """Scores as the search sees them, and what they are: the sigmoid's, on all rows."""
+    def _trace(
+        self, room: Room, start: Tensor, squash: Squash, rows: Rows
+    ) -> tuple[dict[str, Any], Sequence[Tensor]]:
+        """Scores as the search sees them, and what they are (sigmoid, all rows); all weights."""
         score = room.case.delta(squash, rows.with_pairs())
-        slope = room.case.slope(score, rows)
+        slope = room.case.slope(score, rows, squash)
         path = descend(start, score, slope, epochs=self.epochs, jump=math.inf)
         true = room.case.delta()
-        return {
+        found = {
             "seen": list(path.history),
             "true": [true(theta) for theta in path.steps],
             "mse": [float(room.case.mse(theta, room.case.train)) for theta in path.steps],
@@ -304,6 +325,7 @@ class DescentCell:
                 float((b - a).norm()) for a, b in zip(path.steps, path.steps[1:], strict=False)
             ],
         }
+        return found, path.steps
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ Score = Callable[[Tensor], float]
 Slope = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor], Tensor]
 
+JUMP = 2.0  # "much larger", in units of the smallest score so far
+SCALE, HEAT = 0.2, 1.0  # of annealing
+
 
 @dataclass(frozen=True, eq=False)
 class Walk:
@@ -67,7 +70,7 @@ def descend(
     *,
     epochs: int,
     rate: float = 0.01,
-    jump: float = 2.0,
+    jump: float = JUMP,
 ) -> Walk:
     """Steps of `rate` against the slope, until a jump; the best weights on the way win.
 
@@ -91,14 +94,25 @@ def descend(
     return Walk(best, least, tuple(steps), tuple(history), jumped)
 
 
+def jump_of(history: Sequence[float], jump: float = JUMP) -> int | None:
+    """The first epoch at which `descend` stops for a jump, of scores that went on after it."""
+    far = (e for e in range(1, len(history)) if history[e] > jump * min(history[:e]))
+    return next(far, None)
+
+
+def kept(history: Sequence[float]) -> int:
+    """The epoch whose weights `descend` keeps: of the smallest score before the first jump."""
+    return int(np.argmin(history[: jump_of(history)]))
+
+
 def anneal(
     start: Tensor,
     score: Score,
     rng: np.random.Generator,
     *,
     steps: int,
-    scale: float = 0.2,
-    heat: float = 1.0,
+    scale: float = SCALE,
+    heat: float = HEAT,
 ) -> Walk:
     """Simulated annealing: normal moves of all weights, accepted by Metropolis's rule.
 

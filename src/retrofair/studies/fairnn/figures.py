@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +11,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
-from torch import Tensor
 
 from retrofair.files import replacing
-from retrofair.metrics import Array
 from retrofair.plots import COLOURS, MARKERS
-from retrofair.studies.cells import Cell
 from retrofair.studies.fairnn.cells import CERTIFIED, RELEASED, SWEEP
-from retrofair.studies.fairnn.housing import Problem
-from retrofair.studies.run import Plan
+from retrofair.studies.fairnn.shown import (
+    OPEN,
+    PUBLISHED,
+    PUBLISHED_RANGE,
+    PUBLISHED_START,
+    Setting,
+    Shown,
+    numbers,
+)
 
-# What the paper's text says of its figures: epoch and delta.
-PUBLISHED = {"all": ((0, 6.6), (7, 6.18), (10, 44.75)), "resampled": ((0, 6.0),)}
-PUBLISHED_RANGE = (10.0, 40.0)
-PUBLISHED_START = 17.38612
-OPEN = 0.1  # certificates with a larger gap are not compared
 BLUE, ORANGE, GREEN, GREY = COLOURS[0], COLOURS[1], COLOURS[2], "#777777"
 
 
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """The finished cells of the figures, by figure and number."""
-
-    values: Mapping[tuple[str, int], dict[str, Any]]
-    tensors: Mapping[tuple[str, int], Mapping[str, Tensor]]
-
-    @classmethod
-    def of(cls, plan: Plan, cells: Mapping[tuple[str, int], Cell]) -> Shown:
-        values, tensors = {}, {}
-        for name, cell in cells.items():
-            record = plan.record(cell)
-            if record is not None and plan.store.done(plan.key(cell)):
-                values[name] = record["answer"]
-                if record.get("tensors"):
-                    tensors[name] = plan.store.tensors(plan.key(cell))
-        return cls(values, tensors)
-
-    def all(self, kind: str) -> list[dict[str, Any]]:
-        """The values of all cells of a figure."""
-        return [value for (name, _), value in self.values.items() if name == kind]
-
-
-def draw(folder: Path, name: str, shown: Shown, done: pd.DataFrame, problem: Problem) -> list[Path]:
+def draw(folder: Path, shown: Shown, done: pd.DataFrame, setting: Setting) -> list[Path]:
     """Every figure whose cells are there."""
-    made = []
+    made, name = [], setting.name
     if len(done):
         made.append(accuracy(folder / f"{name}.png", done))
     if shown.all("sweep"):
-        made.append(sweep(folder / f"{name}-epsilon.png", shown, problem))
+        made.append(sweep(folder / f"{name}-epsilon.png", shown, setting))
     if shown.all("starts"):
-        made.append(starts(folder / f"{name}-starts.png", shown))
+        made.append(starts(folder / f"{name}-starts.png", shown, setting))
     if shown.all("descent"):
-        made.append(descent(folder / f"{name}-descent.png", shown))
+        made.append(descent(folder / f"{name}-descent.png", shown, setting))
     if shown.all("landscape"):
         made.append(landscape(folder / f"{name}-landscape.png", shown))
     return made
@@ -128,12 +102,12 @@ def accuracy(path: Path, done: pd.DataFrame) -> Path:
     return _saved(figure, path)
 
 
-def sweep(path: Path, shown: Shown, problem: Problem) -> Path:
+def sweep(path: Path, shown: Shown, setting: Setting) -> Path:
     """Figure 2: delta by epsilon of random weights."""
-    found = shown.all("sweep")
+    found = shown.seeds("sweep")
     figure = Figure(figsize=(4.4 * len(found), 4), layout="constrained")
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    for k, (axes, values) in enumerate(zip(panels, found, strict=True)):
+    for axes, (seed, values) in zip(panels, found.items(), strict=True):
         upper = [c["upper"] for c in values["certificates"]]
         lower = [c["lower"] for c in values["certificates"]]
         axes.plot(CERTIFIED, upper, color=ORANGE, marker="v", label="whole domain: proved, at most")
@@ -143,15 +117,15 @@ def sweep(path: Path, shown: Shown, problem: Problem) -> Path:
         axes.plot(SWEEP, numbers(values["sigmoid"]), color=BLUE, label="rows of the data")
         label = "rows, released code's sigmoid"
         axes.plot(SWEEP, numbers(values["released"]), color=GREEN, ls="--", label=label)
-        axes.set_title(f"random draw {k + 1}", fontsize=10)
-        axes.set(xlabel="epsilon", ylim=(0, 1.08 * (problem.high - problem.low)))
+        axes.set_title(f"random draw, seed {seed}", fontsize=10)
+        axes.set(xlabel="epsilon", ylim=(0, 1.08 * setting.range))
         _plain(axes)
     panels[0].set_ylabel("delta")
     panels[0].legend(fontsize=7, frameon=False)
     return _saved(figure, path)
 
 
-def starts(path: Path, shown: Shown) -> Path:
+def starts(path: Path, shown: Shown, setting: Setting) -> Path:
     """Figures 3 and 4: delta of random draws in descending order, and the best draw's weights."""
     found = shown.all("starts")
     figure = Figure(figsize=(12, 4.2), layout="constrained")
@@ -167,16 +141,17 @@ def starts(path: Path, shown: Shown) -> Path:
         left.plot(ranks, upper, color=ORANGE, **marks)
         left.plot(ranks, sorted(values["sigmoid"], reverse=True), color=BLUE, **marks)
         left.plot(ranks, sorted(values["released"], reverse=True), color=GREEN, ls="--", **marks)
-    for value in PUBLISHED_RANGE:
-        left.axhline(value, color=GREY, linestyle=":", linewidth=1)
-    left.annotate(
-        "published: from close to 10 to over 40",
-        (1, PUBLISHED_RANGE[0]),
-        fontsize=8,
-        xytext=(0, 3),
-        textcoords="offset points",
-        color=GREY,
-    )
+    if setting.published:
+        for value in PUBLISHED_RANGE:
+            left.axhline(value, color=GREY, linestyle=":", linewidth=1)
+        left.annotate(
+            "published: from close to 10 to over 40",
+            (1, PUBLISHED_RANGE[0]),
+            fontsize=8,
+            xytext=(0, 3),
+            textcoords="offset points",
+            color=GREY,
+        )
     kinds = {"whole domain, proved": ORANGE, "rows": BLUE, "rows, released code's sigmoid": GREEN}
     left.legend(
         handles=[Line2D([], [], color=colour, label=kind) for kind, colour in kinds.items()],
@@ -203,19 +178,18 @@ def starts(path: Path, shown: Shown) -> Path:
         color=BLUE,
         label=f"best of {len(best['sigmoid'])} draws, delta {best['sigmoid'][chosen]:.2f}",
     )
-    if len(RELEASED) == len(names):
+    if setting.published and len(RELEASED) == len(names):
         right.bar(places + 0.2, RELEASED, 0.4, color=GREEN, label="in the released code")
     right.set_xticks(places, names, rotation=90, fontsize=8)
     right.axhline(0, color="#999999", linewidth=0.8)
-    right.set_title(
-        f"Selected weights (published: a draw with delta {PUBLISHED_START})", fontsize=10
-    )
+    published = f" (published: a draw with delta {PUBLISHED_START})" if setting.published else ""
+    right.set_title(f"Selected weights{published}", fontsize=10)
     right.legend(fontsize=8, frameon=False)
     _plain(right)
     return _saved(figure, path)
 
 
-def descent(path: Path, shown: Shown) -> Path:
+def descent(path: Path, shown: Shown, setting: Setting) -> Path:
     """Figure 5: what the simulated gradient sees, and what delta is."""
     found = shown.all("descent")
     figure = Figure(figsize=(11, 7), layout="constrained")
@@ -228,7 +202,7 @@ def descent(path: Path, shown: Shown) -> Path:
                 trace = values[squash][place]
                 axes.plot(trace["true"], color=GREY, linewidth=0.8, linestyle=":")
                 axes.plot(trace["seen"], color=BLUE, linewidth=1)
-            if squash == "released":
+            if squash == "released" and setting.published:
                 points = np.array(PUBLISHED[place])
                 axes.plot(*points.T, linestyle="", marker="X", color=ORANGE, markersize=9)
             axes.set_title(f"{title}, {where}", fontsize=10)
@@ -239,21 +213,14 @@ def descent(path: Path, shown: Shown) -> Path:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels[:, 0]:
         axes.set_ylabel("delta")
-    figure.legend(
-        handles=[
-            Line2D([], [], color=BLUE, label="delta as the search sees it (a line per start)"),
-            Line2D(
-                [], [], color=GREY, ls=":", label="delta of the same weights, sigmoid, all rows"
-            ),
-            Line2D(
-                [], [], color=ORANGE, marker="X", ls="", label="published, as far as in the text"
-            ),
-        ],
-        loc="outside upper center",
-        ncols=3,
-        fontsize=9,
-        frameon=False,
-    )
+    handles = [
+        Line2D([], [], color=BLUE, label="delta as the search sees it (a line per start)"),
+        Line2D([], [], color=GREY, ls=":", label="delta of the same weights, sigmoid, all rows"),
+    ]
+    if setting.published:
+        label = "published, as far as in the text"
+        handles.append(Line2D([], [], color=ORANGE, marker="X", ls="", label=label))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
     return _saved(figure, path)
 
 
@@ -286,11 +253,6 @@ def landscape(path: Path, shown: Shown) -> Path:
         axes.set_xlabel("b")
     panels[0].set_ylabel("w, in lengths of the best draw's")
     return _saved(figure, path)
-
-
-def numbers(values: Any) -> Array:
-    """With nan where a value is undefined."""
-    return np.array(values, dtype=float)
 
 
 def _plain(axes: Axes) -> None:

@@ -19,6 +19,7 @@ from retrofair.certifiers import Distance, Domain
 from retrofair.individual import Settings, fit_individually_fair
 from retrofair.preprocessing import resampling_weights
 from retrofair.studies.fairnn.descent import (
+    JUMP,
     Score,
     Slope,
     Walk,
@@ -32,10 +33,12 @@ from retrofair.studies.fairnn.descent import (
 from retrofair.studies.fairnn.housing import Rows
 from retrofair.studies.fairnn.model import Shape, Squash, released_sigmoid
 
-MANY = 100  # weights: from here on the slope is taken by backpropagation
+MANY = 100  # weights: with more, the slope is taken by backpropagation
 BACKPROP = 3  # evaluations that a gradient by backpropagation is worth, its value included
 H = 1e-4
 CONSTANT, ONE = "constant model", "one random draw"  # what others are measured against
+ALGORITHM, BEST = "Algorithm 1", "best of 20 draws"
+PAIRS, PEOPLE = "trained", "train_individually_fair"  # what is compared in training
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +67,18 @@ class Case:
 
         return score
 
-    def slope(self, score: Score, rows: Rows) -> Slope:
-        """Of delta, by differences as in the paper, or by backpropagation of many weights."""
+    def slope(self, score: Score, rows: Rows, squash: Squash = torch.sigmoid) -> Slope:
+        """Of delta, by differences as in the paper, or by backpropagation of many weights.
+
+        Args:
+            score: delta over `rows` with `squash`.
+        """
         if self.shape.size <= MANY:
             return differences(score, H)
-        return self.exact_slope(rows)
+        return self.exact_slope(rows, squash)
 
-    def exact_slope(self, rows: Rows) -> Slope:
-        return backprop(lambda theta: rows.delta(self.shape.outputs(theta, rows.x)))
+    def exact_slope(self, rows: Rows, squash: Squash = torch.sigmoid) -> Slope:
+        return backprop(lambda theta: rows.delta(self.shape.outputs(theta, rows.x, squash)))
 
     def start(self, rng: np.random.Generator) -> Tensor:
         """Random weights to train from: small, so that no output starts at an end of the range."""
@@ -122,7 +129,7 @@ class Draws:
     """The best of random draws, by delta over the training rows."""
 
     tries: int = 20
-    name: str = "best of 20 draws"
+    name: str = BEST
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Tensor:
         return best_of([case.shape.draw(rng) for _ in range(self.tries)], case.delta())
@@ -144,8 +151,8 @@ class Framework:
     starts: int = 20
     epochs: int = 20
     rate: float = 0.01
-    jump: float = 2.0
-    name: str = "Algorithm 1"
+    jump: float = JUMP
+    name: str = ALGORITHM
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Tensor:
         return self.walk(case, rng).best
@@ -156,7 +163,7 @@ class Framework:
         start = best_of(draws, case.delta(squash))
         rows = case.resampled(rng) if self.resampling else case.train
         score = case.delta(squash, rows)
-        slope = case.slope(score, rows)
+        slope = case.slope(score, rows, squash)
         return descend(start, score, slope, epochs=self.epochs, rate=self.rate, jump=self.jump)
 
 
@@ -219,7 +226,7 @@ class Trained:
     lam: float = 1.0
     steps: int = 2000
     rate: float = 0.01
-    name: str = "trained, lambda = 1"
+    name: str = f"{PAIRS}, lambda = 1"
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Tensor:
         def loss(theta: Tensor, accuracy: Rows | None = None) -> Tensor:
@@ -248,7 +255,7 @@ class Individually:
     epochs: int = 400
     rate: float = 0.01
     sparsity: float = 0.2
-    name: str = "train_individually_fair, lambda = 0.5"
+    name: str = f"{PEOPLE}, lambda = 0.5"
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Tensor:
         settings = Settings(
@@ -274,10 +281,8 @@ class Individually:
 
 
 LAMBDAS = (1.0, 0.9, 0.5, 0.1)
-TRAINED = tuple(Trained(lam, name=f"trained, lambda = {lam:g}") for lam in LAMBDAS)
-INDIVIDUALLY = tuple(
-    Individually(lam, name=f"train_individually_fair, lambda = {lam:g}") for lam in LAMBDAS[1:]
-)
+TRAINED = tuple(Trained(lam, name=f"{PAIRS}, lambda = {lam:g}") for lam in LAMBDAS)
+INDIVIDUALLY = tuple(Individually(lam, name=f"{PEOPLE}, lambda = {lam:g}") for lam in LAMBDAS[1:])
 METHODS: tuple[Method, ...] = (
     Constant(),
     Draws(1, ONE),

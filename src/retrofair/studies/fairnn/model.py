@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 Squash = Callable[[Tensor], Tensor]
 ENDS, PIECES = 5.0, 16
+# The highest tooth of the released code's sigmoid: a middle piece, of slope s (1 - s).
+_MIDDLE = 1 / (1 + math.exp(-ENDS / PIECES))
+TOOTH = _MIDDLE * (1 - _MIDDLE) * 2 * ENDS / PIECES
 FLAT = "one layer"
 
 

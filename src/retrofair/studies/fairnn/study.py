@@ -21,6 +21,7 @@ from retrofair.studies.fairnn.cells import (
 from retrofair.studies.fairnn.housing import Fold, Problem
 from retrofair.studies.fairnn.methods import DEEP_METHODS, METHODS, Method
 from retrofair.studies.fairnn.model import model_name
+from retrofair.studies.fairnn.shown import Setting, Shown
 from retrofair.studies.pages import provenance, write_page, write_table
 from retrofair.studies.run import Plan
 
@@ -33,7 +34,9 @@ class FairNN:
 
     Args:
         seeds: each shuffles the rows into folds anew, and has its own random draws.
-        starts, epochs: of the paper's algorithms.
+        starts: random draws whose mean delta improvements are measured against, and of the
+            figures. How many a method takes itself, its epochs, too, is a field of the method.
+        epochs: of the simulated gradients in the figures.
         traces: random starts of the simulated gradient.
         seconds: the time limit of a certificate of the paper's model.
         hidden, deep_seconds, deep_seeds: of the network with hidden layers beside it; how many of
@@ -58,7 +61,20 @@ class FairNN:
     deep_seeds: int = 1
     points: int = 121
     name: ClassVar[str] = "fairnn"
-    title: ClassVar[str] = "Individual fairness on Boston housing (the FairNN paper of 2023)"
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(
+            name=self.name,
+            data=self.data,
+            sensitive=self.sensitive,
+            problem=self.problem,
+            draws=self.starts,
+        )
+
+    @property
+    def title(self) -> str:
+        return page.title(self.setting)
 
     def source(self, fold: int | None, split: int = 0) -> Fold:
         return Fold(
@@ -77,7 +93,9 @@ class FairNN:
         for seed in self.seeds:
             found["starts", seed] = StartsCell(whole, problem, seed, self.starts, self.seconds)
         for seed in range(self.traces):
-            found["descent", seed] = DescentCell(whole, problem, seed, self.starts, self.epochs)
+            found["descent", seed] = DescentCell(
+                whole, problem, seed, self.starts, self.epochs, self.seconds
+            )
         found["landscape", 0] = LandscapeCell(whole, problem, 0, self.starts, self.points)
         return found
 
@@ -108,10 +126,11 @@ class FairNN:
         """`fairnn.csv` with a row per run, the figures, and `fairnn.md`."""
         rows = pd.DataFrame([row_of(plan, cell) for cell in self.runs()])
         written = [write_table(folder / f"{self.name}.csv", rows)]
-        shown = figures.Shown.of(plan, self.figure_cells())
+        shown = Shown.of(plan, self.figure_cells())
         done = rows[rows["state"] == "done"]
-        pictures = figures.draw(folder, self.name, shown, done, self.problem)
-        parts = [page.ABOUT, provenance(plan), *page.parts(self.name, shown, done, self.problem)]
+        setting = self.setting
+        pictures = figures.draw(folder, shown, done, setting)
+        parts = [page.about(setting), provenance(plan), *page.parts(shown, done, setting)]
         written += pictures
         written.append(write_page(folder / f"{self.name}.md", self.title, *parts))
         return written
