@@ -57,7 +57,9 @@ def _linear(rate: Rate) -> bool:
     return rate.condition != "predicted positives"
 
 
-def multipliers(worth: Array, gaps: Array, bound: float) -> tuple[Array, float]:
+def multipliers(
+    worth: Array, gaps: Array, bound: float, centre: Array | None = None
+) -> tuple[Array, float]:
     """What each gap costs at the best randomised rule, (m,), and the value of that rule.
 
     It maximises the mean of h * worth over rules 0 <= h <= 1 where the mean of h * gap lies within
@@ -66,14 +68,18 @@ def multipliers(worth: Array, gaps: Array, bound: float) -> tuple[Array, float]:
     Args:
         worth: (n,) what deciding positive is worth for each row.
         gaps: (n, m) what it adds to each gap.
+        centre: (m,) what is added to each gap besides.
     """
     n, m = gaps.shape
+    off = np.zeros(m) if centre is None else centre
     found = linprog(
         -worth / n,
         A_ub=np.concatenate([gaps, -gaps], axis=1).T / n,
-        b_ub=np.full(2 * m, bound),
+        b_ub=bound + np.concatenate([-off, off]),
         bounds=(0, 1),
         method="highs",
     )
+    if found.ineqlin is None or found.x is None:  # no rule keeps the bound
+        return np.zeros(m), float("nan")
     prices = -np.asarray(found.ineqlin.marginals)
     return prices[:m] - prices[m:], -float(found.fun or 0.0)

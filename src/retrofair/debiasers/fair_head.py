@@ -28,10 +28,11 @@ from retrofair.thresholds import Choice, ThresholdSearch
 
 PRICES = np.sinh(np.linspace(0, 4, 41)) / np.sinh(4)  # of one multiplier, on each side of 0
 FINER = 20
-BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)  # shares of epsilon that are aimed at
+BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0)  # shares of epsilon that are aimed at
+CORRECTIONS = 3
 WEIGHTED = 0.05  # stands for epsilon where the objective has none
-STEPS = (0.3, 0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
-ROUNDS = 5
+STEPS = (0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
+ROUNDS = 3
 PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
 ROWS = 20_000  # of a linear program, at most
 SHOWN = 200  # candidates that are looked at again with the head of all rows
@@ -211,7 +212,7 @@ def candidates(
     if len(gaps) == 1:
         _along_a_line(tried)
     else:
-        _by_programs(tried, chances @ worth, chances @ gaps.T, objective)
+        _by_programs(tried, chances @ worth, chances @ gaps.T, gaps.T[cell], objective)
     return sorted(found, key=lambda each: -each[1].rank)
 
 
@@ -232,20 +233,34 @@ def _along_a_line(tried: object) -> None:
         tried(np.array([price]))
 
 
-def _by_programs(tried: object, worth: Array, gaps: Array, objective: Objective) -> None:
-    """Prices from linear programs at several bounds, then moved one by one."""
+def _by_programs(
+    tried: object, worth: Array, gaps: Array, seen: Array, objective: Objective
+) -> None:
+    """Prices from linear programs at several bounds, then moved one by one.
+
+    Args:
+        worth, gaps: (n,) and (n, m) what a positive decision adds, by the chances of each row.
+        seen: (n, m) the same gaps, by its own group and label.
+    """
     assert callable(tried)
-    rows = np.linspace(0, len(worth) - 1, min(len(worth), ROWS)).astype(int)
+    n, m = gaps.shape
+    rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
     epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
-    bounds = [share * epsilon for share in BOUNDS]
-    starts = [cells.multipliers(worth[rows], gaps[rows], bound)[0] for bound in bounds]
-    ranks = [tried(price) for price in [np.zeros(gaps.shape[1]), *starts]]
-    price = [np.zeros(gaps.shape[1]), *starts][int(np.argmax(ranks))]
-    best = max(ranks)
+    best, price = tried(np.zeros(m)), np.zeros(m)
+    for share in BOUNDS:
+        centre = np.zeros(m)
+        for _ in range(CORRECTIONS):
+            found, _ = cells.multipliers(worth[rows], gaps[rows], share * epsilon, centre)
+            rank = tried(found)
+            if rank > best:
+                best, price = rank, found
+            # how far the chances are off where they decide: aimed away from the next time
+            decided = worth > gaps @ found
+            centre = (seen[decided].sum(0) - gaps[decided].sum(0)) / n
     for step in STEPS:
         for _ in range(ROUNDS):
             before = best
-            for k, way in itertools.product(range(len(price)), (step, -step)):
+            for k, way in itertools.product(range(m), (step, -step)):
                 moved = price.copy()
                 moved[k] += way * max(abs(price[k]), 0.1)
                 rank = tried(moved)
