@@ -115,7 +115,7 @@ def test_a_target_that_the_original_misses_is_met_and_proved():
 
 def test_regression_is_judged_by_its_error():
     data = rows(1.0)
-    found = mended(net(1.0, 0.5), data, 0.5, floor=0.4, rounds=6, lam=0.3)
+    found = mended(net(1.0, 0.5), data, 0.5, floor=0.4, rounds=6, lam=0.3, outputs="values")
     assert found.status is RepairStatus.MET, found.table().to_string()
     assert found.certificate.outputs == "values"
     assert found.history[0].performance.mse == pytest.approx(0, abs=1e-9)

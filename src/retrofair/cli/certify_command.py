@@ -162,8 +162,9 @@ def certify(
             check=lambda rows: rehearse(similarity, question, rows),
             width=width or c.WIDTH,
             depth=c.DEPTH if depth is None else depth,
+            base_weights=True,
         )
-        case = of_table(choice, subject, network)
+        case = of_table(choice, subject, network or f"a base network with {weights}")
     if relax:
         case = case.relaxed()
     return answer(case, similarity, question, out, as_json)

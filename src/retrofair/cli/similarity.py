@@ -182,6 +182,17 @@ def inverse_covariance(domain: Domain, rows: GroupedData | None) -> Mahalanobis:
     return Mahalanobis(matrix)
 
 
+def everyone_similar(domain: Domain, distance: Distance, epsilon: float) -> bool:
+    """Whether any two people are similar, as with weights of 0: delta is then the range of f."""
+    pairs = Pairs.of(domain, distance, epsilon)
+    alone = all(table.all() for table in pairs.exchange)
+    for i in pairs.single:
+        alone = alone and bool(pairs.cap[i] >= (pairs.high - pairs.low)[i] * (1 - EQUAL))
+    # each feature may differ by any amount; all together only where they share no budget
+    together = pairs.norm.p == math.inf or not np.any(getattr(pairs.norm, "matrix", 1.0))
+    return alone and together
+
+
 def similar_lines(domain: Domain, distance: Distance, epsilon: float) -> list[tuple[str, str]]:
     """Who counts as similar, in the user's own units."""
     pairs = Pairs.of(domain, distance, epsilon)
