@@ -175,7 +175,9 @@ def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _differences(top, found)
     _performances(bottom, found)
-    names = [str(r.number) if r.number else "original" for r in found.history]
+    names = [
+        "original" if r.lam is None else f"{r.number}\nlam = {r.lam:.3g}" for r in found.history
+    ]
     bottom.set_xticks(range(len(names)), names)
     bottom.set_xlim(-0.5, len(names) - 0.5)
     bottom.set_xlabel("round of fine-tuning; the shaded one is returned")
@@ -186,10 +188,10 @@ def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
     top.set_title(f"{title}\n{ENDS[found.status]}", fontsize=11)
     figure.legend(
         handles=[
-            _handle("v", COLOURS[0], "certified: no similar pair differs by more"),
-            _handle("^", COLOURS[1], "found: a similar pair differs by this much"),
+            _handle("v", COLOURS[0], "certified: no similar pair differs by more", ""),
+            _handle("^", COLOURS[1], "found: a similar pair differs by this much", ""),
             _handle("", COLOURS[2], f"target: delta = {found.delta:g}", "--"),
-            _handle("o", COLOURS[6], f"performance on {found.rows:,} validation rows, 95 %"),
+            _handle("o", COLOURS[6], f"on {found.rows:,} validation rows, 95 % interval", ""),
             *([] if found.floor is None else [_handle("", COLOURS[3], "floor", "--")]),
             _handle("", "#888888", "the best constant", ":"),
         ],
