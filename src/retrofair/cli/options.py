@@ -246,8 +246,8 @@ def _base_network(columns: int, width: int, depth: int, weights: Path) -> nn.Mod
         load_weights(model, weights)
     except InputError as error:
         raise type(error)(
-            f"{error} (without --network, weights are those of a base network of {depth} hidden "
-            f"layers of {width} units: --depth, --width)"
+            f"{error}; without --network weights are those of a base network, here of --depth "
+            f"{depth} --width {width}"
         ) from None
     say(f"no --network given: the weights in {weights} are taken for those of a base network")
     return model.eval()

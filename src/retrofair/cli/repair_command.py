@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from retrofair.certifiers.question import Question
 from retrofair.cli import certify_options as c
 from retrofair.cli import notes
 from retrofair.cli import options as o
@@ -21,8 +23,8 @@ from retrofair.cli.similarity import Similarity, everyone_similar, similar_lines
 from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.individual import Repair, RepairStatus, Round, repair
-from retrofair.individual.judged import Judge
-from retrofair.individual.wishes import check_wishes
+from retrofair.individual.judged import Judge, Performance
+from retrofair.individual.wishes import check_wishes, largest_difference
 from retrofair.plots import repair_history
 
 Delta = Annotated[
@@ -145,6 +147,8 @@ def mend(
     metric = similarity.distance(case.domain, case.training)
     rehearse(similarity, question, subject.rows)  # what can be refused is refused first
     judge = Judge.of(subject.test, case.network, case.domain, question.outputs, "test")
+    most = largest_difference(Question.of(case.network, case.domain.d, question.outputs, None))
+    check_wishes(delta, floor, rounds, lam, regression=judge.regression, most=most)
     flags = [] if subject.trained_here else [KNOWN_ROWS]
     flags += [EVERYONE] if everyone_similar(case.domain, metric, similarity.epsilon) else []
     notes.flush()
@@ -167,6 +171,8 @@ def mend(
         on_round=tell,
     )
     on_test = tested(found, case.network, judge)
+    if on_test["returned"].falls_below(floor) and not found.history[found.best].below:
+        flags.append(f"on test data the returned network is below the floor: {_why(on_test)}")
     if as_json:
         figures = {name: each.to_dict() for name, each in on_test.items()}
         test = {"rows": len(subject.test), **figures}
@@ -181,6 +187,11 @@ def mend(
     if out is not None:
         write(found, case.title, out)
     return 0 if found.status is RepairStatus.MET else 3
+
+
+def _why(on_test: Mapping[str, Performance]) -> str:
+    found = on_test["returned"]
+    return found.degenerate or figure(found)
 
 
 def _check(

@@ -148,5 +148,7 @@ def _figures(found: Performance) -> list[str]:
     for name in ("mse",) if found.regression else ("balanced_accuracy", "accuracy"):
         value, low, high = (values[name + end] for end in ("", "_low", "_high"))
         digits = ".4g" if found.regression else ".3f"
-        cells.append(f"{value:{digits}} \\[{low:{digits}}, {high:{digits}}]")
+        known = low == high  # a constant's balanced accuracy is half whatever the rows are
+        limits = "" if known else f" \\[{low:{digits}}, {high:{digits}}]"
+        cells.append(f"{value:{digits}}{limits}")
     return [*cells, f"{found.spread:.4g}"]
