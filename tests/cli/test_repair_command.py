@@ -52,6 +52,8 @@ def own(tmp_path: Path, table: Path) -> list[str]:
             from torch import nn
             def make():
                 return nn.Sequential(nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 1))
+            def sigmoid():
+                return nn.Sequential(make(), nn.Sigmoid())
             def constant():
                 last = nn.Linear(9, 1)
                 nn.init.zeros_(last.weight)
@@ -190,6 +192,12 @@ def test_test_rows_of_one_class_are_refused_before_the_work(table, own, capsys):
     frame.to_csv("one.csv", index=False)
     assert repair("one.csv", *COLUMNS, *own, *FAST, "--delta", "0.1") == 2
     assert "rows of both classes, got only label 1" in capsys.readouterr().err
+
+
+def test_a_network_that_ends_in_probabilities(table, own, capsys):
+    given = ["--network", "repaired_network:sigmoid", *FAST, "--delta", "0.9"]
+    assert repair(table, *COLUMNS, *given, "--outputs", "probabilities", "--json") in (0, 3)
+    assert json.loads(capsys.readouterr().out)["certificate"]["outputs"] == "probabilities"
 
 
 def test_the_checkpoint_goes_on(table, own, capsys):

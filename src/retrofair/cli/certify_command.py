@@ -159,7 +159,7 @@ def certify(
             weights,
             trust_network_file,
             parts=o.WHOLE,
-            check=lambda rows: rehearse(similarity, question, rows),
+            check=lambda rows: rehearse(similarity, question, rows, network is not None),
             width=width or c.WIDTH,
             depth=c.DEPTH if depth is None else depth,
             base_weights=True,

@@ -137,7 +137,7 @@ def mend(
         weights,
         trust_network_file,
         parts=o.USUAL,
-        check=lambda rows: rehearse(similarity, question, rows),
+        check=lambda rows: rehearse(similarity, question, rows, network is not None),
         width=width or c.WIDTH,
         depth=c.DEPTH if depth is None else depth,
         base_weights=True,
@@ -145,7 +145,9 @@ def mend(
     case = of_table(choice, subject, network or f"a base network with {weights}")
     case = case.relaxed() if relax else case
     metric = similarity.distance(case.domain, case.training)
-    rehearse(similarity, question, subject.rows)  # what can be refused is refused first
+    rehearse(
+        similarity, question, subject.rows, network is not None
+    )  # what can be refused is refused first
     judge = Judge.of(subject.test, case.network, case.domain, question.outputs, "test")
     most = largest_difference(Question.of(case.network, case.domain.d, question.outputs, None))
     check_wishes(delta, floor, rounds, lam, regression=judge.regression, most=most)
