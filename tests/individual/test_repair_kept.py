@@ -59,8 +59,8 @@ def test_a_repair_that_was_stopped_goes_on_to_the_same_end(short, tmp_path):
     assert rest.status is whole.status
     assert rest.best == whole.best
     assert same(rest.network, whole.network)
-    assert torch.equal(rest.certificate.witness, whole.certificate.witness)
-    assert rest.certificate.upper == whole.certificate.upper
+    assert rest.certificate.lower == pytest.approx(whole.certificate.lower, abs=1e-5)
+    assert rest.certificate.upper == pytest.approx(whole.certificate.upper, abs=1e-5)
     # a finished one is only read; with more rounds it goes on
     assert timeless(mended(net(), data, 0.1, **options, checkpoint=tmp_path / "kept")) == timeless(
         whole

@@ -18,7 +18,7 @@ from retrofair.cli.asked import Asked, rehearse
 from retrofair.cli.cases import of_table
 from retrofair.cli.certificates import down, up
 from retrofair.cli.certified import EVERYONE, write_certificate
-from retrofair.cli.repairs import figure, show_repair, tested
+from retrofair.cli.repairs import figure, on_test_rows, show_repair
 from retrofair.cli.similarity import Similarity, everyone_similar, similar_lines
 from retrofair.errors import InputError
 from retrofair.files import json_text
@@ -172,7 +172,7 @@ def mend(
         checkpoint=checkpoint,
         on_round=tell,
     )
-    on_test = tested(found, case.network, judge)
+    on_test = on_test_rows(found, case.network, judge)
     if on_test["returned"].falls_below(floor) and not found.history[found.best].below:
         flags.append(f"on test data the returned network is below the floor: {_why(on_test)}")
     if as_json:

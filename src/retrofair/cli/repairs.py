@@ -16,7 +16,7 @@ from retrofair.individual.judged import Judge
 VERDICT_STYLE = {"fair": "green", "unfair": "red", "unknown": "yellow"}
 
 
-def tested(found: Repair, original: nn.Module, judge: Judge) -> dict[str, Performance]:
+def on_test_rows(found: Repair, original: nn.Module, judge: Judge) -> dict[str, Performance]:
     """The original, the returned network and the best constant on test rows, by name."""
     return {
         "original": judge(original),
@@ -74,7 +74,7 @@ def show_repair(
     out.print()
     out.print(rounds_table(found))
     out.print()
-    out.print(test_table(on_test))
+    out.print(unseen_table(on_test))
     about = Table.grid(padding=(0, 2))
     about.add_column(no_wrap=True, style="cyan")
     about.add_column()
@@ -114,7 +114,7 @@ def rounds_table(found: Repair) -> Table:
     return table
 
 
-def test_table(on_test: Mapping[str, Performance]) -> Table:
+def unseen_table(on_test: Mapping[str, Performance]) -> Table:
     """What the returned network costs on rows that played no part."""
     one = on_test["original"]
     table = Table(
