@@ -175,7 +175,9 @@ def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _differences(top, found)
     _performances(bottom, found)
-    names = [str(r.number) if r.number else "original" for r in found.history]
+    names = [
+        "original" if r.lam is None else f"{r.number}\nlam = {r.lam:.3g}" for r in found.history
+    ]
     bottom.set_xticks(range(len(names)), names)
     bottom.set_xlim(-0.5, len(names) - 0.5)
     bottom.set_xlabel("round of fine-tuning; the shaded one is returned")
@@ -186,10 +188,10 @@ def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
     top.set_title(f"{title}\n{ENDS[found.status]}", fontsize=11)
     figure.legend(
         handles=[
-            _handle("v", COLOURS[0], "certified: no similar pair differs by more"),
-            _handle("^", COLOURS[1], "found: a similar pair differs by this much"),
+            _handle("v", COLOURS[0], "certified: no similar pair differs by more", ""),
+            _handle("^", COLOURS[1], "found: a similar pair differs by this much", ""),
             _handle("", COLOURS[2], f"target: delta = {found.delta:g}", "--"),
-            _handle("o", COLOURS[6], "performance on validation data"),
+            _handle("o", COLOURS[6], f"on {found.rows:,} validation rows, 95 % interval", ""),
             *([] if found.floor is None else [_handle("", COLOURS[3], "floor", "--")]),
             _handle("", "#888888", "the best constant", ":"),
         ],
@@ -222,8 +224,11 @@ def _differences(axes: Axes, found: Repair) -> None:
 
 def _performances(axes: Axes, found: Repair) -> None:
     name = "mse" if found.regression else "balanced_accuracy"
-    values = [getattr(r.performance, name) for r in found.history]
-    axes.plot(range(len(values)), values, "o-", color=COLOURS[6], linewidth=1.2, zorder=4)
+    values = np.array([getattr(r.performance, name) for r in found.history])
+    limits = np.array([getattr(r.performance, f"{name}_interval") for r in found.history]).T
+    beyond = np.abs(limits - values)
+    at = np.arange(len(values))
+    axes.errorbar(at, values, beyond, fmt="o", color=COLOURS[6], ecolor="#AAAAAA", capsize=3.0)
     axes.axhline(getattr(found.constant, name), color="#888888", linestyle=":", zorder=3)
     if found.floor is not None:
         axes.axhline(found.floor, color=COLOURS[3], linestyle="--", linewidth=1.4, zorder=3)

@@ -52,6 +52,8 @@ def own(tmp_path: Path, table: Path) -> list[str]:
             from torch import nn
             def make():
                 return nn.Sequential(nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 1))
+            def sigmoid():
+                return nn.Sequential(make(), nn.Sigmoid())
             def constant():
                 last = nn.Linear(9, 1)
                 nn.init.zeros_(last.weight)
@@ -97,7 +99,12 @@ def test_a_network_is_repaired_and_written(table, own, capsys):
     assert status == 0, out
     assert "Met after" in words
     assert "no two similar people differ by more than 0." in words
-    for part in ("original", "the best constant", "returned", "test data", "free to differ"):
+    parts = ["original", "the best constant", "returned", "test data, 80 rows", "free to differ"]
+    for part in [
+        *parts,
+        "80 validation rows [95 % interval]",
+        "which rows this network was trained",
+    ]:
         assert part in words, part
     assert "the original: found" in err
     assert "round 1: found" in err
@@ -127,6 +134,11 @@ def test_a_target_that_is_missed_ends_with_status_3(table, own, capsys):
     assert found["certificate"]["verdict"] != "fair"
     assert set(found["test"]) == {"rows", "original", "returned", "constant"}
     assert found["test"]["rows"] == 80
+    returned = found["test"]["returned"]
+    low, high = returned["balanced_accuracy_interval"]
+    assert low < returned["balanced_accuracy"] < high
+    assert returned["rows"] == 80
+    assert any("trained on before" in flag for flag in found["flags"])
     assert len(found["history"]) <= 2
 
 
@@ -135,7 +147,7 @@ def test_the_floor_is_kept_and_said(table, own, capsys):
     words = " ".join(capsys.readouterr().out.split())
     assert "below the floor" in words
     assert "the original network is returned" in words
-    assert "balanced accuracy from 0.99 on" in words
+    assert "balanced accuracy at least 0.99 on validation data" in words
 
 
 def test_a_constant_network_is_said_to_be_one(table, own, capsys):
@@ -144,6 +156,48 @@ def test_a_constant_network_is_said_to_be_one(table, own, capsys):
     words = " ".join(capsys.readouterr().out.split())
     assert "Not met: for the original itself it gives every row the same answer" in words
     assert "degenerate" in words
+
+
+def test_a_base_network_is_said_nothing_of_and_its_weights_are_read_again(table, capsys):
+    base = [table, *COLUMNS, "--depth", "1", "--width", "4", "--epsilon", "0.1", "--seconds", "5"]
+    asked = [*base, "--rounds", "1", "--delta", "0.9"]
+    assert repair(*asked, "--out", "out") == 0
+    assert "trained on before" not in capsys.readouterr().out
+    upper = json.loads(Path("out/certificate.json").read_text())["upper"]
+    again = ["--weights", "out/network.safetensors"]
+    assert run(["certify", *map(str, base), *again, "--delta", str(upper)]) == 0
+    assert "a base network with out/network.safetensors" in capsys.readouterr().out
+    assert repair(*asked, *again) == 0
+    assert "trained on before" in " ".join(capsys.readouterr().out.split())
+    assert run(["certify", *map(str, base), "--weights", "none.safetensors"]) == 2
+    assert "is not there" in capsys.readouterr().err
+    assert run(["certify", *map(str, base), *again, "--width", "5"]) == 2
+    assert "--depth 1 --width 5" in capsys.readouterr().err
+
+
+def test_everyone_being_similar_is_said_by_both_commands(table, own, capsys):
+    names = [c for c in pd.read_csv(table).columns if c not in ("hired", "sex")]
+    given = [table, *COLUMNS, *own, "--epsilon", "0.1", "--seconds", "1", "--delta", "0.99999"]
+    nothing = ["--weight", ",".join(f"{name}=0" for name in names)]
+    for command in ("repair", "certify"):
+        run([command, *map(str, [*given, *nothing])])
+        assert "everyone is similar to everyone" in " ".join(capsys.readouterr().out.split())
+        run([command, *map(str, given)])
+        assert "everyone is similar" not in capsys.readouterr().out
+
+
+def test_test_rows_of_one_class_are_refused_before_the_work(table, own, capsys):
+    frame = pd.read_csv(table)
+    frame = pd.concat([frame[frame["hired"] == "yes"], frame[frame["hired"] == "no"].head(1)])
+    frame.to_csv("one.csv", index=False)
+    assert repair("one.csv", *COLUMNS, *own, *FAST, "--delta", "0.1") == 2
+    assert "rows of both classes, got only label 1" in capsys.readouterr().err
+
+
+def test_a_network_that_ends_in_probabilities(table, own, capsys):
+    given = ["--network", "repaired_network:sigmoid", *FAST, "--delta", "0.9"]
+    assert repair(table, *COLUMNS, *given, "--outputs", "probabilities", "--json") in (0, 3)
+    assert json.loads(capsys.readouterr().out)["certificate"]["outputs"] == "probabilities"
 
 
 def test_the_checkpoint_goes_on(table, own, capsys):
@@ -164,7 +218,10 @@ def test_what_cannot_be_meant(table, own, capsys):
     base = [table, *COLUMNS, *own]
     fails(capsys, "(--delta)", *base)
     fails(capsys, "(--delta)", *base, "--delta", "0")
+    fails(capsys, "below 1, got 1 (--delta)", *base, "--delta", "1")
     fails(capsys, "(--floor)", *base, "--delta", "0.1", "--floor", "1.5")
+    values = ["--delta", "3", "--outputs", "values"]
+    fails(capsys, "expected --network with --outputs values", table, *COLUMNS, *values)
     fails(capsys, "--rounds", *base, "--delta", "0.1", "--rounds", "0")
     fails(capsys, "--lam", *base, "--delta", "0.1", "--lam", "2")
     fails(capsys, "--width", *base, "--delta", "0.1", "--width", "4")
@@ -180,5 +237,6 @@ def test_help_has_an_example(capsys):
     assert run(["repair", "--help"]) == 0
     words = " ".join(capsys.readouterr().out.split())
     assert "Example: retrofair repair" in words
+    assert "may be among the validation and test rows" in words
     for option in ("--delta", "--floor", "--rounds", "--tolerance", "--checkpoint"):
         assert option in words

@@ -102,9 +102,16 @@ class Asked:
         )
 
 
-def rehearse(similarity: Similarity, question: Asked, rows: GroupedData) -> None:
-    """Certify a tiny network: what is wrong with the options shows before a training run."""
+def rehearse(similarity: Similarity, question: Asked, rows: GroupedData, own: bool) -> None:
+    """Certify a tiny network: what is wrong with the options shows before a training run.
+
+    Args:
+        own: the network is the user's, which may end in probabilities; a base network does not.
+    """
     domain = Domain.from_data(rows)
     with torch.random.fork_rng(devices=[]):
-        tiny = Case(nn.Sequential(nn.Linear(domain.d, 1), nn.Flatten(0)), domain, "", "")
+        network = nn.Sequential(nn.Linear(domain.d, 1), nn.Flatten(0))
+        if own and question.outputs == "probabilities":
+            network.append(nn.Sigmoid())
+        tiny = Case(network, domain, "", "")
     question.put(tiny, similarity.distance(domain, rows), similarity.epsilon, 0.0)

@@ -159,11 +159,12 @@ def certify(
             weights,
             trust_network_file,
             parts=o.WHOLE,
-            check=lambda rows: rehearse(similarity, question, rows),
+            check=lambda rows: rehearse(similarity, question, rows, network is not None),
             width=width or c.WIDTH,
             depth=c.DEPTH if depth is None else depth,
+            base_weights=True,
         )
-        case = of_table(choice, subject, network)
+        case = of_table(choice, subject, network or f"a base network with {weights}")
     if relax:
         case = case.relaxed()
     return answer(case, similarity, question, out, as_json)

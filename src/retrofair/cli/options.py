@@ -16,7 +16,7 @@ from retrofair.cli.notes import flush, say
 from retrofair.data import GroupedData, Missing, Splits, read_table, split_frame
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, unknown
-from retrofair.networks import Outputs, load_network, train_mlp
+from retrofair.networks import MLP, Outputs, load_network, load_weights, train_mlp
 from retrofair.networks.train import cache_folder
 
 File = Annotated[
@@ -197,18 +197,23 @@ def subject(
     check: Callable[[GroupedData], object] = len,
     width: int = 32,
     depth: int = 10,
+    base_weights: bool = False,
 ) -> Subject:
     """The user's network, or a base network trained here, which is said on standard error.
 
     A file that comes with a network was not used to train it, as far as anybody can say: half of
     it serves for debiasing and half for testing, or as `parts` says. Otherwise the splits are
-    60/20/20. `check` sees the validation data before anything is trained.
+    60/20/20. `check` sees the validation data before anything is trained. With `base_weights`
+    weights may come without a network: they are a base network's, such as a repaired one's.
     """
     if network is None:
-        if weights is not None:
+        if weights is not None and not base_weights:
             raise InputError("expected --network MODULE:FACTORY with --weights, got none")
         splits = choice.splits()
         check(splits.valid)
+        if weights is not None:
+            model = _base_network(splits.train.x.shape[1], width, depth, weights)
+            return Subject(model, splits.valid, splits.test, False, _parts(splits))
         say(
             f"no --network given: training a base network on {len(splits.train):,} rows of "
             f"{choice.data} (seed {choice.seed}); it is kept in the cache"
@@ -233,6 +238,19 @@ def subject(
         say("the file's numbers are standardised for the network; --no-scale keeps their units")
     splits = choice.splits(parts)
     return Subject(model, splits.valid, splits.test, False, _parts(splits))
+
+
+def _base_network(columns: int, width: int, depth: int, weights: Path) -> nn.Module:
+    model = MLP(columns, width=width, depth=depth)
+    try:
+        load_weights(model, weights)
+    except InputError as error:
+        raise type(error)(
+            f"{error}; without --network weights are those of a base network, here of --depth "
+            f"{depth} --width {width}"
+        ) from None
+    say(f"no --network given: the weights in {weights} are taken for those of a base network")
+    return model.eval()
 
 
 def _parts(splits: Splits) -> tuple[GroupedData, ...]:

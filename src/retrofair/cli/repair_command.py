@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from retrofair.certifiers.question import Question
 from retrofair.cli import certify_options as c
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.asked import Asked, rehearse
 from retrofair.cli.cases import of_table
 from retrofair.cli.certificates import down, up
-from retrofair.cli.certified import write_certificate
-from retrofair.cli.repairs import figure, show_repair, tested
-from retrofair.cli.similarity import Similarity, similar_lines
+from retrofair.cli.certified import EVERYONE, write_certificate
+from retrofair.cli.repairs import figure, on_test_rows, show_repair
+from retrofair.cli.similarity import Similarity, everyone_similar, similar_lines
 from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.individual import Repair, RepairStatus, Round, repair
-from retrofair.individual.repair import check_wishes
+from retrofair.individual.judged import Judge, Performance
+from retrofair.individual.wishes import check_wishes, largest_difference
 from retrofair.plots import repair_history
 
 Delta = Annotated[
@@ -42,7 +46,7 @@ Lam = Annotated[
         min=0,
         max=1,
         help="Weight of the loss in the first fine-tuning, the rest weighs the difference; halved "
-        "from round to round.",
+        "from round to round until the target is met.",
     ),
 ]
 Kept = Annotated[
@@ -51,6 +55,11 @@ Kept = Annotated[
         "--checkpoint", help="Folder for finished rounds: the same command goes on after them."
     ),
 ]
+
+KNOWN_ROWS = (
+    "which rows this network was trained on before is not known here: validation and test rows may "
+    "be among them, and its performance on them too good"
+)
 
 
 def mend(
@@ -90,10 +99,13 @@ def mend(
     """Certify a network, fine-tune it with the worst pairs found, and certify again.
 
     It ends when the target is proved, the rounds are used, or the performance is below the floor.
+    Your own network (--network, --weights) is fine-tuned on a fresh split of the data: rows that it
+    was trained on before may be among the validation and test rows, which flatters it. To avoid
+    that, give data that it has not seen.
     """
     if delta is None:
         raise InputError("expected a target, got none: the largest difference allowed (--delta)")
-    check_wishes(delta, floor, rounds, lam, outputs == "values")
+    _check(delta, floor, rounds, lam, outputs, network)
     source = o.one_source(file, data)
     for name in (network, source):
         if name is not None and name.lower().endswith(".nnet"):
@@ -125,14 +137,22 @@ def mend(
         weights,
         trust_network_file,
         parts=o.USUAL,
-        check=lambda rows: rehearse(similarity, question, rows),
+        check=lambda rows: rehearse(similarity, question, rows, network is not None),
         width=width or c.WIDTH,
         depth=c.DEPTH if depth is None else depth,
+        base_weights=True,
     )
-    case = of_table(choice, subject, network)
+    case = of_table(choice, subject, network or f"a base network with {weights}")
     case = case.relaxed() if relax else case
     metric = similarity.distance(case.domain, case.training)
-    rehearse(similarity, question, subject.rows)  # what can be refused is refused first
+    rehearse(
+        similarity, question, subject.rows, network is not None
+    )  # what can be refused is refused first
+    judge = Judge.of(subject.test, case.network, case.domain, question.outputs, "test")
+    most = largest_difference(Question.of(case.network, case.domain.d, question.outputs, None))
+    check_wishes(delta, floor, rounds, lam, regression=judge.regression, most=most)
+    flags = [] if subject.trained_here else [KNOWN_ROWS]
+    flags += [EVERYONE] if everyone_similar(case.domain, metric, similarity.epsilon) else []
     notes.flush()
     found = repair(
         case.network,
@@ -152,19 +172,49 @@ def mend(
         checkpoint=checkpoint,
         on_round=tell,
     )
-    on_test = tested(found, case.network, subject.test, case.domain, question.outputs)
+    on_test = on_test_rows(found, case.network, judge)
+    if on_test["returned"].falls_below(floor) and not found.history[found.best].below:
+        flags.append(f"on test data the returned network is below the floor: {_why(on_test)}")
     if as_json:
-        print(json_text({**found.to_dict(), "test": on_test}))
+        figures = {name: each.to_dict() for name, each in on_test.items()}
+        test = {"rows": len(subject.test), **figures}
+        print(json_text({**found.to_dict(), "flags": [*flags, *found.flags], "test": test}))
     else:
         lines = [
             ("similar is", similarity.words(case.domain)),
             *similar_lines(case.domain, metric, similarity.epsilon),
             ("domain", case.box),
         ]
-        show_repair(found, case.title, lines, on_test)
+        show_repair(found, case.title, lines, on_test, flags)
     if out is not None:
         write(found, case.title, out)
     return 0 if found.status is RepairStatus.MET else 3
+
+
+def _why(on_test: Mapping[str, Performance]) -> str:
+    found = on_test["returned"]
+    return found.degenerate or figure(found)
+
+
+def _check(
+    delta: float,
+    floor: float | None,
+    rounds: int,
+    lam: float,
+    outputs: str | None,
+    network: str | None,
+) -> None:
+    """Refuse what cannot be meant before a network is trained for it."""
+    if network is None and outputs == "values":
+        raise InputError(
+            "expected --network with --outputs values: the base network answers a logit for labels "
+            "0 and 1, and a logit's squared error from them means nothing"
+        )
+    # a network of one's own may end in a scaled sigmoid: that shows once it is taken apart
+    known = network is None or outputs is not None
+    most = 1.0 if known and outputs != "values" else math.inf
+    values = outputs == "values" if known else None
+    check_wishes(delta, floor, rounds, lam, regression=values, most=most)
 
 
 def tell(done: Round) -> None:

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from retrofair.certifiers import Domain
-from retrofair.certifiers.question import Outputs
-from retrofair.cli.certificates import BASIS, down, scale_words, up
+from retrofair.cli.certificates import BASIS, down, empty, scale_words, up
 from retrofair.cli.tables import console
-from retrofair.data import GroupedData
 from retrofair.individual import Performance, Repair, RepairStatus, Round
 from retrofair.individual.judged import Judge
 
 VERDICT_STYLE = {"fair": "green", "unfair": "red", "unknown": "yellow"}
 
 
-def tested(
-    found: Repair, original: nn.Module, rows: GroupedData, domain: Domain, outputs: Outputs | None
-) -> dict[str, Any]:
+def on_test_rows(found: Repair, original: nn.Module, judge: Judge) -> dict[str, Performance]:
     """The original, the returned network and the best constant on test rows, by name."""
-    judge = Judge.of(rows, original, domain, outputs)
-    figures = {
+    return {
         "original": judge(original),
         "returned": judge(found.network),
         "constant": judge.constant(),
     }
-    return {"rows": len(rows), **{k: dataclasses.asdict(v) for k, v in figures.items()}}
 
 
 def headline(found: Repair) -> str:
     """The result in one sentence."""
     certificate, last = found.certificate, found.history[-1]
     which = f"the network of round {found.best}" if found.best else "the original network"
-    proved = (
-        f"{which} is returned, of which at most {up(certificate.upper)} is proved "
-        f"{scale_words(certificate)}"
-    )
+    most = f"no two similar people differ by more than {up(certificate.upper)}"
+    proved = f"{which} is returned; {most} {scale_words(certificate)}, as is proved"
+    if empty(certificate):
+        proved = f"{which} is returned, for which no useful bound is proved"
     if found.status is RepairStatus.MET:
-        after = f"Met after {rounds(found.best)}" if found.best else "Nothing to repair"
-        return (
-            f"{after}: no two similar people differ by more than {up(certificate.upper)} "
-            f"{scale_words(certificate)} (certified, {BASIS[certificate.tier]})."
-        )
+        made = len(found.history) - 1
+        after = f"Met after {rounds(made)}" if made else "Nothing to repair"
+        after += f", round {found.best} is returned" if found.best != made else ""
+        basis = f"certified, {BASIS[certificate.tier]}"
+        return f"{after}: {most} {scale_words(certificate)} ({basis})."
     if found.status is RepairStatus.FLOOR:
         why = last.performance.degenerate or f"{figure(last.performance)} is below the floor"
         who = f"in round {last.number}" if last.number else "for the original itself"
@@ -64,63 +54,77 @@ def rounds(number: int) -> str:
 
 def figure(found: Performance) -> str:
     """A performance in words."""
-    if not math.isnan(found.mse):
+    if found.regression:
         return f"mean squared error {found.mse:.4g}"
     return f"balanced accuracy {found.balanced_accuracy:.3f}"
 
 
 def show_repair(
-    found: Repair, title: str, lines: Sequence[tuple[str, str]], on_test: dict[str, Any]
+    found: Repair,
+    title: str,
+    lines: Sequence[tuple[str, str]],
+    on_test: Mapping[str, Performance],
+    flags: Sequence[str],
 ) -> None:
-    """Headline, rounds, what was asked, objections."""
+    """Headline, rounds, test rows, what was asked, objections."""
     out = console()
     out.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
     out.print()
     out.print(f"[bold]{escape(headline(found))}[/bold]", highlight=False)
     out.print()
     out.print(rounds_table(found))
+    out.print()
+    out.print(unseen_table(on_test))
     about = Table.grid(padding=(0, 2))
     about.add_column(no_wrap=True, style="cyan")
     about.add_column()
     asked = f"at most {found.delta:g} {scale_words(found.certificate)}"
     if found.floor is not None:
-        kind = "mean squared error up to" if found.regression else "balanced accuracy from"
-        asked += f", {kind} {found.floor:g} on"
-    shown = {k: figure(Performance(**v)) for k, v in on_test.items() if k != "rows"}
-    test = (
-        f"{shown['returned']} of the returned network, {shown['original']} of the original, "
-        f"{shown['constant']} of the best constant; {on_test['rows']:,} rows"
-    )
-    for name, text in [("asked", asked), ("test data", test), *lines]:
+        kind = "mean squared error at most" if found.regression else "balanced accuracy at least"
+        asked += f"; {kind} {found.floor:g} on validation data"
+    for name, text in [("asked", asked), *lines]:
         about.add_row(escape(name), escape(text))
     out.print(about)
-    for flag in found.flags:
+    for flag in (*flags, *found.flags):
         out.print(f"[yellow]![/yellow] {escape(flag)}", highlight=False)
 
 
 def rounds_table(found: Repair) -> Table:
     """The history, one round a line, and the best constant."""
-    values = found.regression
     table = Table(
         title=f"Largest difference between similar people, and performance on {found.rows:,} "
-        "validation rows",
+        "validation rows \\[95 % interval]",
         title_justify="left",
-        caption="an interval is left as it was when its verdict was known",
+        caption="an interval of the difference is left as it was when its verdict was known, "
+        "unless its network is returned without meeting the target",
+        caption_justify="left",
     )
     table.add_column("round")
-    names = ["mse"] if values else ["balanced accuracy", "accuracy"]
     for name in ("lam", "found", "certified"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
-    for name in (*names, "spread", "seconds"):
-        table.add_column(name, justify="right")
+    for name in (*_names(found.constant), "spread", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     frame = found.table()
     for r, note in zip(found.history, frame["note"], strict=False):
-        table.add_row(*_row(r), *_figures(r.performance, values), f"{r.seconds:.1f}", escape(note))
+        table.add_row(*_row(r), *_figures(r.performance), f"{r.seconds:.1f}", escape(note))
     table.add_section()
-    dashes = ["", "0", "0", ""]
-    table.add_row("constant", *dashes, *_figures(found.constant, values), "", "the best constant")
+    table.add_row("constant", "", "0", "0", "", *_figures(found.constant), "", "the best constant")
+    return table
+
+
+def unseen_table(on_test: Mapping[str, Performance]) -> Table:
+    """What the returned network costs on rows that played no part."""
+    one = on_test["original"]
+    table = Table(
+        title=f"Performance on test data, {one.rows:,} rows \\[95 % interval]", title_justify="left"
+    )
+    table.add_column("network")
+    for name in (*_names(one), "spread"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, each in on_test.items():
+        table.add_row("the best constant" if name == "constant" else name, *_figures(each))
     return table
 
 
@@ -135,6 +139,16 @@ def _row(r: Round) -> list[str]:
     ]
 
 
-def _figures(found: Performance, regression: bool) -> list[str]:
-    shown = [found.mse] if regression else [found.balanced_accuracy, found.accuracy]
-    return [f"{value:.4g}" for value in (*shown, found.spread)]
+def _names(one: Performance) -> list[str]:
+    return ["mse"] if one.regression else ["balanced accuracy", "accuracy"]
+
+
+def _figures(found: Performance) -> list[str]:
+    values, cells = found.figures(), []
+    for name in ("mse",) if found.regression else ("balanced_accuracy", "accuracy"):
+        value, low, high = (values[name + end] for end in ("", "_low", "_high"))
+        digits = ".4g" if found.regression else ".3f"
+        known = low == high  # a constant's balanced accuracy is half whatever the rows are
+        limits = "" if known else f" \\[{low:{digits}}, {high:{digits}}]"
+        cells.append(f"{value:{digits}}{limits}")
+    return [*cells, f"{found.spread:.4g}"]

@@ -24,7 +24,7 @@ from retrofair.files import json_text, replacing, write_json
 from retrofair.individual.judged import Performance
 from retrofair.individual.repaired import Repair, RepairStatus, Round
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, ABOUT = "network.safetensors", "history.json"
 QUESTION = "question.json"
 
@@ -84,9 +84,25 @@ class KeptRounds:
         values = {"round": done.round.to_dict(), "certificate": done.certificate.to_dict()}
         write_json(path, values)
 
-    def _path(self, number: int) -> Path:
+    def tight(self, number: int) -> Certificate | None:
+        """A round's certificate without a question, where it was kept."""
+        if self.folder is None or not (path := self._path(number, "tight")).exists():
+            return None
+        try:
+            return _certificate(_values(path), self.domain, self.network)
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise _damaged(path) from None
+
+    def add_tight(self, number: int, found: Certificate) -> None:
+        """Keep a round's certificate without a question, beside the round: later ones stay."""
+        if self.folder is not None:
+            write_json(self._path(number, "tight"), found.to_dict())
+
+    def _path(self, number: int, what: str = "round") -> Path:
         assert self.folder is not None
-        return self.folder / f"round-{number}.json"
+        return self.folder / f"{what}-{number}.json"
 
     def _finished(self, path: Path) -> Finished:
         values = _values(path)
@@ -232,13 +248,21 @@ def _nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
+def _nans(value: Any) -> Any:
+    """A figure, or its two limits; words as they are."""
+    if isinstance(value, list):
+        return tuple(_nan(each) for each in value)
+    return value if isinstance(value, str) else _nan(value)
+
+
 def _inf(value: float | None) -> float:
     return math.inf if value is None else float(value)
 
 
 def _performance(values: dict[str, Any]) -> Performance:
-    figures = {name: _nan(value) for name, value in values.items() if name != "degenerate"}
-    return Performance(**figures, degenerate=str(values["degenerate"]))
+    read: dict[str, Any] = {name: _nans(value) for name, value in values.items()}
+    read |= {"degenerate": str(values["degenerate"]), "rows": int(values["rows"])}
+    return Performance(**read)
 
 
 def _round(values: dict[str, Any]) -> Round:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
-import numbers
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,18 @@ from retrofair.certifiers.pairs import Pairs
 from retrofair.certifiers.question import Outputs, Question
 from retrofair.certifiers.run import check_options, chosen
 from retrofair.data import GroupedData
-from retrofair.errors import InputError
+from retrofair.data.split import check_seed
+from retrofair.individual.course import best_of, following, status_of
 from retrofair.individual.fair_training import train_individually_fair
 from retrofair.individual.judged import Judge, Rows, grouped
-from retrofair.individual.kept import Finished, KeptRounds, digest
+from retrofair.individual.kept import FORMAT, Finished, KeptRounds, digest
 from retrofair.individual.repaired import Repair, RepairStatus, Round
+from retrofair.individual.wishes import check_wishes, largest_difference
 from retrofair.progress import Interval
 
 BOUND = 0.5  # share of the difference that the training takes from a proved bound
+SPARSITY = 0.2  # of the weights, with which certificates of one hidden layer close in seconds
 EPOCHS, BATCH, STEPS = 30, 128, 150  # of a fine-tuning; few rows need more epochs to get anywhere
-FALL = 0.5  # lam from one fine-tuning to the next: halved, the difference weighs ever more
 
 
 def repair(
@@ -55,22 +57,33 @@ def repair(
 
     The network is certified; while delta is not proved, it is fine-tuned further by
     `train_individually_fair` with all the worst pairs found so far, lam halved each time, and
-    certified again. It ends when the target is met, the rounds are used, the performance is below
-    the floor, or at Ctrl-C, and returns the best of what there is. A network that has become a
-    constant counts as below every floor.
+    certified again. Where the target is met but not even half of it is found, or at a performance
+    below the floor, the lam between the last that failed and the first that met is tried as well,
+    from the network that failed. It ends when there is nothing more to win, the rounds are used,
+    the performance is below the floor with the target still missed, or at Ctrl-C. A network that
+    has become a constant counts as below every floor.
+
+    Of the networks that meet the target and are not below the floor the one with the best
+    performance on the validation rows is returned. Where none is, the one with the smallest proved
+    bound is, certified once more without a target and within `seconds` of its own, so that the
+    interval is no wider than it need be; after Ctrl-C it stays as it was.
 
     Args:
         network: (n, d) -> (n,), (n, 1) or (n, 2); fully connected. It is not changed.
-        data: the training rows: grouped data with labels 0/1 (or numbers, with
-            outputs="values"), or tensors (x, y) of shapes (n, d) and (n,) for regression.
+        data: the training rows: grouped data or tensors (x, y) of shapes (n, d) and (n,). The
+            labels are 0/1, or numbers for regression: where values are compared, with
+            outputs="values" or a last sigmoid that was scaled to other ends than 0 and 1.
         domain, distance, epsilon, outputs, method: as for `certify`.
-        delta: the target, above 0: the largest difference allowed between two similar people.
-        valid: rows to judge the performance by and to stop the training early; without them the
-            training rows, which flatters.
+        delta: the target, above 0: the largest difference allowed between two similar people; for
+            probabilities below 1, for a scaled sigmoid below its range.
+        valid: rows to judge the performance by and to stop the training early, two at least and
+            of both classes; without them the training rows, which flatters. So do rows that the
+            network was trained on before.
         floor: the lowest balanced accuracy allowed, in (0, 1); for regression the largest mean
             squared error, above 0.
         rounds: fine-tunings at most.
         seconds: for each certificate; training takes its own time.
+        seed: of the training and the search for pairs, from 0 to 2**63 - 1.
         lam: the weight of the loss in the first fine-tuning, in [0, 1]; 1 - lam weighs the
             difference between similar people.
         checkpoint: a folder in which finished rounds are kept: a second call with the same
@@ -79,7 +92,7 @@ def repair(
 
     Raises:
         InputError: an option is out of range, the data do not fit the domain or the network, the
-            checkpoint belongs to another question.
+            validation rows are too few to judge by, the checkpoint belongs to another question.
 
     Example:
         >>> import retrofair as rf
@@ -96,8 +109,10 @@ def repair(
     check_options(network, domain, seconds, 0.0, delta, None)
     chosen(method)
     training = grouped(data, domain)
+    most = largest_difference(Question.of(network, domain.d, outputs, None))
+    check_wishes(delta, None, rounds, lam, most=most)
     judge = Judge.of(data if valid is None else valid, network, domain, outputs)
-    check_wishes(delta, floor, rounds, lam, judge.regression)
+    check_wishes(delta, floor, rounds, lam, regression=judge.regression)
     work = _Work(
         network=network,
         data=data,
@@ -108,30 +123,30 @@ def repair(
         distance=check_distance(distance),
         epsilon=epsilon,
         delta=delta,
-        floor=floor,
+        floor=None if floor is None else float(floor),
         seconds=float(seconds),
         lam=float(lam),
-        seed=seed,
+        seed=check_seed(seed),
         method=method,
         folder=None if checkpoint is None else Path(checkpoint),
     )
     kept = KeptRounds(work.folder, work.key(), network, domain)
     done = kept.read()[: rounds + 1]
-    status: RepairStatus | None = None
+    otherwise = RepairStatus.INTERRUPTED
     try:
-        while (status := _ended(done, rounds)) is None:
+        while not work.over(done, int(rounds)):
             done.append(work.next(done))
             if done[-1].certificate.stopped == "interrupted":
-                status = _ended(done, len(done))
-                break
+                raise KeyboardInterrupt  # the certifier returned what it had until then
             kept.add(done[-1])
             if on_round is not None:
                 on_round(done[-1].round)
+        otherwise = RepairStatus.BUDGET
+        done = work.tightened(done, kept)
     except KeyboardInterrupt:
         if not done:
             raise
-        status = _ended(done, rounds)
-    return work.answer(done, status or RepairStatus.INTERRUPTED)
+    return work.answer(done, otherwise)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -154,22 +169,29 @@ class _Work:
     method: str | Certifier
     folder: Path | None
 
+    def over(self, done: Sequence[Finished], rounds: int) -> bool:
+        """Whether nothing comes after these rounds."""
+        if not done:
+            return False
+        return len(done) > rounds or following(_rounds(done), self.lam, self.delta) is None
+
     def next(self, done: Sequence[Finished]) -> Finished:
-        """The round after these: fine-tuned further (the first one is the original), certified."""
+        """The round after these: fine-tuned (the first one is the original), certified."""
         number, started = len(done), time.monotonic()
-        lam = self.lam * FALL ** (number - 1) if number else None
-        if lam is None:
+        step = following(_rounds(done), self.lam, self.delta) if done else None
+        if step is None:
             network = copy.deepcopy(self.network).eval()
         else:
             network = train_individually_fair(
-                done[-1].network,
+                done[step.start].network,
                 self.data,
                 self.domain,
                 self.distance,
                 self.epsilon,
-                lam,
+                step.lam,
                 valid=self.valid,
                 bound=self._bound(),
+                sparsity=SPARSITY,
                 pairs=self._worst(done),
                 epochs=max(EPOCHS, STEPS // math.ceil(len(self.training) / BATCH)),
                 batch_size=BATCH,
@@ -178,11 +200,12 @@ class _Work:
                 checkpoint=None if self.folder is None else self.folder / f"training-{number}",
             )
         performance = self.judge(network)
-        certificate = self._certified(network, number)
+        name = f"round {number}: certifying" if number else "certifying"
+        certificate = self._certified(network, name, self.delta)
         return Finished(
             Round(
                 number,
-                lam,
+                None if step is None else step.lam,
                 certificate.lower,
                 certificate.upper,
                 certificate.verdict,
@@ -195,8 +218,43 @@ class _Work:
             certificate,
         )
 
-    def _certified(self, network: nn.Module, number: int) -> Certificate:
-        with Interval(f"round {number}: certifying" if number else "certifying") as line:
+    def tightened(self, done: list[Finished], kept: KeptRounds) -> list[Finished]:
+        """The rounds, with a tight certificate of the one to return where all miss the target.
+
+        A certificate that was asked about delta stops once delta is known to be missed, and
+        leaves an upper bound that can be far too large.
+        """
+        best = done[best_of(_rounds(done)).number]
+        missed = status_of(_rounds(done), RepairStatus.BUDGET) is not RepairStatus.MET
+        if not missed or best.certificate.stopped != "target":
+            return done
+        found = kept.tight(best.round.number)
+        if found is None:
+            found = self._certified(best.network, "the returned network: certifying", None)
+            found = dataclasses.replace(found, delta=self.delta, verdict=self._verdict(found))
+            if found.stopped != "interrupted":
+                kept.add_tight(best.round.number, found)
+        if found.upper - found.lower >= best.certificate.upper - best.certificate.lower:
+            return done
+        known = dataclasses.replace(
+            best.round,
+            lower=found.lower,
+            upper=found.upper,
+            verdict=found.verdict,
+            tier=found.tier,
+            seconds=best.round.seconds + found.seconds,
+        )
+        tight = Finished(known, best.network, found)
+        return [tight if each is best else each for each in done]
+
+    def _verdict(self, found: Certificate) -> Verdict:
+        """What an interval says about delta."""
+        if found.upper <= self.delta:
+            return Verdict.FAIR
+        return Verdict.UNFAIR if found.lower > self.delta else Verdict.UNKNOWN
+
+    def _certified(self, network: nn.Module, name: str, delta: float | None) -> Certificate:
+        with Interval(name) as line:
             return certify(
                 network,
                 self.domain,
@@ -204,7 +262,7 @@ class _Work:
                 self.epsilon,
                 method=self.method,
                 seconds=self.seconds,
-                delta=self.delta,
+                delta=delta,
                 outputs=self.judge.outputs,
                 data=self.training,
                 seed=self.seed,
@@ -241,19 +299,18 @@ class _Work:
         parts += [norm.p, torch.from_numpy(np.ascontiguousarray(norm.matrix))]
         method = self.method if isinstance(self.method, str) else (self.method.name, self.method)
         parts += [self.epsilon, self.delta, self.floor, self.seconds, self.lam, self.seed, method]
-        return digest(*parts)
+        return digest(*parts, FORMAT, BOUND, SPARSITY)
 
-    def answer(self, done: Sequence[Finished], status: RepairStatus) -> Repair:
+    def answer(self, done: Sequence[Finished], otherwise: RepairStatus) -> Repair:
         """The best of the rounds, and all of them."""
-        allowed = [each for each in done if not each.round.below] or done[:1]
-        fair = [each for each in allowed if each.round.verdict is Verdict.FAIR]
-        best = fair[0] if fair else min(allowed, key=lambda each: each.round.upper)
+        rounds = _rounds(done)
+        best = done[best_of(rounds).number]
         return Repair(
             network=best.network,
-            status=status,
+            status=status_of(rounds, otherwise),
             certificate=best.certificate,
             best=best.round.number,
-            history=tuple(each.round for each in done),
+            history=rounds,
             constant=self.judge.constant(),
             delta=self.delta,
             floor=self.floor,
@@ -261,41 +318,5 @@ class _Work:
         )
 
 
-def _ended(done: Sequence[Finished], rounds: int) -> RepairStatus | None:
-    """Why it is over after these rounds, if it is."""
-    if not done:
-        return None
-    last = done[-1].round
-    if last.below:
-        return RepairStatus.FLOOR
-    if last.verdict is Verdict.FAIR:
-        return RepairStatus.MET
-    return RepairStatus.BUDGET if len(done) > rounds else None
-
-
-def check_wishes(
-    delta: float, floor: float | None, rounds: int, lam: float, regression: bool | None = None
-) -> None:
-    """One clear error for what cannot be meant.
-
-    Args:
-        regression: whether the floor is a mean squared error; None where that is not known yet.
-    """
-    if not _number(delta) or not 0 < delta < math.inf:
-        raise InputError(
-            f"expected a target above 0, got {delta!r} (--delta): only a constant has difference 0"
-        )
-    top = 1 if regression is False else math.inf
-    if floor is not None and not (_number(floor) and 0 < floor < top):
-        raise InputError(
-            "expected as the floor a balanced accuracy in (0, 1), or for regression a mean "
-            f"squared error above 0, got {floor!r} (--floor)"
-        )
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        raise InputError(f"expected at least one round, got {rounds!r} (--rounds)")
-    if not _number(lam) or not 0 <= lam <= 1:
-        raise InputError(f"expected lam in [0, 1], got {lam!r} (--lam)")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def _rounds(done: Sequence[Finished]) -> tuple[Round, ...]:
+    return tuple(each.round for each in done)

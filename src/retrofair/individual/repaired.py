@@ -20,7 +20,8 @@ NARROWED = 0.25  # of the original's spread of answers: below it they were mostl
 class RepairStatus(StrEnum):
     """Why a repair ended.
 
-    MET: the difference is proved to be at most the target, at a performance not below the floor.
+    MET: the difference is proved to be at most the target, at a performance not below the floor
+    (also where Ctrl-C stopped the search for a better one).
     FLOOR: the performance fell below the floor, or the network became a constant.
     BUDGET: all rounds were used. INTERRUPTED: stopped by Ctrl-C.
     """
@@ -38,7 +39,7 @@ class Round:
     Args:
         lam: the weight of the loss it was fine-tuned with; None for the original.
         lower, upper: bounds on the largest difference. The search stops as soon as the verdict
-            is known: of an unfair network `upper` may be far too large.
+            is known: of an unfair network `upper` may be far too large, unless it is returned.
         performance: on the validation data.
         seconds: fine-tuning and certificate together.
         below: the performance is below the floor, or the network is degenerate.
@@ -65,11 +66,13 @@ class Repair:
     """A repaired network.
 
     Args:
-        network: the first that meets the target; where none does, the one with the smallest
-            proved upper bound among those not below the floor; the original where no other is.
+        network: of those that meet the target at a performance not below the floor the one with
+            the best performance; where none does, the one with the smallest proved upper bound
+            among those not below the floor; the original where no other is.
         status: met, floor, budget or interrupted.
-        certificate: of `network`. Where the target was missed its interval is as wide as it was
-            when that was known.
+        certificate: of `network`. Where the target was missed it is one that goes on after that
+            is known, so that the interval is tight; not after Ctrl-C. Where the target was met it
+            stopped there: the truth may be smaller.
         best: the round it is from: an index into history.
         history: the rounds, the original first.
         constant: the best constant on the same validation data.
@@ -90,7 +93,7 @@ class Repair:
     @property
     def regression(self) -> bool:
         """Whether the performance is a mean squared error."""
-        return self.constant.mse == self.constant.mse
+        return self.constant.regression
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -108,12 +111,13 @@ class Repair:
                 f"the smallest of all rows, {original.spread:.3g} before; measured by that, "
                 "similar people may be no nearer than they were"
             )
-        fell = [r for r in self.history[1:] if r.performance.degenerate]
+        missed = () if self.status is RepairStatus.MET else self.history[1:]
+        fell = [r for r in missed if r.performance.degenerate]
         if fell and not chosen.degenerate:
             found.append(f"round {fell[0].number} is degenerate: {fell[0].performance.degenerate}")
         met = [
             r.number
-            for r in self.history
+            for r in missed
             if r.below and not r.performance.degenerate and r.verdict is Verdict.FAIR
         ]
         if met:
@@ -127,12 +131,13 @@ class Repair:
         """The rounds, and the best constant.
 
         Columns: round ("original", 1, 2, ..., "constant"), lam, lower, upper, verdict, tier, then
-        balanced_accuracy and accuracy (or mse), spread, seconds, and note ("returned", "below the
-        floor", what makes it degenerate).
+        balanced_accuracy and accuracy (or mse), each with its 95 % interval (_low, _high), spread,
+        the validation rows, seconds, and note ("returned", "below the floor", what makes it
+        degenerate).
         """
         rows = [self._row(r) for r in self.history]
         constant = {"round": "constant", "lower": 0.0, "upper": 0.0, "verdict": "fair"}
-        constant |= {**self._figures(self.constant), "note": "the best constant"}
+        constant |= {**self.constant.figures(), "rows": self.rows, "note": "the best constant"}
         return pd.DataFrame([*rows, constant])
 
     def _row(self, r: Round) -> dict[str, Any]:
@@ -146,14 +151,11 @@ class Repair:
             "upper": r.upper,
             "verdict": r.verdict.value,
             "tier": r.tier,
-            **self._figures(r.performance),
+            **r.performance.figures(),
+            "rows": r.performance.rows,
             "seconds": r.seconds,
             "note": "; ".join(notes),
         }
-
-    def _figures(self, found: Performance) -> dict[str, float]:
-        names = ["mse"] if self.regression else ["balanced_accuracy", "accuracy"]
-        return {name: getattr(found, name) for name in [*names, "spread"]}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
