@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ PRICES = np.sinh(np.linspace(0, 4, 41)) / np.sinh(4)  # of one multiplier, on ea
 FINER = 20
 BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0)  # shares of epsilon that are aimed at
 CORRECTIONS = 3
+SHARES = (1.0, 0.9, 0.75, 0.5, 0.25)  # of epsilon, until the bound is kept with all rows
 WEIGHTED = 0.05  # stands for epsilon where the objective has none
 STEPS = (0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
 ROUNDS = 3
@@ -109,14 +110,9 @@ class FairHead:
         unseen, head, strength = cross_fitted(z, cell, n_cells, self.strengths, seed)
         about = {"strength": strength, "group_auc": _group_auc(unseen, group)}
         if self.attribute == "given":
-            value = np.tile([0.0, 1.0], n_cells // 2)
-            value = value * STEEP
-            thresholds, counts = best_thresholds(
-                _squashed(unseen @ value, STEEP / 2), y, group, n_cells // 2, objective
-            )
-            rule = PerGroup(thresholds)
+            value = np.tile([0.0, STEEP], n_cells // 2)
+            rule, choice = _told(unseen @ value, head(z) @ value, y, group, n_cells // 2, objective)
             made = HeadedNetwork(features, head.weight, head.bias, value, STEEP / 2)
-            choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
             return Fit(made.eval(), rule, (record(objective, choice, trial=0, **about),))
         thresholds_of = search(data, objective)
         tried = candidates(unseen, cell, objective, thresholds_of)
@@ -284,3 +280,23 @@ def _kept(
         if bool(objective.feasible(metrics.count(y, decided, group, n_groups))):
             return value, choice
     return tried[0]
+
+
+# --- told the group -------------------------------------------------------------------------------
+
+
+def _told(
+    unseen: Array, score: Array, y: Array, group: Array, n_groups: int, objective: Objective
+) -> tuple[PerGroup, Choice]:
+    """Thresholds by group for scores of rows not seen, which keep the bound with all rows, too."""
+    found = []
+    for share in SHARES if isinstance(objective, Constrained) else (1.0,):
+        aim = objective
+        if isinstance(objective, Constrained):
+            aim = replace(objective, epsilon=share * objective.epsilon)
+        thresholds, counts = best_thresholds(_squashed(unseen, STEEP / 2), y, group, n_groups, aim)
+        found.append((PerGroup(thresholds), Choice(thresholds[-1], counts, 0.0)))
+        decided = found[-1][0](_squashed(score, STEEP / 2), group)
+        if bool(objective.feasible(metrics.count(y, decided, group, n_groups))):
+            return found[-1]
+    return found[0]

@@ -1,0 +1,242 @@
+"""The fair head: rates are linear in its chances, its prices are the linear program's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import retrofair as rf
+from retrofair import metrics
+from retrofair.debiasers import FairHead, cells
+from retrofair.debiasers.base import search
+from retrofair.debiasers.fair_head import candidates, cross_fitted
+from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
+from retrofair.errors import InputError
+from retrofair.metrics import Array
+from retrofair.objective import Constrained
+
+MEASURES = ["spd", "eod", "aod", "demographic_parity_difference", "equalized_odds_difference"]
+
+
+def people(n: int, groups: int = 2, seed: int = 0) -> rf.GroupedData:
+    """The group shows in x, as well as the label does, and the label depends on the group."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(groups, size=n)
+    y = (rng.random(n) < 0.25 + 0.5 * group / max(groups - 1, 1)).astype(int)
+    x = rng.normal(size=(n, 4))
+    x[:, 0] += 1.5 * y
+    x[:, 1] += 2.0 * group
+    x[:, 2] += y + group
+    return rf.GroupedData(
+        x=torch.from_numpy(x).float(),
+        y=torch.from_numpy(y),
+        group=torch.from_numpy(group),
+        group_names=tuple(f"g{k}" for k in range(groups)),
+    )
+
+
+def base(data: rf.GroupedData) -> nn.Module:
+    return rf.networks.train_mlp(data, data, depth=2, width=16, max_epochs=6)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("groups", [2, 4])
+def test_rates_and_performance_are_sums_over_cells(measure: str, groups: int) -> None:
+    # where the cell of each row is known for sure, the sums are the measures themselves
+    data = people(500, groups)
+    y, group = data.y.numpy(), data.group.numpy()
+    cell = 2 * group + y
+    decided = np.random.default_rng(1).random(500) < 0.4
+    counts = metrics.count(y, decided, group, groups)
+    shares = np.bincount(cell, minlength=2 * groups) / 500
+    known = metrics.get(measure)
+    gaps = cells.of_gaps(known.rates, shares, averaged=isinstance(known, metrics.SignedGap))
+    found = gaps[:, cell][:, decided].sum(1) / 500
+    rates = [rate(counts) for rate in known.rates]
+    if isinstance(known, metrics.SignedGap):
+        rates = [np.mean(rates, axis=0)]
+    expected = np.concatenate([rate[:-1] - rate[-1] for rate in rates])
+    assert found == pytest.approx(expected)
+    for name in ("accuracy", "balanced_accuracy", "recall"):
+        performance = metrics.get_performance(name)
+        worth = cells.of_performance(performance, shares)
+        nobody = float(performance(metrics.count(y, 0 * y, group, groups)))
+        assert nobody + worth[cell][decided].sum() / 500 == pytest.approx(
+            float(performance(counts))
+        )
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("groups", [2, 5])
+def test_prices_reach_the_linear_programs_bound(measure: str, groups: int) -> None:
+    data = people(4000, groups)
+    cell = 2 * data.group.numpy() + data.y.numpy()
+    chances, _, _ = cross_fitted(data.x.double().numpy(), cell, 2 * groups, (1.0,), 0)
+    shares = np.bincount(cell, minlength=2 * groups) / len(cell)
+    known = metrics.get(measure)
+    gaps = cells.of_gaps(known.rates, shares, averaged=isinstance(known, metrics.SignedGap))
+    worth = chances @ cells.of_performance(metrics.get_performance("balanced_accuracy"), shares)
+    apart = chances @ gaps.T
+    for bound in (0.01, 0.1):
+        prices, best = cells.multipliers(worth, apart, bound)
+        score = worth - apart @ prices
+        # by duality no rule is better, and the threshold rule is as good but for a few rows
+        dual = np.maximum(score, 0).mean() + bound * np.abs(prices).sum()
+        assert dual == pytest.approx(best, abs=1e-7)
+        decided = score > 0
+        assert worth[decided].sum() / len(worth) >= best - 1e-3
+        assert (abs(apart[decided].sum(0) / len(worth)) <= bound + 5e-3).all()
+
+
+def test_bounds_may_be_centred_elsewhere_and_may_be_out_of_reach() -> None:
+    worth, gaps = np.array([1.0, -1.0, 0.5]), np.array([[1.0], [1.0], [-1.0]])
+    _, plain = cells.multipliers(worth, gaps, 0.0)
+    _, moved = cells.multipliers(worth, gaps, 0.0, np.array([-1 / 3]))
+    assert (plain, moved) == pytest.approx((0.5, 1 / 3))
+    prices, value = cells.multipliers(worth, gaps, 0.0, np.array([9.0]))
+    assert prices.tolist() == [0.0]
+    assert np.isnan(value)
+
+
+@pytest.mark.parametrize("measure", ["spd", "eod", "aod", "equalized_odds_difference"])
+def test_near_the_rule_that_is_told_the_group(measure: str) -> None:
+    data, test = people(6000), people(20_000, seed=1)
+    network, objective = base(data), Constrained(measure, epsilon=0.05)
+    told = rf.debias(network, data, objective, "group_thresholds")
+    head = rf.debias(network, data, objective, "fair_head")
+    threshold = rf.debias(network, data, objective, "threshold")
+    assert head.status is rf.Status.MET
+    assert not head.needs_group
+    reached = {}
+    for name, result in (("told", told), ("head", head), ("threshold", threshold)):
+        decided = result.predict_data(test)
+        counts = metrics.count(test.y.numpy(), decided, test.group.numpy(), 2)
+        reached[name] = float(objective.performance_measure(counts))
+        assert float(objective.bias_measure.bias(counts)) < 0.09
+    assert reached["head"] > reached["told"] - 0.03
+    assert reached["head"] > reached["threshold"] + 0.02
+    assert 0.9 < head.history[0]["group_auc"] < 1
+
+
+def test_prices_are_chosen_on_rows_the_head_had_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Array] = []
+    plain = Softmax.__init__
+
+    def noted(self: Softmax, z: Array, *rest: Any) -> None:
+        seen.append(z)
+        plain(self, z, *rest)
+
+    monkeypatch.setattr(Softmax, "__init__", noted)
+    data = people(300)
+    z, cell = data.x.double().numpy(), 2 * data.group.numpy() + data.y.numpy()
+    chances, head, _ = cross_fitted(z, cell, 4, (0.5,), 0)
+    assert [len(each) for each in seen] == [200, 200, 200, 300]
+    rows = [{tuple(row) for row in each} for each in seen[:3]]
+    left = [np.array([tuple(row) not in known for row in z]) for known in rows]
+    assert (np.sum(left, axis=0) == 1).all()
+    monkeypatch.undo()
+    for part in left:
+        fresh = Softmax(z[~part], cell[~part], 4, 0.5)(z[part])
+        assert chances[part] == pytest.approx(fresh)
+    assert np.abs(chances - head(z)).max() > 1e-3
+
+
+def test_the_network_says_what_the_regression_says() -> None:
+    data = people(400)
+    network = base(data)
+    features = Features(network, ["hidden.0"], inputs=True)
+    z = features.of(data)
+    assert z.shape == (400, 1 + 4 + 4)
+    cell = 2 * data.group.numpy() + data.y.numpy()
+    head = Softmax(z, cell, 4, 0.1)
+    made = HeadedNetwork(features, head.weight, head.bias, np.array([0.0, 1.0, 0.0, 1.0]), 0.3)
+    with torch.no_grad():
+        out = made.eval()(data.x).double().numpy()
+    assert out == pytest.approx(head(z)[:, 1::2].sum(1) - 0.3, abs=1e-4)
+
+
+def test_a_cell_without_rows_has_no_chance() -> None:
+    data = people(300)
+    cell = data.y.numpy() + 2  # group 1 only
+    head = Softmax(data.x.double().numpy(), cell, 6, 1.0)
+    chances = head(data.x.double().numpy())
+    assert chances[:, [0, 1, 4, 5]].max() == 0
+    assert chances.sum(1) == pytest.approx(np.ones(300))
+    assert ((chances[:, 3] > 0.5) == (cell == 3)).mean() > 0.6
+
+
+def test_with_the_attribute_given() -> None:
+    data = people(4000)
+    network, objective = base(data), Constrained("spd", epsilon=0.02)
+    given = rf.debias(network, data, objective, FairHead(attribute="given"))
+    assert given.needs_group
+    assert given.status is rf.Status.MET
+    told = rf.debias(network, data, objective, "group_thresholds")
+    assert given.after.performance > told.after.performance - 0.01
+
+
+class Pictures(nn.Module):
+    """(n, 1, 2, 2) -> (n,)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 3, 1), nn.Conv2d(3, 2, 2)
+        self.last = nn.Linear(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.last(z.flatten(1))[:, 0]
+
+
+def test_pictures_are_read_through_the_network_alone() -> None:
+    data = people(600)
+    pictures = rf.GroupedData(
+        x=data.x.reshape(-1, 1, 2, 2), y=data.y, group=data.group, group_names=data.group_names
+    )
+    assert not readable(pictures.x)
+    torch.manual_seed(0)
+    network = Pictures()
+    for stages, width in (("last", 1 + 2), ("all", 1 + 3 + 2)):
+        head = FairHead(stages=stages)  # type: ignore[arg-type]
+        result = rf.debias(network, pictures, Constrained("spd", epsilon=0.1), head)
+        assert isinstance(result.model, HeadedNetwork)
+        assert result.model.weight.shape == (4, width)
+
+
+def test_candidates_come_best_first() -> None:
+    data = people(500)
+    cell = 2 * data.group.numpy() + data.y.numpy()
+    objective = Constrained("spd", epsilon=0.1)
+    chances, _, _ = cross_fitted(data.x.double().numpy(), cell, 4, (1.0,), 0)
+    ranks = [c.rank for _, c in candidates(chances, cell, objective, search(data, objective))]
+    assert ranks == sorted(ranks, reverse=True)
+    assert ranks[0] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stages": "first"}, "choice for stages 'first'"),
+        ({"attribute": "guessed"}, "choice for attribute"),
+        ({"strengths": ()}, "strengths above 0"),
+        ({"strengths": (0.0,)}, "strengths above 0"),
+    ],
+)
+def test_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FairHead(**options)
+
+
+def test_a_group_that_is_too_small_is_named() -> None:
+    data = people(200)
+    group = data.group.clone()
+    group[:] = 1
+    group[data.y.nonzero()[:2, 0]] = 0
+    group[(1 - data.y).nonzero()[:40, 0]] = 0
+    few = rf.GroupedData(x=data.x, y=data.y, group=group, group_names=("few", "many"))
+    with pytest.raises(InputError, match="at least 3 rows of every group and label, got 2"):
+        rf.debias(base(data), few, Constrained("spd", epsilon=0.1), "fair_head")
