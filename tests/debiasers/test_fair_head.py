@@ -148,9 +148,11 @@ def test_prices_are_chosen_on_rows_the_head_had_not_seen(monkeypatch: pytest.Mon
 def test_the_network_says_what_the_regression_says() -> None:
     data = people(400)
     network = base(data)
-    features = Features(network, ["hidden.0"], inputs=True)
-    z = features.of(data)
-    assert z.shape == (400, 1 + 4 + 4)
+    features, z = Features.of(network, ["hidden.0"], True, data)
+    knots = 8 * (1 + 4)
+    assert z.shape == (400, 1 + 4 + 2 * knots + 4)
+    with torch.no_grad():
+        assert features(data.x).numpy() == pytest.approx(z, abs=1e-5)
     cell = 2 * data.group.numpy() + data.y.numpy()
     head = Softmax(z, cell, 4, 0.1)
     made = HeadedNetwork(features, head.weight, head.bias, np.array([0.0, 1.0, 0.0, 1.0]), 0.3)
@@ -200,7 +202,7 @@ def test_pictures_are_read_through_the_network_alone() -> None:
     assert not readable(pictures.x)
     torch.manual_seed(0)
     network = Pictures()
-    for stages, width in (("last", 1 + 2), ("all", 1 + 3 + 2)):
+    for stages, width in (("last", 1 + 2 * 8 + 2), ("all", 1 + 2 * 8 + 3 + 2)):
         head = FairHead(stages=stages)  # type: ignore[arg-type]
         result = rf.debias(network, pictures, Constrained("spd", epsilon=0.1), head)
         assert isinstance(result.model, HeadedNetwork)

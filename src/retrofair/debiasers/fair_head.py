@@ -47,7 +47,8 @@ class FairHead:
 
     With p(group, label | x), every rule that is best for a trade of performance against rates of
     groups decides by a threshold on one weighting of these chances. The chances come from a
-    multinomial regression on the network's logit, its representation and its inputs; the
+    multinomial regression on the network's logit, its inputs (both with knots at quantiles, so
+    that it adds curves, not lines) and its representation; the
     multipliers and the threshold from chances that each row was given by a head which had not seen
     it (cross-fitting), so that the data are not used twice. The network stays as it is, and no
     group is needed to decide: it is inferred, as well as x tells it.
@@ -102,10 +103,11 @@ class FairHead:
     ) -> Fit:
         network = clone(model)
         x, _, _ = next(iter(data))
-        features = Features(network, self._layers(model, data, x), self.inputs and readable(x))
+        layers = self._layers(model, data, x)
+        features, z = Features.of(network, layers, self.inputs and readable(x), data)
         y, group = data.y.numpy().astype(np.int64), data.group.numpy()
         n_cells = 2 * len(data.group_names)
-        z, cell = features.of(data), 2 * group + y
+        cell = 2 * group + y
         seed = int(torch.randint(2**31, (), generator=generator))
         unseen, head, strength = cross_fitted(z, cell, n_cells, self.strengths, seed)
         about = {"strength": strength, "group_auc": _group_auc(unseen, group)}

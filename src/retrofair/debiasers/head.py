@@ -19,36 +19,87 @@ from retrofair.networks.outputs import evaluating, forward
 SMALLEST = 1e-6  # a feature's spread below which it says nothing
 STEPS, TOLERANCE = 100, 1e-3
 COLUMNS = 5_000  # of a table that a head reads, at most
+CODES = 10  # values up to which a column is a code, not a number
+KNOTS = 8  # per number
 
 
 class Features(nn.Module):
-    """A frozen network's logit, the inputs of some of its layers, and its own inputs: (n, k).
+    """What a head reads of a frozen network: (n, k).
+
+    Its logit and its own inputs, both also bent at some knots, as a sum of curves is far nearer to
+    the truth than one of lines; and the inputs of some of its layers.
 
     Args:
         layers: names of the layers whose inputs are read.
         inputs: whether the network's inputs count too, where `readable` says they can.
+        knots: of all columns together.
     """
 
-    def __init__(self, network: nn.Module, layers: Sequence[str], inputs: bool) -> None:
+    column: Tensor
+    knot: Tensor
+
+    def __init__(
+        self, network: nn.Module, layers: Sequence[str], inputs: bool, knots: int = 0
+    ) -> None:
         super().__init__()
         self.network, self.layers, self.inputs = network, tuple(layers), inputs
+        self.register_buffer("column", torch.zeros(knots, dtype=torch.long))
+        self.register_buffer("knot", torch.zeros(knots))
+
+    @classmethod
+    def of(
+        cls, network: nn.Module, layers: Sequence[str], inputs: bool, data: Batches
+    ) -> tuple[Features, Array]:
+        """The features with knots from the data, and the data's own features (n, k)."""
+        made = cls(network, layers, inputs)
+        with evaluating(made):
+            parts = [made.plain(x) for x, _, _ in data]
+            own, read = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
+            made.column, made.knot = knots_of(own)
+            found = torch.cat([made.bent(own), read], 1)
+        return made, found.numpy().astype(np.float64)
 
     def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
-        with ExitStack() as stack:
-            read = [stack.enter_context(reading(self.network, name)) for name in self.layers]
-            out = forward(self.network, named or (x[0] if len(x) == 1 else x))
-            parts = [out.reshape(len(out), 1).float()]
-            parts += [seen["input"].reshape(len(out), -1) for seen in read]
-        if self.inputs:
-            given = [named[name] for name in sorted(named)] or list(x)
-            parts += [each.to(out.device).float() for each in given]
-        return torch.cat(parts, 1)
+        own, read = self.plain(named or (x[0] if len(x) == 1 else x))
+        return torch.cat([self.bent(own), read], 1)
 
-    def of(self, data: Batches) -> Array:
-        """(n, k) for all rows, in eval mode."""
-        with evaluating(self):
-            parts = [forward(self, x).cpu() for x, _, _ in data]
-        return torch.cat(parts).numpy().astype(np.float64)
+    def plain(self, x: Any) -> tuple[Tensor, Tensor]:
+        """The logit and the inputs, (n, j), and what the layers read, (n, h)."""
+        with ExitStack() as stack:
+            seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
+            out = forward(self.network, x)
+            read = [each["input"].reshape(len(out), -1) for each in seen]
+        own = [out.reshape(len(out), 1).float()]
+        if self.inputs:
+            given = [x[k] for k in sorted(x)] if isinstance(x, dict) else x
+            given = [given] if isinstance(given, Tensor) else given
+            own += [each.to(out.device).float() for each in given]
+        empty = out.new_zeros(len(out), 0)
+        return torch.cat(own, 1), torch.cat([empty, *read], 1).float()
+
+    def bent(self, own: Tensor) -> Tensor:
+        """Columns with, for each knot, how far they lie above it and whether."""
+        above = own[:, self.column] - self.knot
+        return torch.cat([own, above.clamp(min=0), (above > 0).float()], 1)
+
+
+def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns (J,) that are numbers rather than codes, and their knots (J,).
+
+    Knots are quantiles; of the distinct values where most rows share a few.
+    """
+    columns, knots = [], []
+    shares = np.linspace(0, 1, KNOTS + 2)[1:-1]
+    for j, values in enumerate(own.T.numpy()):
+        distinct = np.unique(values)
+        if len(distinct) <= CODES:
+            continue
+        chosen = np.unique(np.quantile(values, shares))
+        if len(chosen) < KNOTS:
+            chosen = np.unique(np.quantile(distinct, shares))
+        columns += [j] * len(chosen)
+        knots += chosen.tolist()
+    return torch.tensor(columns, dtype=torch.long), torch.tensor(knots, dtype=torch.float32)
 
 
 class HeadedNetwork(nn.Module):
@@ -82,10 +133,15 @@ class HeadedNetwork(nn.Module):
 
     @classmethod
     def empty(
-        cls, network: nn.Module, layers: Sequence[str], inputs: bool, shape: Sequence[int]
+        cls,
+        network: nn.Module,
+        layers: Sequence[str],
+        inputs: bool,
+        shape: Sequence[int],
+        knots: int,
     ) -> HeadedNetwork:
         """One of this structure, whose weights are still to be loaded."""
-        features = Features(network, layers, inputs)
+        features = Features(network, layers, inputs, knots)
         rows = np.zeros(shape[0])
         return cls(features, np.zeros(tuple(shape)), rows, rows, 0.0).eval()
 
@@ -96,6 +152,7 @@ class HeadedNetwork(nn.Module):
             "layers": list(features.layers),
             "inputs": features.inputs,
             "shape": list(self.weight.shape),
+            "knots": len(features.knot),
         }
 
     def cells(self, z: Tensor) -> Tensor:
