@@ -728,3 +728,18 @@ def test_softmax_over_one_class_is_no_crash() -> None:
     module = nn.Sequential(nn.Linear(D, 1), nn.Softmax(1))
     with contextlib.suppress(InputError):
         assert certify(module, outputs=None).upper == 0
+
+
+@pytest.mark.parametrize("p", [2, math.inf])
+def test_weights_of_0_make_everyone_similar_and_it_is_said(p: float) -> None:
+    people = Domain([Continuous("skill", 0, 2), OneHot("town", 3)])
+    module = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).double()
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[1.0, 0.0, 5.0, -1.0]]))
+    found = rf.certify(module, people, WeightedLp(p, 0.0), 0.1, outputs="values")
+    assert found.upper == pytest.approx(2 + 6)
+    assert any("everyone is similar to everyone" in note for note in found.notes)
+    weights = {"skill": 0.0, "town": 1.0}
+    some = rf.certify(module, people, WeightedLp(p, weights), 0.1, outputs="values")
+    assert some.upper == pytest.approx(2)
+    assert not some.notes

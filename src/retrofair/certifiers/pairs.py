@@ -19,6 +19,10 @@ from retrofair.errors import InputError
 DUAL = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}
 ROUNDING = 1e-9
 NOTHING = 1e-12  # of a column's width: the rounding of a pseudo-inverse
+EVERYONE = (
+    "everyone is similar to everyone (weights of 0, or a large epsilon): the difference is that "
+    "between the largest and the smallest answer there is, and says nothing about similar people"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,17 @@ class Pairs:
     def shared(self) -> Mask:
         """(d,) the columns that cannot differ at all."""
         return np.asarray(self.cap <= 0)
+
+    @property
+    def everyone(self) -> bool:
+        """Whether any two people are similar, as with weights of 0."""
+        if not isinstance(self.norm, Norm):
+            return False
+        i = self.single
+        alone = all(table.all() for table in self.exchange)
+        alone = alone and bool((self.cap[i] >= self._width[i] * (1 - NOTHING)).all())
+        # each feature may differ by any amount; all together only where they share no budget
+        return alone and (self.norm.p == math.inf or not self.norm.matrix.any())
 
     @property
     def single(self) -> npt.NDArray[np.intp]:

@@ -14,7 +14,7 @@ from retrofair.certifiers.bounds import Certifier, look
 from retrofair.certifiers.certificate import Certificate, Step, Verdict
 from retrofair.certifiers.distances import Distance, check_distance, check_epsilon
 from retrofair.certifiers.domain import Domain, Floats
-from retrofair.certifiers.pairs import Pairs
+from retrofair.certifiers.pairs import EVERYONE, Pairs
 from retrofair.certifiers.question import Outputs, Question
 from retrofair.certifiers.witness import Witness
 from retrofair.data import GroupedData
@@ -92,6 +92,8 @@ def certify(
         options = delta, threshold, on_step, float(absolute_gap)
         board = Board(question, float(seconds), float(gap), *options)
         generator = np.random.default_rng(seed)
+        if pairs.everyone:
+            board.notes.append(EVERYONE)
         with interruptible(board):
             certifier(question, pairs, board, generator=generator, rows=rows_of(data, domain))
     return certificate(board, domain, epsilon, certifier.name)

@@ -13,17 +13,11 @@ from retrofair.certifiers.curve import Measured
 from retrofair.cli import notes
 from retrofair.cli.cases import Case
 from retrofair.cli.certificates import empty
-from retrofair.cli.similarity import Similarity, everyone_similar
+from retrofair.cli.similarity import Similarity
 from retrofair.files import replacing
 from retrofair.plots import delta_curve
 
 ALIKE = 1e-6  # a spread of outputs below which the network is constant
-
-
-EVERYONE = (
-    "everyone is similar to everyone (weights of 0, or a large epsilon): the difference is that "
-    "between the largest and the smallest answer there is, and says nothing about similar people"
-)
 
 
 def answers_of(found: Certificate, measured: Measured) -> list[tuple[str, torch.Tensor]]:
@@ -72,9 +66,6 @@ def flags_of(
     )
     if ignored:
         flags.append(f"no weight counts for {', '.join(ignored)}: protected, so free to differ")
-    metric = similarity.distance(case.domain, case.training)
-    if everyone_similar(case.domain, metric, similarity.epsilon):
-        flags.append(EVERYONE)
     if here is not None and here.first is None:
         flags.append(
             "no two rows of the data are this similar: the bounds speak of possible people only"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from retrofair.certifiers.pairs import EVERYONE, Pairs
 from retrofair.certifiers.question import Question
 from retrofair.cli import certify_options as c
 from retrofair.cli import notes
@@ -17,9 +18,9 @@ from retrofair.cli import options as o
 from retrofair.cli.asked import Asked, rehearse
 from retrofair.cli.cases import of_table
 from retrofair.cli.certificates import down, up
-from retrofair.cli.certified import EVERYONE, write_certificate
+from retrofair.cli.certified import write_certificate
 from retrofair.cli.repairs import figure, on_test_rows, show_repair
-from retrofair.cli.similarity import Similarity, everyone_similar, similar_lines
+from retrofair.cli.similarity import Similarity, similar_lines
 from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.individual import Repair, RepairStatus, Round, repair
@@ -152,7 +153,7 @@ def mend(
     most = largest_difference(Question.of(case.network, case.domain.d, question.outputs, None))
     check_wishes(delta, floor, rounds, lam, regression=judge.regression, most=most)
     flags = [] if subject.trained_here else [KNOWN_ROWS]
-    flags += [EVERYONE] if everyone_similar(case.domain, metric, similarity.epsilon) else []
+    flags += [EVERYONE] if Pairs.of(case.domain, metric, similarity.epsilon).everyone else []
     notes.flush()
     found = repair(
         case.network,

@@ -16,7 +16,7 @@ from retrofair.certifiers import (
     OneHot,
     WeightedLp,
 )
-from retrofair.certifiers.distances import Norm, check_epsilon
+from retrofair.certifiers.distances import check_epsilon
 from retrofair.certifiers.pairs import Pairs
 from retrofair.cli import options as o
 from retrofair.data import GroupedData
@@ -180,19 +180,6 @@ def inverse_covariance(domain: Domain, rows: GroupedData | None) -> Mahalanobis:
         inverse = (vectors[:, varies] / values[varies]) @ vectors[:, varies].T
         matrix[np.ix_(used, used)] = (inverse + inverse.T) / 2
     return Mahalanobis(matrix)
-
-
-def everyone_similar(domain: Domain, distance: Distance, epsilon: float) -> bool:
-    """Whether any two people are similar, as with weights of 0: delta is then the range of f."""
-    pairs = Pairs.of(domain, distance, epsilon)
-    if not isinstance(pairs.norm, Norm):
-        return False
-    alone = all(table.all() for table in pairs.exchange)
-    for i in pairs.single:
-        alone = alone and bool(pairs.cap[i] >= (pairs.high - pairs.low)[i] * (1 - EQUAL))
-    # each feature may differ by any amount; all together only where they share no budget
-    together = pairs.norm.p == math.inf or not pairs.norm.matrix.any()
-    return alone and together
 
 
 def similar_lines(domain: Domain, distance: Distance, epsilon: float) -> list[tuple[str, str]]:
