@@ -48,7 +48,9 @@ OURS = tuple(f"lambda {lam:g}" for lam in LAMBDAS)
 PARTS = ("sparse", "attack 0.5")
 METHODS = ("plain", "unaware", *PARTS, *OURS, *RIVALS)
 SEEDS = (0, 1, 2)
-EPOCHS = {"german": 60, "adult": 12, "communities": 40, "boston": 60}
+# at most, and how many without a better one: boston's epochs have three steps
+EPOCHS = {"german": 60, "adult": 12, "communities": 40, "boston": 500}
+PATIENCE = {"boston": 60}
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,10 @@ def plain(cell: Cell) -> tuple[nn.Module, float]:
     return trained(network, cell, Settings(lam=1.0), splits, rf.Domain.from_data(splits.train))
 
 
+def patience(data: str) -> int:
+    return PATIENCE.get(data, Settings().patience)
+
+
 def trained(
     network: nn.Module, cell: Cell, settings: Settings, splits: rf.Splits, domain: rf.Domain
 ) -> tuple[nn.Module, float]:
@@ -165,7 +171,7 @@ def trained(
         domain,
         rf.WeightedLp(math.inf),
         EPSILON,
-        replace(settings, epochs=EPOCHS[cell.data]),
+        replace(settings, epochs=EPOCHS[cell.data], patience=patience(cell.data)),
         valid=rows(splits.valid),
         seed=cell.seed,
         outputs="values" if cell.data == "boston" else None,
@@ -193,7 +199,7 @@ def export(cell: Cell, folder: Path) -> None:
         "epochs": EPOCHS[cell.data],
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
-        "patience": settings.patience,
+        "patience": patience(cell.data),
         "rows": digest(splits),
         "seconds": seconds,
     }
