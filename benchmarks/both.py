@@ -20,12 +20,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import individual_cells
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import nn
 
-import individual
 import retrofair as rf
 from retrofair.individual import Settings, fit_individually_fair
 from retrofair.progress import track
@@ -72,10 +72,10 @@ def cells() -> Iterator[Cell]:
 @lru_cache(maxsize=1)
 def plain(seed: int) -> tuple[rf.Splits, rf.Domain, nn.Module]:
     """The data, all people, and the network that the others train on from."""
-    base = individual.Cell("adult", WIDTHS, seed, PLAIN)
-    splits = individual.load(base)
+    base = individual_cells.Cell("adult", WIDTHS, seed, PLAIN)
+    splits = individual_cells.load(base)
     domain = rf.Domain.from_data(splits.train)
-    network = individual.untrained(splits.train.x.shape[1], base)
+    network = individual_cells.untrained(splits.train.x.shape[1], base)
     return splits, domain, fitted(network, splits, domain, Settings(lam=1.0, epochs=EPOCHS), seed)
 
 
