@@ -216,8 +216,10 @@ def findings(found: dict[Cell, Any]) -> Iterator[str]:
     )
     if GROUP_ONLY in mean:
         yield (
-            "Debiasing for groups alone is no help to individuals: after `adversarial` delta is at "
-            f"least {mean[GROUP_ONLY]['lower']:.2f}."
+            f"After `adversarial`, for groups alone, delta is at least "
+            f"{mean[GROUP_ONLY]['lower']:.2f} "
+            f"at |spd| {mean[GROUP_ONLY]['spd']:.3f} and a balanced accuracy of "
+            f"{mean[GROUP_ONLY]['accuracy']:.3f}."
         )
     for name, of in mean.items():
         if name.startswith("lambda 0"):
@@ -229,7 +231,7 @@ def findings(found: dict[Cell, Any]) -> Iterator[str]:
 
 def draw(found: dict[Cell, Any], picture: Path) -> None:
     """Balanced accuracy by proved delta, a point per network; filled where |spd| is small."""
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4.8), layout="constrained")
     names = list(dict.fromkeys(c.name for c in found))
     for k, name in enumerate(names):
         of = [r for c, r in found.items() if c.name == name]
@@ -256,7 +258,7 @@ def draw(found: dict[Cell, Any], picture: Path) -> None:
     axes.set_xlabel(f"delta at epsilon {EPSILON:g}: proved at most (bar: down to the worst pair)")
     axes.set_ylabel("balanced accuracy on test rows")
     axes.set_title(f"filled: |spd| < {SPD:g} on test rows", fontsize=10)
-    axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.08))
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(picture, dpi=130)
     plt.close(figure)
 

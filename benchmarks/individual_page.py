@@ -47,6 +47,7 @@ INTRO = (
     "reads only columns in which similar people are alike, such as categories, has it too; its "
     "balanced accuracy tells."
 )
+SHOWN = 1e-4  # the smallest delta that the picture tells apart: less is shown there
 LOADED = "beside other work (median load {:.0f} on two cores)"
 
 
@@ -137,6 +138,10 @@ def compared(here: dict[Cell, Any], plains: list[Any], data: str) -> Iterator[st
             yield f"{method} {mean(of, name):.{digits}f}, {ends}"
 
 
+def legend_of(ax: plt.Axes) -> tuple[list[Any], list[str]]:
+    return ax.get_legend_handles_labels()
+
+
 def draw(found: dict[Cell, Any], picture: Path) -> None:
     """Accuracy or error by proved delta: a point per method, bars of one standard deviation."""
     figure, axes = plt.subplots(2, 2, figsize=(9.5, 7), layout="constrained")
@@ -152,6 +157,7 @@ def draw(found: dict[Cell, Any], picture: Path) -> None:
                 if not of:
                     continue
                 x, low, y = (np.array([r[key] for r in of]) for key in ("upper", "lower", name))
+                x, low = np.maximum(x, SHOWN), np.maximum(low, SHOWN)
                 ax.errorbar(
                     x.mean(),
                     y.mean(),
@@ -177,8 +183,9 @@ def draw(found: dict[Cell, Any], picture: Path) -> None:
         ax.set_xscale("log")
         ax.set_title(f"{data}, {SETS[data]} free", fontsize=10)
         ax.set_ylabel("squared error, test rows" if name == "mse" else "accuracy, test rows")
-        ax.set_xlabel("delta: proved at most (bar: down to the worst pair)")
-    axes.flat[0].legend(fontsize=7)
+        ax.set_xlabel("delta, proved at most; bar down to the worst pair")
+    lines = {label: line for ax in axes.flat for line, label in zip(*legend_of(ax), strict=True)}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, fontsize=8)
     figure.savefig(picture, dpi=120)
     plt.close(figure)
 
