@@ -6,6 +6,7 @@ from retrofair.debiasers.calibrated_equalized_odds import CalibratedEqualizedOdd
 from retrofair.debiasers.equalized_odds import EqualizedOdds
 from retrofair.debiasers.fair_head import FairHead
 from retrofair.debiasers.group_thresholds import GroupThresholds
+from retrofair.debiasers.lagrangian import Lagrangian
 from retrofair.debiasers.layerwise import Layerwise
 from retrofair.debiasers.random import Random
 from retrofair.debiasers.reject_option import RejectOption
@@ -25,6 +26,7 @@ ALL: tuple[type[Debiaser], ...] = (
     CalibratedEqualizedOdds,
     GroupThresholds,
     FairHead,
+    Lagrangian,
 )
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "FairHead",
     "Fit",
     "GroupThresholds",
+    "Lagrangian",
     "Layerwise",
     "Random",
     "RejectOption",

@@ -1,0 +1,190 @@
+"""Fine-tuning against a smooth version of the measure, whose price is learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from retrofair.data import Batches
+from retrofair.debiasers import cells
+from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.critics import layer_rates
+from retrofair.debiasers.rules import Cut
+from retrofair.errors import InputError
+from retrofair.metrics import LargestGap, Measure, Rate, RateRatio, SignedGap
+from retrofair.metrics.rates import SELECTION
+from retrofair.networks.outputs import forward
+from retrofair.networks.randomness import seeded
+from retrofair.objective import Constrained, Objective, Weighted
+from retrofair.progress import track
+
+AIM = 0.8  # of epsilon: minibatches are noisy, and a bound met exactly breaks on new rows
+MOST = 50.0  # that a price can rise to
+EDGE = 1e-3  # how near 0 or 1 a threshold is taken for centre
+
+
+@dataclass(frozen=True)
+class Lagrangian:
+    """Fine-tunes on the loss plus a price times how far a smooth version of the bias is too large.
+
+    Decisions are sigmoids around the threshold that was best after the last epoch, and the measure
+    is taken of their sums by group and label, so it can be any difference or ratio of rates. The
+    price rises while the bias of a minibatch is above the bound and falls below; for a weighted
+    objective it stays lam / (1 - lam). The loss is cross-entropy with each label's rows weighted as
+    the performance weighs them. After every epoch the exact best threshold is chosen, and the best
+    epoch wins, the original network included.
+
+    A callable measure has no smooth version: selection rates stand in for it, and the choice of
+    threshold and epoch sees the measure itself.
+
+    Args:
+        epochs, steps: rounds, and minibatches in each.
+        batch_size: rows per minibatch; the smooth bias needs many of each group.
+        learning_rate: of the network's last layer.
+        early: the first tensor's share of that rate, in [0, 1].
+        price_rate: how fast the price is learned.
+        sharpness: of the sigmoids, per unit of the logit.
+
+    Reference:
+        Cotter et al. (2019), Optimization with non-differentiable constraints with applications to
+        fairness, recall, churn, and other goals; Padala and Gujar (2020), FNNC.
+    """
+
+    epochs: int = 20
+    steps: int = 100
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    early: float = 0.1
+    price_rate: float = 0.1
+    sharpness: float = 2.0
+    name: ClassVar[str] = "lagrangian"
+    changes_weights: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.steps) < 1 or self.batch_size < 2:
+            raise InputError(
+                "expected epochs and steps >= 1 and batch_size >= 2, got "
+                f"{self.epochs}, {self.steps} and {self.batch_size}"
+            )
+        if min(self.learning_rate, self.price_rate, self.sharpness) <= 0:
+            raise InputError("expected positive learning_rate, price_rate and sharpness")
+        if not 0 <= self.early <= 1:
+            raise InputError(f"expected early in [0, 1], got {self.early}")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        data: Batches,
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+    ) -> Fit:
+        model = clone(model)
+        best = Best.start(model, data, objective)
+        history = [record(objective, best.choice, epoch=0)]
+        weight = _row_weights(data, objective)
+        optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early))
+        price, bound = 1.0, 0.0
+        if isinstance(objective, Constrained):
+            bound = AIM * objective.epsilon
+        elif isinstance(objective, Weighted):
+            price = min(objective.lam / max(1 - objective.lam, 1e-9), MOST)
+        choice = best.choice
+        for epoch in track(range(1, self.epochs + 1), "constrained fine-tuning"):
+            threshold = min(max(choice.threshold, EDGE), 1 - EDGE)
+            centre = math.log(threshold / (1 - threshold))
+            model.train()
+            with seeded(generator):
+                for _ in range(self.steps):
+                    x, y, group = data.sample(self.batch_size, generator)
+                    logit = forward(model, x).cpu().float()
+                    loss = F.binary_cross_entropy_with_logits(
+                        logit, y.to(logit), weight=weight[y.long()]
+                    )
+                    decided = torch.sigmoid(self.sharpness * (logit - centre))
+                    counts = soft_counts(decided, y, group, len(data.group_names))
+                    over = soft_bias(objective.bias_measure, counts) - bound
+                    optimiser.zero_grad()
+                    (loss + price * over.clamp(min=0)).backward()
+                    optimiser.step()
+                    if isinstance(objective, Constrained):
+                        price = min(max(price + self.price_rate * float(over.detach()), 0.0), MOST)
+            model.eval()
+            choice = best.look()
+            history.append(record(objective, choice, epoch=epoch, price=price))
+        best.restore()
+        return Fit(model, Cut(best.choice.threshold), tuple(history))
+
+
+def soft_counts(decided: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Tensor:
+    """(G, 2, 2) sums by group, label and decision, for decisions in [0, 1]."""
+    cell = 2 * group.long() + y.long()
+    rows = torch.zeros(2 * n_groups).index_add(0, cell, torch.ones_like(decided))
+    positive = torch.zeros(2 * n_groups).index_add(0, cell, decided)
+    return torch.stack([rows - positive, positive], 1).view(n_groups, 2, 2)
+
+
+def soft_bias(measure: Measure, counts: Tensor) -> Tensor:
+    """A measure's bias of soft counts (G, 2, 2), differentiable; 0 where fewer than two groups
+    have the rows it compares."""
+    rates = [_rate(rate, counts) for rate in getattr(measure, "rates", ())]
+    if isinstance(measure, SignedGap):
+        return _from_last(torch.stack(rates).mean(0))
+    if isinstance(measure, LargestGap):
+        return torch.stack([_range(rate) for rate in rates]).amax()
+    if isinstance(measure, RateRatio):
+        return torch.stack([_ratio(rate, measure.worst) for rate in rates]).amax()
+    return _range(_rate(SELECTION, counts))
+
+
+def _rate(rate: Rate, counts: Tensor) -> Tensor:
+    """(G,) with nan for groups without rows of the condition."""
+    hits = (counts * torch.tensor(rate.hits)).sum((1, 2))
+    base = (counts * torch.tensor(rate.base)).sum((1, 2))
+    return torch.where(base > 0, hits / base.clamp(min=1e-12), torch.nan)
+
+
+def _known(rate: Tensor) -> Tensor:
+    return rate[~torch.isnan(rate)]
+
+
+def _range(rate: Tensor) -> Tensor:
+    known = _known(rate)
+    return known.amax() - known.amin() if len(known) > 1 else known.new_zeros(())
+
+
+def _from_last(rate: Tensor) -> Tensor:
+    others = _known(rate[:-1])
+    if torch.isnan(rate[-1]) or not len(others):
+        return rate.new_zeros(())
+    return (others - rate[-1]).abs().amax()
+
+
+def _ratio(rate: Tensor, worst: bool) -> Tensor:
+    """1 minus the smaller over the larger rate."""
+    if worst:
+        known = _known(rate)
+        if len(known) < 2:
+            return rate.new_zeros(())
+        return 1 - known.amin() / known.amax().clamp(min=1e-6)
+    others = _known(rate[:-1])
+    if torch.isnan(rate[-1]) or not len(others):
+        return rate.new_zeros(())
+    low, high = torch.minimum(others, rate[-1]), torch.maximum(others, rate[-1])
+    return (1 - low / high.clamp(min=1e-6)).amax()
+
+
+def _row_weights(data: Batches, objective: Objective) -> Tensor:
+    """(2,) what a row of each label weighs in the loss, 1 on average."""
+    share = float(data.y.double().mean())
+    worth = np.abs(
+        cells.of_performance(objective.performance_measure, np.array([1 - share, share]))
+    )
+    mean = float(worth @ np.array([1 - share, share]))
+    return torch.from_numpy(worth / mean if mean > 0 else np.ones(2)).float()

@@ -1,0 +1,85 @@
+"""Constrained fine-tuning: its smooth bias is the measure, and its price does what it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import retrofair as rf
+from retrofair import metrics
+from retrofair.debiasers.lagrangian import Lagrangian, soft_bias, soft_counts
+from retrofair.errors import InputError
+
+
+@pytest.mark.parametrize("measure", [known.name for known in metrics.ALL])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_the_smooth_bias_of_hard_decisions_is_the_bias(measure: str, groups: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        y, group = rng.integers(2, size=200), rng.integers(groups, size=200)
+        decided = (rng.random(200) < 0.4).astype(int)
+        expected = metrics.get(measure).bias(metrics.count(y, decided, group, groups))
+        given = [torch.from_numpy(values) for values in (decided, y, group)]
+        counts = soft_counts(given[0].float(), given[1], given[2], groups)
+        assert (counts.numpy() == metrics.count(y, decided, group, groups)).all()
+        assert float(soft_bias(metrics.get(measure), counts)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", [known.name for known in metrics.ALL])
+def test_its_slope_is_that_of_differences(measure: str) -> None:
+    torch.manual_seed(0)
+    y, group = torch.randint(2, (60,)), torch.randint(3, (60,))
+    decided = torch.rand(60, dtype=torch.float64).requires_grad_()
+
+    def bias(h: torch.Tensor) -> torch.Tensor:
+        return soft_bias(metrics.get(measure), soft_counts(h.float(), y, group, 3))
+
+    (slope,) = torch.autograd.grad(bias(decided), decided)
+    step = 0.05 * slope / slope.norm()
+    assert float(bias((decided - step).detach())) < float(bias(decided.detach()))
+
+
+def test_groups_without_rows_count_for_nothing() -> None:
+    counts = torch.zeros(3, 2, 2)
+    counts[0] = torch.tensor([[3.0, 1.0], [2.0, 2.0]])
+    for known in metrics.ALL:
+        assert float(soft_bias(known, counts)) == 0.0
+    counts[1] = torch.tensor([[1.0, 1.0], [0.0, 4.0]])
+    spread = metrics.get("demographic_parity_difference")
+    assert float(soft_bias(spread, counts)) == pytest.approx(5 / 6 - 3 / 8)
+
+
+def test_it_meets_a_bound_that_a_threshold_meets_only_near_the_constant(
+    splits: rf.Splits, trained: torch.nn.Module
+) -> None:
+    objective = rf.Constrained("spd", epsilon=0.05)
+    threshold = rf.debias(trained, splits.valid, objective, "threshold")
+    found = rf.debias(trained, splits.valid, objective, Lagrangian(epochs=6, steps=60), seed=0)
+    assert found.status is rf.Status.MET
+    assert found.after.performance > threshold.after.performance + 0.02
+    assert not found.needs_group
+
+
+def test_the_price_rises_while_the_bound_is_broken_and_stays_for_a_weighted_objective(
+    splits: rf.Splits, trained: torch.nn.Module
+) -> None:
+    short = Lagrangian(epochs=2, steps=20)
+    found = rf.debias(trained, splits.valid, rf.Constrained("spd", epsilon=0.01), short)
+    assert found.history[1]["price"] > 1
+    weighted = rf.debias(trained, splits.valid, rf.Weighted("spd", lam=0.75), short)
+    assert [each["price"] for each in weighted.history[1:]] == [pytest.approx(3.0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs and steps >= 1"),
+        ({"batch_size": 1}, "batch_size >= 2"),
+        ({"price_rate": 0.0}, "positive"),
+        ({"early": 2.0}, "early in"),
+    ],
+)
+def test_options(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Lagrangian(**options)  # type: ignore[arg-type]
