@@ -18,6 +18,7 @@ QUICK = {
     "random": debiasers.Random(trials=10),
     "layerwise": debiasers.Layerwise(evaluations=12, layers=2),
     "adversarial": debiasers.Adversarial(epochs=2, critic_steps=20, actor_steps=20, minibatches=4),
+    "bias_gradient": debiasers.BiasGradient(looks=3, steps=10, batch_size=256),
     "lagrangian": debiasers.Lagrangian(epochs=2, steps=20, batch_size=256),
     "zhang": debiasers.Zhang(epochs=2, critic_steps=20, actor_steps=20),
 }

@@ -1,4 +1,4 @@
-"""Constrained fine-tuning: its smooth bias is the measure, and its price does what it should."""
+"""Fine-tuning down a smooth bias: it is the measure's, and its price does what it should."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 
 import retrofair as rf
 from retrofair import metrics
-from retrofair.debiasers.lagrangian import Lagrangian, soft_bias, soft_counts
+from retrofair.debiasers import BiasGradient, Lagrangian
+from retrofair.debiasers.smooth import soft_bias, soft_counts
 from retrofair.errors import InputError
 
 
@@ -83,3 +84,19 @@ def test_the_price_rises_while_the_bound_is_broken_and_stays_for_a_weighted_obje
 def test_options(options: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Lagrangian(**options)  # type: ignore[arg-type]
+
+
+def test_the_bias_gradient_alone_lowers_the_bias(
+    splits: rf.Splits, trained: torch.nn.Module
+) -> None:
+    objective = rf.Constrained("spd", epsilon=0.05)
+    threshold = rf.debias(trained, splits.valid, objective, "threshold")
+    found = rf.debias(trained, splits.valid, objective, "bias_gradient", seed=0)
+    assert found.status is rf.Status.MET
+    assert found.after.performance > threshold.after.performance + 0.02
+    biases = [abs(each["bias"]) for each in found.history]
+    assert len(biases) == 41
+    with pytest.raises(InputError, match="looks and steps"):
+        BiasGradient(looks=0)
+    with pytest.raises(InputError, match="positive"):
+        BiasGradient(sharpness=0.0)

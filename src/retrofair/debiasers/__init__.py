@@ -2,6 +2,7 @@
 
 from retrofair.debiasers.adversarial import Adversarial
 from retrofair.debiasers.base import Debiaser, Fit
+from retrofair.debiasers.bias_gradient import BiasGradient
 from retrofair.debiasers.calibrated_equalized_odds import CalibratedEqualizedOdds
 from retrofair.debiasers.equalized_odds import EqualizedOdds
 from retrofair.debiasers.fair_head import FairHead
@@ -27,11 +28,13 @@ ALL: tuple[type[Debiaser], ...] = (
     GroupThresholds,
     FairHead,
     Lagrangian,
+    BiasGradient,
 )
 
 __all__ = [
     "ALL",
     "Adversarial",
+    "BiasGradient",
     "CalibratedEqualizedOdds",
     "Debiased",
     "Debiaser",

@@ -16,9 +16,8 @@ from retrofair.debiasers import cells
 from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.rules import Cut
+from retrofair.debiasers.smooth import soft_bias, soft_counts
 from retrofair.errors import InputError
-from retrofair.metrics import LargestGap, Measure, Rate, RateRatio, SignedGap
-from retrofair.metrics.rates import SELECTION
 from retrofair.networks.outputs import forward
 from retrofair.networks.randomness import seeded
 from retrofair.objective import Constrained, Objective, Weighted
@@ -120,64 +119,6 @@ class Lagrangian:
             history.append(record(objective, choice, epoch=epoch, price=price))
         best.restore()
         return Fit(model, Cut(best.choice.threshold), tuple(history))
-
-
-def soft_counts(decided: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Tensor:
-    """(G, 2, 2) sums by group, label and decision, for decisions in [0, 1]."""
-    cell = 2 * group.long() + y.long()
-    rows = torch.zeros(2 * n_groups).index_add(0, cell, torch.ones_like(decided))
-    positive = torch.zeros(2 * n_groups).index_add(0, cell, decided)
-    return torch.stack([rows - positive, positive], 1).view(n_groups, 2, 2)
-
-
-def soft_bias(measure: Measure, counts: Tensor) -> Tensor:
-    """A measure's bias of soft counts (G, 2, 2), differentiable; 0 where fewer than two groups
-    have the rows it compares."""
-    rates = [_rate(rate, counts) for rate in getattr(measure, "rates", ())]
-    if isinstance(measure, SignedGap):
-        return _from_last(torch.stack(rates).mean(0))
-    if isinstance(measure, LargestGap):
-        return torch.stack([_range(rate) for rate in rates]).amax()
-    if isinstance(measure, RateRatio):
-        return torch.stack([_ratio(rate, measure.worst) for rate in rates]).amax()
-    return _range(_rate(SELECTION, counts))
-
-
-def _rate(rate: Rate, counts: Tensor) -> Tensor:
-    """(G,) with nan for groups without rows of the condition."""
-    hits = (counts * torch.tensor(rate.hits)).sum((1, 2))
-    base = (counts * torch.tensor(rate.base)).sum((1, 2))
-    return torch.where(base > 0, hits / base.clamp(min=1e-12), torch.nan)
-
-
-def _known(rate: Tensor) -> Tensor:
-    return rate[~torch.isnan(rate)]
-
-
-def _range(rate: Tensor) -> Tensor:
-    known = _known(rate)
-    return known.amax() - known.amin() if len(known) > 1 else known.new_zeros(())
-
-
-def _from_last(rate: Tensor) -> Tensor:
-    others = _known(rate[:-1])
-    if torch.isnan(rate[-1]) or not len(others):
-        return rate.new_zeros(())
-    return (others - rate[-1]).abs().amax()
-
-
-def _ratio(rate: Tensor, worst: bool) -> Tensor:
-    """1 minus the smaller over the larger rate."""
-    if worst:
-        known = _known(rate)
-        if len(known) < 2:
-            return rate.new_zeros(())
-        return 1 - known.amin() / known.amax().clamp(min=1e-6)
-    others = _known(rate[:-1])
-    if torch.isnan(rate[-1]) or not len(others):
-        return rate.new_zeros(())
-    low, high = torch.minimum(others, rate[-1]), torch.maximum(others, rate[-1])
-    return (1 - low / high.clamp(min=1e-6)).amax()
 
 
 def _row_weights(data: Batches, objective: Objective) -> Tensor:
