@@ -9,6 +9,7 @@ from retrofair.debiasers.fair_head import FairHead
 from retrofair.debiasers.group_thresholds import GroupThresholds
 from retrofair.debiasers.lagrangian import Lagrangian
 from retrofair.debiasers.layerwise import Layerwise
+from retrofair.debiasers.pruning import Pruning
 from retrofair.debiasers.random import Random
 from retrofair.debiasers.reject_option import RejectOption
 from retrofair.debiasers.result import Debiased, Scores, Status, load_result
@@ -29,6 +30,7 @@ ALL: tuple[type[Debiaser], ...] = (
     FairHead,
     Lagrangian,
     BiasGradient,
+    Pruning,
 )
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "GroupThresholds",
     "Lagrangian",
     "Layerwise",
+    "Pruning",
     "Random",
     "RejectOption",
     "Scores",

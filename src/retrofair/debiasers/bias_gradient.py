@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,14 +12,12 @@ from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.rules import Cut
-from retrofair.debiasers.smooth import soft_bias, soft_counts
+from retrofair.debiasers.smooth import centre, soft_bias, soft_counts
 from retrofair.errors import InputError
 from retrofair.networks.outputs import forward
 from retrofair.networks.randomness import seeded
 from retrofair.objective import Objective
 from retrofair.progress import track
-
-EDGE = 1e-3  # how near 0 or 1 a threshold is taken for centre
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,8 @@ class BiasGradient:
     The network was trained already: a few steps down the bias cost little performance, more of
     them much. After every look the exact best threshold is chosen; the best look wins, the
     original network included. The paper's measure of a minibatch is the covariance of output and
-    group; here it is the measure itself of sigmoids around the last threshold, so that it serves
-    any measure of rates. (For a callable measure selection rates stand in.)
+    group; here it is the measure itself of sigmoids around the threshold of the best performance,
+    so that it serves any measure of rates. (For a callable measure selection rates stand in.)
 
     Args:
         looks, steps: looks, and minibatches before each.
@@ -75,22 +72,19 @@ class BiasGradient:
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, look=0)]
         optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early))
-        choice = best.choice
         for look in track(range(1, self.looks + 1), "bias gradient"):
-            threshold = min(max(choice.threshold, EDGE), 1 - EDGE)
-            centre = math.log(threshold / (1 - threshold))
+            middle = centre(model, data, objective)
             with seeded(generator):
                 for _ in range(self.steps):
                     x, y, group = data.sample(self.batch_size, generator)
                     logit = forward(model, x).cpu().float()
-                    decided = torch.sigmoid(self.sharpness * (logit - centre))
+                    decided = torch.sigmoid(self.sharpness * (logit - middle))
                     counts = soft_counts(decided, y, group, len(data.group_names))
                     optimiser.zero_grad()
                     bias = soft_bias(objective.bias_measure, counts)
                     if bias.requires_grad:  # not where a minibatch has one group only
                         bias.backward()
                         optimiser.step()
-            choice = best.look()
-            history.append(record(objective, choice, look=look))
+            history.append(record(objective, best.look(), look=look))
         best.restore()
         return Fit(model, Cut(best.choice.threshold), tuple(history))

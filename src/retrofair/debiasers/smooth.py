@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
 
+import torch
+from torch import Tensor, nn
+
+from retrofair.data import Batches
+from retrofair.debiasers.base import search
 from retrofair.metrics import LargestGap, Measure, Rate, RateRatio, SignedGap
 from retrofair.metrics.rates import SELECTION
+from retrofair.networks.outputs import probabilities
+from retrofair.objective import Objective, Weighted
+
+EDGE = 1e-3  # how near 0 or 1 a threshold is taken for centre
+
+
+def centre(model: nn.Module, data: Batches, objective: Objective) -> float:
+    """The logit at which the network performs best, whatever the bias: where decisions are made
+    smooth. The threshold that keeps a bound is often one at which all are decided alike."""
+    alone = Weighted(objective.bias_measure, 0.0, objective.performance_measure.name)
+    threshold = search(data, alone).best(probabilities(model, data)).threshold
+    inside = min(max(threshold, EDGE), 1 - EDGE)
+    return math.log(inside / (1 - inside))
 
 
 def soft_counts(decided: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Tensor:

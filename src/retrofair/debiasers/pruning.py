@@ -1,0 +1,118 @@
+"""Removing the units through which the bias flows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from retrofair.data import Batches
+from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.rules import Cut
+from retrofair.debiasers.smooth import centre, soft_bias, soft_counts
+from retrofair.errors import InputError
+from retrofair.networks.layers import first_rows, weight_layers
+from retrofair.networks.outputs import forward
+from retrofair.objective import Objective
+from retrofair.progress import track
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Removes units, a few at a time, whose removal lowers the bias most, and keeps the best look.
+
+    A unit is an input of a layer after the first: removing it sets all weights that read it to 0.
+    What that does to the smooth bias is told to first order by the gradient: minus the sum of
+    weight times slope. After each round the exact best threshold is chosen; the best round wins,
+    the original network included. A network with a single layer has no units, and stays as it is.
+
+    Args:
+        rounds: at most.
+        share: of all units that are removed in each, at least one.
+        rows: of the data by which units are judged, drawn anew in each round.
+        sharpness: of the sigmoids that stand for decisions, per unit of the logit.
+
+    Reference:
+        Marcinkevics, Ozkan and Vogt (2022), Debiasing deep chest X-ray classifiers using intra-
+        and post-processing methods, arXiv 2208.00781.
+    """
+
+    rounds: int = 50
+    share: float = 0.01
+    rows: int = 4096
+    sharpness: float = 2.0
+    name: ClassVar[str] = "pruning"
+    changes_weights: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.rows < 2:
+            raise InputError(
+                f"expected rounds >= 1 and rows >= 2, got {self.rounds} and {self.rows}"
+            )
+        if not 0 < self.share <= 1 or self.sharpness <= 0:
+            raise InputError(
+                f"expected share in (0, 1] and sharpness > 0, got {self.share} and {self.sharpness}"
+            )
+
+    def __call__(
+        self,
+        model: nn.Module,
+        data: Batches,
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+    ) -> Fit:
+        model = clone(model)
+        best = Best.start(model, data, objective)
+        history = [record(objective, best.choice, removed=0)]
+        x, _, _ = next(iter(data))
+        names = weight_layers(model, first_rows(x, 2))[1:]
+        weights = [model.get_submodule(name).get_parameter("weight") for name in names]
+        removed = [torch.zeros(weight.shape[1], dtype=torch.bool) for weight in weights]
+        units = sum(map(len, removed))
+        for _ in track(range(self.rounds if units else 0), "pruning"):
+            middle = centre(model, data, objective)
+            rows, y, group = data.sample(self.rows, generator)
+            decided = torch.sigmoid(self.sharpness * (forward(model, rows).cpu().float() - middle))
+            bias = soft_bias(
+                objective.bias_measure, soft_counts(decided, y, group, len(data.group_names))
+            )
+            gained = [
+                torch.where(off, -torch.inf, gain)
+                for off, gain in zip(removed, gains(bias, weights), strict=True)
+            ]
+            most = max(1, round(self.share * units))
+            top = torch.cat(gained).topk(min(most, units))
+            chosen = top.indices[top.values > 0]
+            if not len(chosen):
+                break
+            _remove(weights, removed, chosen)
+            history.append(
+                record(objective, best.look(), removed=int(sum(g.sum() for g in removed)))
+            )
+        best.restore()
+        return Fit(model, Cut(best.choice.threshold), tuple(history))
+
+
+def gains(bias: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:
+    """By how much, to first order, the bias falls without each unit that a weight reads."""
+    if not bias.requires_grad:
+        return [torch.zeros(weight.shape[1]) for weight in weights]
+    slopes = torch.autograd.grad(bias, weights, allow_unused=True)
+    found = []
+    for weight, slope in zip(weights, slopes, strict=True):
+        product = weight.detach() * (0.0 if slope is None else slope)
+        found.append(product.transpose(0, 1).flatten(1).sum(1).cpu())
+    return found
+
+
+def _remove(weights: list[nn.Parameter], removed: list[Tensor], chosen: Tensor) -> None:
+    start = 0
+    for weight, gone in zip(weights, removed, strict=True):
+        here = chosen[(chosen >= start) & (chosen < start + len(gone))] - start
+        gone[here] = True
+        with torch.no_grad():
+            weight[:, here.to(weight.device)] = 0
+        start += len(gone)
