@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import retrofair as rf
 from retrofair import metrics
-from retrofair.debiasers import FairHead, cells
+from retrofair.debiasers import FairHead, cells, fair_head
 from retrofair.debiasers.base import search
 from retrofair.debiasers.fair_head import candidates, cross_fitted
 from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
@@ -54,12 +55,15 @@ def test_rates_and_performance_are_sums_over_cells(measure: str, groups: int) ->
     counts = metrics.count(y, decided, group, groups)
     shares = np.bincount(cell, minlength=2 * groups) / 500
     known = metrics.get(measure)
-    gaps = cells.of_gaps(known.rates, shares, averaged=isinstance(known, metrics.SignedGap))
-    found = gaps[:, cell][:, decided].sum(1) / 500
+    signed = isinstance(known, metrics.SignedGap)
+    gaps = cells.of_gaps(known.rates, shares, averaged=signed, largest=not signed)
+    found = gaps.rows[:, cell][:, decided].sum(1) / 500
     rates = [rate(counts) for rate in known.rates]
     if isinstance(known, metrics.SignedGap):
         rates = [np.mean(rates, axis=0)]
-    expected = np.concatenate([rate[:-1] - rate[-1] for rate in rates])
+    middle = groups > 2 and not signed  # all groups, from a middle that may lie anywhere
+    expected = np.concatenate([rate if middle else rate[:-1] - rate[-1] for rate in rates])
+    assert (gaps.free >= 0).all() == middle
     assert found == pytest.approx(expected)
     for name in ("accuracy", "balanced_accuracy", "recall"):
         performance = metrics.get_performance(name)
@@ -78,18 +82,26 @@ def test_prices_reach_the_linear_programs_bound(measure: str, groups: int) -> No
     chances, _, _ = cross_fitted(data.x.double().numpy(), cell, 2 * groups, (1.0,), 0)
     shares = np.bincount(cell, minlength=2 * groups) / len(cell)
     known = metrics.get(measure)
-    gaps = cells.of_gaps(known.rates, shares, averaged=isinstance(known, metrics.SignedGap))
+    signed = isinstance(known, metrics.SignedGap)
+    gaps = cells.of_gaps(known.rates, shares, averaged=signed, largest=not signed)
     worth = chances @ cells.of_performance(metrics.get_performance("balanced_accuracy"), shares)
-    apart = chances @ gaps.T
-    for bound in (0.01, 0.1):
-        prices, best = cells.multipliers(worth, apart, bound)
+    apart = chances @ gaps.rows.T
+    for epsilon in (0.01, 0.1):
+        bound = gaps.share * epsilon
+        prices, best = cells.multipliers(worth, apart, bound, free=gaps.free)
         score = worth - apart @ prices
         # by duality no rule is better, and the threshold rule is as good but for a few rows
         dual = np.maximum(score, 0).mean() + bound * np.abs(prices).sum()
         assert dual == pytest.approx(best, abs=1e-7)
         decided = score > 0
         assert worth[decided].sum() / len(worth) >= best - 1e-3
-        assert (abs(apart[decided].sum(0) / len(worth)) <= bound + 5e-3).all()
+        reached = apart[decided].sum(0) / len(worth)
+        if gaps.share < 1:  # the largest gap between any two
+            for k in np.unique(gaps.free):
+                assert np.ptp(reached[gaps.free == k]) <= epsilon + 5e-3
+                assert prices[gaps.free == k].sum() == pytest.approx(0, abs=1e-6)
+        else:
+            assert (abs(reached) <= epsilon + 5e-3).all()
 
 
 def test_bounds_may_be_centred_elsewhere_and_may_be_out_of_reach() -> None:
@@ -209,6 +221,92 @@ def test_pictures_are_read_through_the_network_alone() -> None:
         assert result.model.weight.shape == (4, width)
 
 
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("empty", [0, 2])
+def test_a_name_without_rows_changes_nothing(measure: str, empty: int) -> None:
+    data = people(3000)
+    network, objective = base(data), Constrained(measure, epsilon=0.05)
+    group = data.group + (data.group >= empty).long()
+    names = tuple("nobody" if k == empty else f"g{k}" for k in range(3))
+    more = rf.GroupedData(x=data.x, y=data.y, group=group, group_names=names)
+    if empty == 2 and measure in ("spd", "eod", "aod"):
+        return  # these compare with the last group, which must have rows
+    one, two = (rf.debias(network, each, objective, "fair_head") for each in (data, more))
+    assert two.after.performance == pytest.approx(one.after.performance, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        rf.Weighted("spd", lam=1.0),
+        Constrained("equalized_odds_difference", epsilon=1e-6),
+        Constrained("spd", epsilon=0.05, performance="accuracy"),
+    ],
+)
+def test_a_rule_that_decides_alike_for_all_is_degenerate_and_no_error(objective: Any) -> None:
+    data = people(900)
+    rare = (data.y * (torch.arange(900) % 12 == 0)).long()
+    data = rf.GroupedData(x=data.x, y=rare, group=data.group, group_names=data.group_names)
+    result = rf.debias(base(data), data, objective, "fair_head")
+    assert np.isfinite(result.score_data(data)[0]).all()
+    if result.status is rf.Status.DEGENERATE:
+        assert set(result.predict(data.x).tolist()) <= {0, 1}
+
+
+def test_multipliers_come_from_rows_not_seen_and_the_bound_is_kept_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = people(400, seed=3)
+    wide = torch.cat([data.x, torch.randn(400, 40, generator=torch.manual_seed(0))], 1)
+    data = rf.GroupedData(x=wide, y=data.y, group=data.group, group_names=data.group_names)
+    network, objective = base(data), Constrained("spd", epsilon=0.02)
+    given: list[Array] = []
+    plain = fair_head.candidates
+
+    def noted(chances: Array, *rest: Any) -> Any:
+        given.append(chances)
+        return plain(chances, *rest)
+
+    monkeypatch.setattr(fair_head, "candidates", noted)
+    result = rf.debias(network, data, objective, FairHead(strengths=(1.0,)))
+    assert isinstance(result.model, HeadedNetwork)
+    with torch.no_grad():
+        z = result.model.features(data.x)
+        chances = result.model.cells(z).double().numpy()
+    cell = 2 * data.group.numpy() + data.y.numpy()
+    own, other = (c[np.arange(400), cell].mean() for c in (chances, given[0]))
+    assert own > other + 0.02  # the head of all rows has seen them, and is surer
+    assert result.status is rf.Status.MET
+
+
+def test_it_can_be_called_with_gradients_exported_and_called_by_threads() -> None:
+    data = people(600)
+    result = rf.debias(base(data), data, Constrained("spd", epsilon=0.1), "fair_head")
+    model = result.model
+    assert model(data.x[:5].requires_grad_()).requires_grad
+    exported = torch.export.export(model, (data.x[:4].detach(),), strict=False).module()
+    assert torch.allclose(exported(data.x[:4].detach()), model(data.x[:4].detach()))
+    expected = result.predict(data.x)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda k: result.predict(data.x[k : k + 50]), range(0, 600, 50)))
+    assert torch.equal(torch.cat(parts), expected)
+    assert torch.allclose(model.double()(data.x.double()).float(), model.float()(data.x), atol=1e-4)
+
+
+def test_nothing_but_numbers_inside_the_network() -> None:
+    class Spoilt(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 2), nn.Linear(2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.last(self.first(x) * torch.inf)
+            return self.first(x)[:, 0]
+
+    with pytest.raises(InputError, match="finite numbers inside the network"):
+        rf.debias(Spoilt(), people(300), Constrained("spd", epsilon=0.1), "fair_head")
+
+
 def test_candidates_come_best_first() -> None:
     data = people(500)
     cell = 2 * data.group.numpy() + data.y.numpy()
@@ -226,6 +324,8 @@ def test_candidates_come_best_first() -> None:
         ({"attribute": "guessed"}, "choice for attribute"),
         ({"strengths": ()}, "strengths above 0"),
         ({"strengths": (0.0,)}, "strengths above 0"),
+        ({"strengths": (float("nan"),)}, "strengths above 0"),
+        ({"strengths": "ab"}, "strengths above 0"),
     ],
 )
 def test_options(options: dict[str, Any], message: str) -> None:

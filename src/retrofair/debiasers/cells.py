@@ -7,6 +7,8 @@ Cells are in the order (group 0, label 0), (group 0, label 1), (group 1, label 0
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import linprog
 
@@ -31,25 +33,60 @@ def of_performance(performance: Performance, shares: Array) -> Array:
     return found
 
 
-def of_gaps(rates: tuple[Rate, ...], shares: Array, *, averaged: bool) -> Array:
-    """(m, 2G) what deciding positive adds to each group's rate, minus the privileged group's.
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """What deciding positive adds to each gap between groups, (m, 2G).
 
     Args:
-        averaged: one row per group for the mean of the rates, or one per group and rate.
+        free: per gap, the number of the middle that it is measured from, which may lie anywhere;
+            -1 for gaps from the privileged group.
     """
-    groups = len(shares) // 2
+
+    rows: Array
+    free: Array
+
+    @property
+    def share(self) -> float:
+        """Of the bound that each gap may take: two from one middle have it between them."""
+        return 0.5 if len(self.free) and self.free[0] >= 0 else 1.0
+
+
+def of_gaps(rates: tuple[Rate, ...], shares: Array, *, averaged: bool, largest: bool) -> Gaps:
+    """The gaps that a measure bounds; groups without the rows of a rate are left out of it.
+
+    Args:
+        averaged: of the mean of the rates, rather than of each.
+        largest: between any two groups, rather than from the privileged one.
+    """
     rates = rates if rates and all(map(_linear, rates)) else (SELECTION,)
-    rows = []
-    for rate in rates:
-        of = np.zeros((groups, len(shares)))
-        for g in range(groups):
-            cells = shares[2 * g : 2 * g + 2]
-            base = sum(float(cells[y]) for y in (0, 1) if rate.base[y][1])
-            for y in (0, 1):
-                if base > 0:
-                    of[g, 2 * g + y] = (rate.hits[y][1] - rate.hits[y][0]) / base
-        rows.append(of[:-1] - of[-1:])
-    return np.mean(rows, axis=0) if averaged else np.concatenate(rows)
+    tables = [_of_rate(rate, shares) for rate in rates]
+    if averaged:
+        there = np.logical_and.reduce([there for _, there in tables])
+        tables = [(np.mean([of for of, _ in tables], axis=0), there)]
+    rows, free = [np.zeros((0, len(shares)))], []
+    for k, (of, there) in enumerate(tables):
+        groups = np.flatnonzero(there)
+        if largest and len(groups) > 2:
+            rows.append(of[groups])
+            free += [k] * len(groups)
+        elif len(groups) > 1:
+            rows.append(of[groups[:-1]] - of[groups[-1]])
+            free += [-1] * (len(groups) - 1)
+    return Gaps(np.concatenate(rows), np.array(free, dtype=int))
+
+
+def _of_rate(rate: Rate, shares: Array) -> tuple[Array, Array]:
+    """(G, 2G) what deciding positive adds to each group's rate, and (G,) who has its rows."""
+    groups = len(shares) // 2
+    of, there = np.zeros((groups, len(shares))), np.zeros(groups, dtype=bool)
+    for g in range(groups):
+        cells = shares[2 * g : 2 * g + 2]
+        base = sum(float(cells[y]) for y in (0, 1) if rate.base[y][1])
+        there[g] = base > 0
+        for y in (0, 1):
+            if base > 0:
+                of[g, 2 * g + y] = (rate.hits[y][1] - rate.hits[y][0]) / base
+    return of, there
 
 
 def _linear(rate: Rate) -> bool:
@@ -58,28 +95,33 @@ def _linear(rate: Rate) -> bool:
 
 
 def multipliers(
-    worth: Array, gaps: Array, bound: float, centre: Array | None = None
+    worth: Array, gaps: Array, bound: float, centre: Array | None = None, free: Array | None = None
 ) -> tuple[Array, float]:
     """What each gap costs at the best randomised rule, (m,), and the value of that rule.
 
     It maximises the mean of h * worth over rules 0 <= h <= 1 where the mean of h * gap lies within
-    the bound for each gap: a linear program.
+    the bound for each gap: a linear program. nan where no rule keeps the bound.
 
     Args:
         worth: (n,) what deciding positive is worth for each row.
         gaps: (n, m) what it adds to each gap.
         centre: (m,) what is added to each gap besides.
+        free: (m,) which gaps are measured from one and the same middle, wherever it lies; -1 for
+            those that are not.
     """
     n, m = gaps.shape
     off = np.zeros(m) if centre is None else centre
+    block = np.full(m, -1) if free is None else free
+    middles = (block[:, None] == np.unique(block[block >= 0])).astype(float)
+    rows = np.concatenate([gaps.T / n, -middles], axis=1)
     found = linprog(
-        -worth / n,
-        A_ub=np.concatenate([gaps, -gaps], axis=1).T / n,
+        np.concatenate([-worth / n, np.zeros(middles.shape[1])]),
+        A_ub=np.concatenate([rows, -rows]),
         b_ub=bound + np.concatenate([-off, off]),
-        bounds=(0, 1),
+        bounds=[(0, 1)] * n + [(None, None)] * middles.shape[1],
         method="highs",
     )
-    if found.ineqlin is None or found.x is None:  # no rule keeps the bound
+    if found.ineqlin is None or found.x is None:
         return np.zeros(m), float("nan")
     prices = -np.asarray(found.ineqlin.marginals)
     return prices[:m] - prices[m:], -float(found.fun or 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -35,8 +36,9 @@ WEIGHTED = 0.05  # stands for epsilon where the objective has none
 STEPS = (0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
 ROUNDS = 3
 PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
-ROWS = 20_000  # of a linear program, at most
-SHOWN = 200  # candidates that are looked at again with the head of all rows
+ROWS = 5_000  # of a linear program, at most
+SHOWN = 30  # candidates that are looked at again with the head of all rows
+FARTHEST = 1e6  # where the score of a rule that decides alike for all is cut
 STEEP = 4.0  # of the sigmoid that makes scores of spread 1 into what thresholds are searched in
 FOLDS = 3
 
@@ -66,7 +68,8 @@ class FairHead:
         stages: "last" reads the last layer's input, "all" that of every layer but the first, for
             networks whose last layer has collapsed.
         attribute: "inferred", or "given": then there is a threshold for each group on the head's
-            estimate of the label, and whoever decides needs the group.
+            estimate of the label, and whoever decides needs the group. (That estimate does not
+            know the group: where x means another thing in each, more could be had.)
         strengths: inverse strengths of the regression's penalty, among which the likelihood of
             rows not seen decides.
 
@@ -90,7 +93,9 @@ class FairHead:
         for option, choices in (("stages", ("last", "all")), ("attribute", ("inferred", "given"))):
             if getattr(self, option) not in choices:
                 raise unknown(f"choice for {option}", getattr(self, option), choices)
-        if not self.strengths or min(self.strengths) <= 0:
+        if not self.strengths or not all(
+            isinstance(each, Real) and 0 < float(each) < np.inf for each in self.strengths
+        ):
             raise InputError(f"expected strengths above 0, got {self.strengths}")
 
     def __call__(
@@ -118,9 +123,9 @@ class FairHead:
             return Fit(made.eval(), rule, (record(objective, choice, trial=0, **about),))
         thresholds_of = search(data, objective)
         tried = candidates(unseen, cell, objective, thresholds_of)
-        value, choice = _kept(tried, head(z), y, group, objective)
-        cut = float(np.log(choice.threshold) - np.log1p(-choice.threshold))
-        made = HeadedNetwork(features, head.weight, head.bias, value, cut)
+        value, choice = _kept(tried, unseen, head(z), data, objective)
+        made = HeadedNetwork(features, head.weight, head.bias, value, _cut(choice.threshold))
+        choice = replace(choice, threshold=0.5)  # which its sign is, for the score of the network
         return Fit(made.eval(), Cut(0.5), (record(objective, choice, trial=0, **about),))
 
     def _layers(self, model: nn.Module, data: Batches, x: object) -> list[str]:
@@ -188,8 +193,13 @@ def candidates(
     worth = cells.of_performance(objective.performance_measure, shares)
     measure = objective.bias_measure
     rates = getattr(measure, "rates", ())
-    gaps = cells.of_gaps(rates, shares, averaged=isinstance(measure, SignedGap))
-    gaps = gaps[np.abs(gaps).max(1) > 0]
+    known = cells.of_gaps(
+        rates,
+        shares,
+        averaged=isinstance(measure, SignedGap),
+        largest=not isinstance(measure, SignedGap),
+    )
+    gaps = known.rows
     found: list[tuple[Array, Choice]] = []
 
     def tried(price: Array) -> float:
@@ -207,10 +217,12 @@ def candidates(
         balanced = thresholds.at(score, float(_squashed(np.array(-middle)))).counts
         return max(found[-1][1].rank, _merit(objective, balanced))
 
-    if len(gaps) == 1:
+    if not len(gaps):  # nobody to compare
+        tried(np.zeros(0))
+    elif len(gaps) == 1:
         _along_a_line(tried)
     else:
-        _by_programs(tried, chances @ worth, chances @ gaps.T, gaps.T[cell], objective)
+        _by_programs(tried, chances @ worth, chances @ gaps.T, gaps.T[cell], known, objective)
     return sorted(found, key=lambda each: -each[1].rank)
 
 
@@ -232,7 +244,12 @@ def _along_a_line(tried: object) -> None:
 
 
 def _by_programs(
-    tried: object, worth: Array, gaps: Array, seen: Array, objective: Objective
+    tried: object,
+    worth: Array,
+    gaps: Array,
+    seen: Array,
+    known: cells.Gaps,
+    objective: Objective,
 ) -> None:
     """Prices from linear programs at several bounds, then moved one by one.
 
@@ -244,11 +261,14 @@ def _by_programs(
     n, m = gaps.shape
     rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
     epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
+    epsilon = known.share * epsilon
     best, price = tried(np.zeros(m)), np.zeros(m)
     for share in BOUNDS:
         centre = np.zeros(m)
         for _ in range(CORRECTIONS):
-            found, _ = cells.multipliers(worth[rows], gaps[rows], share * epsilon, centre)
+            found, _ = cells.multipliers(
+                worth[rows], gaps[rows], share * epsilon, centre, known.free
+            )
             rank = tried(found)
             if rank > best:
                 best, price = rank, found
@@ -270,18 +290,42 @@ def _by_programs(
 
 def _kept(
     tried: list[tuple[Array, Choice]],
+    unseen: Array,
     chances: Array,
-    y: Array,
-    group: Array,
+    data: Batches,
     objective: Objective,
 ) -> tuple[Array, Choice]:
-    """The best candidate whose decisions keep the bound with the head of all rows, too."""
+    """The best candidate whose decisions keep the bound with the head of all rows, too.
+
+    Where none of the first does, their thresholds aim at less than the bound.
+    """
+    y, group = data.y.numpy().astype(np.int64), data.group.numpy()
     n_groups = chances.shape[1] // 2
-    for value, choice in tried[:SHOWN]:
-        decided = _squashed(chances @ value) > choice.threshold
-        if bool(objective.feasible(metrics.count(y, decided, group, n_groups))):
-            return value, choice
+    for share in SHARES if isinstance(objective, Constrained) else (1.0,):
+        thresholds = search(data, _aim(objective, share))
+        for value, best in tried[:SHOWN]:
+            choice = best
+            if share < 1:
+                choice = thresholds.best(_squashed(unseen @ value))
+            decided = _squashed(chances @ value) > choice.threshold
+            kept = bool(objective.feasible(metrics.count(y, decided, group, n_groups)))
+            if kept and (share == 1 or choice.rank > 0):
+                return value, replace(choice, rank=float(objective.rank(choice.counts)))
     return tried[0]
+
+
+def _aim(objective: Objective, share: float) -> Objective:
+    """The same with a part of its bound."""
+    if share == 1 or not isinstance(objective, Constrained):
+        return objective
+    return replace(objective, epsilon=share * objective.epsilon)
+
+
+def _cut(threshold: float) -> float:
+    """The score at a threshold of its sigmoid; far away for a rule that decides alike for all."""
+    if not 0 < threshold < 1:
+        return FARTHEST if threshold >= 1 else -FARTHEST
+    return float(np.log(threshold) - np.log1p(-threshold))
 
 
 # --- told the group -------------------------------------------------------------------------------
@@ -293,9 +337,7 @@ def _told(
     """Thresholds by group for scores of rows not seen, which keep the bound with all rows, too."""
     found = []
     for share in SHARES if isinstance(objective, Constrained) else (1.0,):
-        aim = objective
-        if isinstance(objective, Constrained):
-            aim = replace(objective, epsilon=share * objective.epsilon)
+        aim = _aim(objective, share)
         thresholds, counts = best_thresholds(_squashed(unseen, STEEP / 2), y, group, n_groups, aim)
         found.append((PerGroup(thresholds), Choice(thresholds[-1], counts, 0.0)))
         decided = found[-1][0](_squashed(score, STEEP / 2), group)

@@ -25,7 +25,7 @@ from retrofair.thresholds import Choice
 RISING: tuple[Rate, ...] = (SELECTION, TPR, FPR)  # rates that rise as a threshold falls
 SHOWN = 64  # candidates whose bias is computed exactly
 PLACES = 200  # of each of two rates, where the windows of both are tried together
-BOUNDS = np.unique(np.concatenate([np.geomspace(1e-4, 1, 60), np.linspace(0.01, 1, 60)]))
+BOUNDS = np.unique(np.concatenate([np.geomspace(1e-4, 1, 60), np.linspace(0.01, 1, 60), [2.0]]))
 ROUNDS = 20
 WITHIN = 1 - 1e-12  # of a bound that must be kept strictly
 
@@ -98,10 +98,14 @@ def best_thresholds(
     if exact:
         bounds = [objective.epsilon] if isinstance(objective, Constrained) else BOUNDS
         found = [_within(curves, measure, objective, float(bound)) for bound in bounds]
+        found.append(np.array([int(curve.worth.argmax()) for curve in curves]))
     else:
         found = [_improved(curves, objective, start) for start in (0.25, 0.5, 0.75)]
     cuts = max(found, key=lambda cuts: float(objective.rank(_counts(curves, cuts))))
-    thresholds = tuple(c.threshold(k) for c, k in zip(curves, cuts, strict=True))
+    own = [c.threshold(k) for c, k in zip(curves, cuts, strict=True)]
+    # somebody of a group without rows is judged as most others are
+    middle = float(np.median([t for c, t in zip(curves, own, strict=True) if len(c.scores)]))
+    thresholds = tuple(t if len(c.scores) else middle for c, t in zip(curves, own, strict=True))
     return thresholds, _counts(curves, cuts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -12,15 +13,17 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from retrofair.data import Batches
+from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.layers import reading
-from retrofair.networks.outputs import evaluating, forward
+from retrofair.networks.outputs import device_of, evaluating, forward
 
 SMALLEST = 1e-6  # a feature's spread below which it says nothing
 STEPS, TOLERANCE = 100, 1e-3
 COLUMNS = 5_000  # of a table that a head reads, at most
 CODES = 10  # values up to which a column is a code, not a number
 KNOTS = 8  # per number
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Features(nn.Module):
@@ -54,10 +57,13 @@ class Features(nn.Module):
         made = cls(network, layers, inputs)
         with evaluating(made):
             parts = [made.plain(x) for x, _, _ in data]
-            own, read = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
-            made.column, made.knot = knots_of(own)
-            found = torch.cat([made.bent(own), read], 1)
-        return made, found.numpy().astype(np.float64)
+            own, read = (torch.cat(each).cpu().clone() for each in zip(*parts, strict=True))
+        column, knot = knots_of(own)  # out of inference mode, or the network could not be called
+        found = torch.cat([_bent(own, column, knot), read], 1).numpy().astype(np.float64)
+        if not np.isfinite(found).all():
+            raise InputError("expected finite numbers inside the network, got nan or infinity")
+        made.column, made.knot = (each.to(device_of(network)) for each in (column, knot))
+        return made, found
 
     def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
         own, read = self.plain(named or (x[0] if len(x) == 1 else x))
@@ -65,22 +71,27 @@ class Features(nn.Module):
 
     def plain(self, x: Any) -> tuple[Tensor, Tensor]:
         """The logit and the inputs, (n, j), and what the layers read, (n, h)."""
-        with ExitStack() as stack:
+        # what the layers read is noted on the network itself: one pass at a time
+        with _ONE_AT_A_TIME, ExitStack() as stack:
             seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
             out = forward(self.network, x)
             read = [each["input"].reshape(len(out), -1) for each in seen]
-        own = [out.reshape(len(out), 1).float()]
+        own = [out.reshape(len(out), 1).to(self.knot)]
         if self.inputs:
             given = [x[k] for k in sorted(x)] if isinstance(x, dict) else x
             given = [given] if isinstance(given, Tensor) else given
-            own += [each.to(out.device).float() for each in given]
+            own += [each.to(self.knot) for each in given]
         empty = out.new_zeros(len(out), 0)
-        return torch.cat(own, 1), torch.cat([empty, *read], 1).float()
+        return torch.cat(own, 1), torch.cat([empty, *read], 1).to(self.knot)
 
     def bent(self, own: Tensor) -> Tensor:
         """Columns with, for each knot, how far they lie above it and whether."""
-        above = own[:, self.column] - self.knot
-        return torch.cat([own, above.clamp(min=0), (above > 0).float()], 1)
+        return _bent(own, self.column, self.knot)
+
+
+def _bent(own: Tensor, column: Tensor, knot: Tensor) -> Tensor:
+    above = own[:, column] - knot
+    return torch.cat([own, above.clamp(min=0), (above > 0).to(own)], 1)
 
 
 def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,11 +136,12 @@ class HeadedNetwork(nn.Module):
         self.features = features
         given = {"weight": weight, "bias": bias, "value": value, "cut": np.array(cut)}
         for name, values in given.items():
-            self.register_buffer(name, torch.from_numpy(np.asarray(values)).float())
+            buffer = torch.from_numpy(np.asarray(values)).float()
+            self.register_buffer(name, buffer.to(device_of(features.network)))
 
     def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
         z = self.features(*x, **named)
-        return self.cells(z) @ self.value - self.cut
+        return self.cells(z.to(self.weight)) @ self.value - self.cut
 
     @classmethod
     def empty(

@@ -26,8 +26,9 @@ class LogitOf(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Any) -> Tensor:
-        return torch.logit(forward(self.network, x).clamp(EDGE, 1 - EDGE))
+    def forward(self, *x: Any, **named: Any) -> Tensor:
+        given = named or (x[0] if len(x) == 1 else x)
+        return torch.logit(forward(self.network, given).clamp(EDGE, 1 - EDGE))
 
 
 @contextmanager
