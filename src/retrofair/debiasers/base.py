@@ -13,6 +13,7 @@ from torch import nn
 
 from retrofair.data import Batches
 from retrofair.debiasers.rules import Rule
+from retrofair.metrics import Array
 from retrofair.networks.outputs import probabilities
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice, ThresholdSearch
@@ -24,11 +25,14 @@ class Fit:
 
     Args:
         history: one record per step worth reporting (a trial, an epoch).
+        unseen: (G, 2, 2) counts of decisions on the same data, each by a part that had not seen
+            the row; None for methods that do not cross-fit.
     """
 
     model: nn.Module
     rule: Rule
     history: tuple[dict[str, Any], ...] = field(default=())
+    unseen: Array | None = None
 
 
 class Debiaser(Protocol):

@@ -20,7 +20,7 @@ from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, clone, record, search
 from retrofair.debiasers.group_thresholds import best_thresholds
 from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
-from retrofair.debiasers.rules import Cut, PerGroup
+from retrofair.debiasers.rules import Cut, PerGroup, Rule
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array, SignedGap
 from retrofair.networks.layers import first_rows, last_layer, weight_layers
@@ -31,13 +31,11 @@ PRICES = np.sinh(np.linspace(0, 4, 41)) / np.sinh(4)  # of one multiplier, on ea
 FINER = 20
 BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0)  # shares of epsilon that are aimed at
 CORRECTIONS = 3
-SHARES = (1.0, 0.9, 0.75, 0.5, 0.25)  # of epsilon, until the bound is kept with all rows
 WEIGHTED = 0.05  # stands for epsilon where the objective has none
 STEPS = (0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
 ROUNDS = 3
 PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
 ROWS = 5_000  # of a linear program, at most
-SHOWN = 30  # candidates that are looked at again with the head of all rows
 FARTHEST = 1e6  # where the score of a rule that decides alike for all is cut
 STEEP = 4.0  # of the sigmoid that makes scores of spread 1 into what thresholds are searched in
 FOLDS = 3
@@ -52,8 +50,9 @@ class FairHead:
     multinomial regression on the network's logit, its inputs (both with knots at quantiles, so
     that it adds curves, not lines) and its representation; the
     multipliers and the threshold from chances that each row was given by a head which had not seen
-    it (cross-fitting), so that the data are not used twice. The network stays as it is, and no
-    group is needed to decide: it is inferred, as well as x tells it.
+    it (cross-fitting), so that the data are not used twice: so does the result's account of itself
+    (`after`, `status`), as what the final head decides on its own rows would flatter it. The
+    network stays as it is, and no group is needed to decide: it is inferred, as x tells it.
 
     It is optimal as far as the chances are right. Where x says little about the group, a blind rule
     has its price, and no head can avoid it; where chances are wrong (few rows, a group of few), the
@@ -117,16 +116,17 @@ class FairHead:
         unseen, head, strength = cross_fitted(z, cell, n_cells, self.strengths, seed)
         about = {"strength": strength, "group_auc": _group_auc(unseen, group)}
         if self.attribute == "given":
-            value = np.tile([0.0, STEEP], n_cells // 2)
-            rule, choice = _told(unseen @ value, head(z) @ value, y, group, n_cells // 2, objective)
-            made = HeadedNetwork(features, head.weight, head.bias, value, STEEP / 2)
-            return Fit(made.eval(), rule, (record(objective, choice, trial=0, **about),))
-        thresholds_of = search(data, objective)
-        tried = candidates(unseen, cell, objective, thresholds_of)
-        value, choice = _kept(tried, unseen, head(z), data, objective)
-        made = HeadedNetwork(features, head.weight, head.bias, value, _cut(choice.threshold))
-        choice = replace(choice, threshold=0.5)  # which its sign is, for the score of the network
-        return Fit(made.eval(), Cut(0.5), (record(objective, choice, trial=0, **about),))
+            value, cut = np.tile([0.0, STEEP], n_cells // 2), STEEP / 2
+            score = _squashed(unseen @ value, cut)
+            thresholds, counts = best_thresholds(score, y, group, n_cells // 2, objective)
+            rule: Rule = PerGroup(thresholds)
+            choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
+        else:
+            value, choice = candidates(unseen, cell, objective, search(data, objective))[0]
+            rule, cut = Cut(0.5), _cut(choice.threshold)
+            choice = replace(choice, threshold=0.5)  # which its sign is, for the network's score
+        made = HeadedNetwork(features, head.weight, head.bias, value, cut).eval()
+        return Fit(made, rule, (record(objective, choice, trial=0, **about),), choice.counts)
 
     def _layers(self, model: nn.Module, data: Batches, x: object) -> list[str]:
         if self.stages == "last":
@@ -288,59 +288,8 @@ def _by_programs(
                 break
 
 
-def _kept(
-    tried: list[tuple[Array, Choice]],
-    unseen: Array,
-    chances: Array,
-    data: Batches,
-    objective: Objective,
-) -> tuple[Array, Choice]:
-    """The best candidate whose decisions keep the bound with the head of all rows, too.
-
-    Where none of the first does, their thresholds aim at less than the bound.
-    """
-    y, group = data.y.numpy().astype(np.int64), data.group.numpy()
-    n_groups = chances.shape[1] // 2
-    for share in SHARES if isinstance(objective, Constrained) else (1.0,):
-        thresholds = search(data, _aim(objective, share))
-        for value, best in tried[:SHOWN]:
-            choice = best
-            if share < 1:
-                choice = thresholds.best(_squashed(unseen @ value))
-            decided = _squashed(chances @ value) > choice.threshold
-            kept = bool(objective.feasible(metrics.count(y, decided, group, n_groups)))
-            if kept and (share == 1 or choice.rank > 0):
-                return value, replace(choice, rank=float(objective.rank(choice.counts)))
-    return tried[0]
-
-
-def _aim(objective: Objective, share: float) -> Objective:
-    """The same with a part of its bound."""
-    if share == 1 or not isinstance(objective, Constrained):
-        return objective
-    return replace(objective, epsilon=share * objective.epsilon)
-
-
 def _cut(threshold: float) -> float:
     """The score at a threshold of its sigmoid; far away for a rule that decides alike for all."""
     if not 0 < threshold < 1:
         return FARTHEST if threshold >= 1 else -FARTHEST
     return float(np.log(threshold) - np.log1p(-threshold))
-
-
-# --- told the group -------------------------------------------------------------------------------
-
-
-def _told(
-    unseen: Array, score: Array, y: Array, group: Array, n_groups: int, objective: Objective
-) -> tuple[PerGroup, Choice]:
-    """Thresholds by group for scores of rows not seen, which keep the bound with all rows, too."""
-    found = []
-    for share in SHARES if isinstance(objective, Constrained) else (1.0,):
-        aim = _aim(objective, share)
-        thresholds, counts = best_thresholds(_squashed(unseen, STEEP / 2), y, group, n_groups, aim)
-        found.append((PerGroup(thresholds), Choice(thresholds[-1], counts, 0.0)))
-        decided = found[-1][0](_squashed(score, STEEP / 2), group)
-        if bool(objective.feasible(metrics.count(y, decided, group, n_groups))):
-            return found[-1]
-    return found[0]

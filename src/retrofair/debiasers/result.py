@@ -78,7 +78,8 @@ class Debiased:
         rule: how its probabilities become decisions.
         status: met, not met or degenerate, on the data it was fitted to.
         before: the original network at threshold 0.5 on these data.
-        after: this result on the same data; what it does on new data, an audit tells.
+        after: this result on the same data; what it does on new data, an audit tells. Of a method
+            that cross-fits (`about["cross_fitted"]`), decisions on rows not seen.
         constant: the better constant classifier on the same data.
         history: one record per trial or epoch.
         about: method, options, objective, seed, rows and time, ready for JSON.

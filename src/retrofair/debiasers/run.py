@@ -88,13 +88,16 @@ def debias(
             "seed": seed,
             "rows": len(data),
             "seconds": round(seconds, 3),
+            "cross_fitted": fit.unseen is not None,
             "outputs": "logits" if model is net else "probabilities",
             "torch": torch.__version__,
         },
     )
-    after = metrics.count(
-        data.y.numpy(), result.predict_data(data), data.group.numpy(), len(data.group_names)
-    )
+    after = fit.unseen
+    if after is None:
+        after = metrics.count(
+            data.y.numpy(), result.predict_data(data), data.group.numpy(), len(data.group_names)
+        )
     return dataclasses.replace(
         result,
         after=scores(objective, after),
