@@ -170,7 +170,9 @@ def draw(found: dict[Cell, Any], picture: Path) -> None:
                     linewidth=0.9,
                 )
         of = [r["constant"] for c, r in found.items() if c.data == data]
-        if of:
+        if not of:
+            ax.axis("off")
+        else:
             ax.axhline(statistics.mean(of), color="grey", linestyle=":", linewidth=1)
             ax.annotate(
                 "constant (delta 0)",
