@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import ClassVar, Literal
@@ -39,6 +40,7 @@ ROWS = 5_000  # of a linear program, at most
 FARTHEST = 1e6  # where the score of a rule that decides alike for all is cut
 STEEP = 4.0  # of the sigmoid that makes scores of spread 1 into what thresholds are searched in
 FOLDS = 3
+Tried = Callable[[Array], float]
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,15 @@ class FairHead:
     With p(group, label | x), every rule that is best for a trade of performance against rates of
     groups decides by a threshold on one weighting of these chances. The chances come from a
     multinomial regression on the network's logit, its inputs (both with knots at quantiles, so
-    that it adds curves, not lines) and its representation; the
-    multipliers and the threshold from chances that each row was given by a head which had not seen
-    it (cross-fitting), so that the data are not used twice: so does the result's account of itself
-    (`after`, `status`), as what the final head decides on its own rows would flatter it. The
-    network stays as it is, and no group is needed to decide: it is inferred, as x tells it.
+    that it adds curves, not lines) and its representation. Multipliers and threshold come from
+    chances that each row was given by a head which had not seen it (cross-fitting), so that the
+    data are not used twice, and so does the result's account of itself (`after`, `status`): what
+    the final head decides on its own rows would flatter it. The network stays as it is, and no
+    group is needed to decide: it is inferred, as x tells it.
 
     It is optimal as far as the chances are right. Where x says little about the group, a blind rule
     has its price, and no head can avoid it; where chances are wrong (few rows, a group of few), the
-    threshold still makes the bias on the data what was asked for, at a loss of performance.
+    threshold still makes the bias what was asked for, at a loss of performance.
 
     For measures that are no differences of rates, and for precision, the weighting is that of
     selection rates and accuracy, and the threshold alone sees the measure.
@@ -234,8 +236,7 @@ def _merit(objective: Objective, counts: Array) -> float:
     return float(objective.performance_measure(counts)) - PENALTY * over
 
 
-def _along_a_line(tried: object) -> None:
-    assert callable(tried)
+def _along_a_line(tried: Tried) -> None:
     prices = np.concatenate([-PRICES[:0:-1], PRICES])
     best = int(np.argmax([tried(np.array([price])) for price in prices]))
     low, high = prices[max(best - 1, 0)], prices[min(best + 1, len(prices) - 1)]
@@ -244,7 +245,7 @@ def _along_a_line(tried: object) -> None:
 
 
 def _by_programs(
-    tried: object,
+    tried: Tried,
     worth: Array,
     gaps: Array,
     seen: Array,
@@ -257,7 +258,6 @@ def _by_programs(
         worth, gaps: (n,) and (n, m) what a positive decision adds, by the chances of each row.
         seen: (n, m) the same gaps, by its own group and label.
     """
-    assert callable(tried)
     n, m = gaps.shape
     rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
     epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
