@@ -578,7 +578,13 @@ def test_options_that_exclude_each_other(people, own, capsys):
     fails(capsys, "l_inf with --tolerance", *command, "--distance", "l_2", "--tolerance", "a=1")
     fails(capsys, "expected no --depth with --network", *command, "--depth", "1")
     fails(capsys, "one data set", *command, "--data", "adult")
-    fails(capsys, "--network MODULE:FACTORY", "synthetic", "--weights", "own.safetensors")
+    fails(
+        capsys,
+        "without --network weights are those of a base network",
+        "synthetic",
+        "--weights",
+        "own.safetensors",
+    )
     fails(capsys, "expected data", "--network", "certified_network:make")
 
 
