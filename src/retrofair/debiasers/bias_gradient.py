@@ -12,9 +12,8 @@ from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.rules import Cut
-from retrofair.debiasers.smooth import centre, soft_bias, soft_counts
+from retrofair.debiasers.smooth import centre, sampled
 from retrofair.errors import InputError
-from retrofair.networks.outputs import forward
 from retrofair.networks.randomness import seeded
 from retrofair.objective import Objective
 from retrofair.progress import track
@@ -76,12 +75,16 @@ class BiasGradient:
             middle = centre(model, data, objective)
             with seeded(generator):
                 for _ in range(self.steps):
-                    x, y, group = data.sample(self.batch_size, generator)
-                    logit = forward(model, x).cpu().float()
-                    decided = torch.sigmoid(self.sharpness * (logit - middle))
-                    counts = soft_counts(decided, y, group, len(data.group_names))
+                    bias, _, _ = sampled(
+                        model,
+                        data,
+                        objective.bias_measure,
+                        self.batch_size,
+                        generator,
+                        middle=middle,
+                        sharpness=self.sharpness,
+                    )
                     optimiser.zero_grad()
-                    bias = soft_bias(objective.bias_measure, counts)
                     if bias.requires_grad:  # not where a minibatch has one group only
                         bias.backward()
                         optimiser.step()

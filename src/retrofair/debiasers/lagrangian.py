@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,16 +15,14 @@ from retrofair.debiasers import cells
 from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.rules import Cut
-from retrofair.debiasers.smooth import soft_bias, soft_counts
+from retrofair.debiasers.smooth import logit_of, sampled
 from retrofair.errors import InputError
-from retrofair.networks.outputs import forward
 from retrofair.networks.randomness import seeded
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.progress import track
 
 AIM = 0.8  # of epsilon: minibatches are noisy, and a bound met exactly breaks on new rows
 MOST = 50.0  # that a price can rise to
-EDGE = 1e-3  # how near 0 or 1 a threshold is taken for centre
 
 
 @dataclass(frozen=True)
@@ -96,19 +93,23 @@ class Lagrangian:
             price = min(objective.lam / max(1 - objective.lam, 1e-9), MOST)
         choice = best.choice
         for epoch in track(range(1, self.epochs + 1), "constrained fine-tuning"):
-            threshold = min(max(choice.threshold, EDGE), 1 - EDGE)
-            centre = math.log(threshold / (1 - threshold))
+            middle = logit_of(choice.threshold)
             model.train()
             with seeded(generator):
                 for _ in range(self.steps):
-                    x, y, group = data.sample(self.batch_size, generator)
-                    logit = forward(model, x).cpu().float()
+                    bias, logit, y = sampled(
+                        model,
+                        data,
+                        objective.bias_measure,
+                        self.batch_size,
+                        generator,
+                        middle=middle,
+                        sharpness=self.sharpness,
+                    )
                     loss = F.binary_cross_entropy_with_logits(
                         logit, y.to(logit), weight=weight[y.long()]
                     )
-                    decided = torch.sigmoid(self.sharpness * (logit - centre))
-                    counts = soft_counts(decided, y, group, len(data.group_names))
-                    over = soft_bias(objective.bias_measure, counts) - bound
+                    over = bias - bound
                     optimiser.zero_grad()
                     (loss + price * over.clamp(min=0)).backward()
                     optimiser.step()

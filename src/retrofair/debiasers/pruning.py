@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.rules import Cut
-from retrofair.debiasers.smooth import centre, soft_bias, soft_counts
+from retrofair.debiasers.smooth import centre, sampled
 from retrofair.errors import InputError
 from retrofair.networks.layers import first_rows, weight_layers
-from retrofair.networks.outputs import forward
 from retrofair.objective import Objective
 from retrofair.progress import track
 
@@ -73,11 +72,14 @@ class Pruning:
         removed = [torch.zeros(weight.shape[1], dtype=torch.bool) for weight in weights]
         units = sum(map(len, removed))
         for _ in track(range(self.rounds if units else 0), "pruning"):
-            middle = centre(model, data, objective)
-            rows, y, group = data.sample(self.rows, generator)
-            decided = torch.sigmoid(self.sharpness * (forward(model, rows).cpu().float() - middle))
-            bias = soft_bias(
-                objective.bias_measure, soft_counts(decided, y, group, len(data.group_names))
+            bias, _, _ = sampled(
+                model,
+                data,
+                objective.bias_measure,
+                self.rows,
+                generator,
+                middle=centre(model, data, objective),
+                sharpness=self.sharpness,
             )
             gained = [
                 torch.where(off, -torch.inf, gain)

@@ -11,7 +11,7 @@ from retrofair.data import Batches
 from retrofair.debiasers.base import search
 from retrofair.metrics import LargestGap, Measure, Rate, RateRatio, SignedGap
 from retrofair.metrics.rates import SELECTION
-from retrofair.networks.outputs import probabilities
+from retrofair.networks.outputs import forward, probabilities
 from retrofair.objective import Objective, Weighted
 
 EDGE = 1e-3  # how near 0 or 1 a threshold is taken for centre
@@ -21,9 +21,33 @@ def centre(model: nn.Module, data: Batches, objective: Objective) -> float:
     """The logit at which the network performs best, whatever the bias: where decisions are made
     smooth. The threshold that keeps a bound is often one at which all are decided alike."""
     alone = Weighted(objective.bias_measure, 0.0, objective.performance_measure.name)
-    threshold = search(data, alone).best(probabilities(model, data)).threshold
+    return logit_of(search(data, alone).best(probabilities(model, data)).threshold)
+
+
+def logit_of(threshold: float) -> float:
+    """The logit of a threshold, not too near the ends."""
     inside = min(max(threshold, EDGE), 1 - EDGE)
     return math.log(inside / (1 - inside))
+
+
+def sampled(
+    model: nn.Module,
+    data: Batches,
+    measure: Measure,
+    rows: int,
+    generator: torch.Generator,
+    *,
+    middle: float,
+    sharpness: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The smooth bias of rows drawn from the data, their logits (n,) and labels (n,).
+
+    Decisions are sigmoids of the logits around `middle`.
+    """
+    x, y, group = data.sample(rows, generator)
+    logit = forward(model, x).cpu().float()
+    decided = torch.sigmoid(sharpness * (logit - middle))
+    return soft_bias(measure, soft_counts(decided, y, group, len(data.group_names))), logit, y
 
 
 def soft_counts(decided: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Tensor:
