@@ -33,7 +33,7 @@ STEPS = (0.1, 0.03, 0.01)  # by which prices are moved, one at a time
 ROUNDS = 2
 MOST_MOVED = 24  # prices that are moved one at a time; with more the programs have the last word
 PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
-ROWS = 3_000  # of a linear program, at most
+ROWS = 2_000  # of a linear program, at most
 FINALISTS = 5  # values whose offsets are looked for everywhere
 STEEP = 4.0  # the spread of the scores
 
