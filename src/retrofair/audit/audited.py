@@ -54,8 +54,8 @@ def audit(
     an interval that holds for all classes at once; `Audit.classes_frame` has each class.
 
     Raises:
-        InputError: labels that are no classes of the network, fewer than two groups with rows, a threshold for a
-            result or outside [0, 1], a network that does not fit.
+        InputError: labels that are no classes of the network, fewer than two groups with rows, a
+            threshold for a result or outside [0, 1], a network that does not fit.
 
     Example:
         >>> import retrofair as rf
@@ -92,8 +92,6 @@ def audit(
             raise InputError(f"expected a threshold in [0, 1], got {used} (--threshold)")
         chance = probabilities(as_logits(subject, data, outputs), data)
         decided = (chance > used).view(np.uint8)
-    if classes > 2:
-        class_names = checked_names(class_names or (), classes)
     return audit_predictions(
         data.y.numpy(),
         decided,
@@ -103,7 +101,7 @@ def audit(
         scores=None if used is None else chance,
         threshold=used,
         measures=measures,
-        class_names=class_names,
+        class_names=checked_names(class_names or (), classes),
     )
 
 
@@ -150,7 +148,9 @@ def audit_predictions(
     if not len(group):
         raise InputError("expected rows to audit, got none")
     names = _names(group, group_names)
-    classes = metrics.class_count(y) if class_names is None else len(class_names)
+    classes = metrics.class_count(y)
+    if class_names is not None:
+        classes = len(checked_names(class_names, max(len(class_names), 2)))
     if classes > 2:
         counts = metrics.count_classes(y, y_hat, group, len(names), classes)
     else:

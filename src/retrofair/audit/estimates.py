@@ -23,7 +23,8 @@ def all_measures(measures: Sequence[Callable[..., Any]]) -> Iterator[Measure]:
         InputError: two of one name.
     """
     yield from metrics.ALL
-    taken = {known.name for known in (*metrics.ALL, *metrics.performance.ALL)} | {"roc_auc"}
+    taken = {known.name for known in metrics.ALL}
+    taken |= {known.name for known in metrics.performance.ALL} | {"roc_auc"}
     for measure in map(metrics.get, measures):
         if measure.name in taken and measure not in metrics.ALL:
             raise InputError(

@@ -72,8 +72,9 @@ class OffsetSearch:
     Example:
         >>> objective = objective_of_classes(Weighted("spd", lam=0.0))
         >>> search = OffsetSearch(np.array([0, 1, 2]), np.array([0, 1, 0]), 2, 3, objective)
-        >>> float(search.best(np.log([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.5, 0.2, 0.3]])).rank)
-        0.0
+        >>> scores = np.log([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.5, 0.2, 0.3]])
+        >>> int(search.best(scores).counts.sum(axis=0).trace())
+        3
     """
 
     def __init__(
