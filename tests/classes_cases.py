@@ -1,4 +1,4 @@
-"""Three classes for the tests: rows whose group moves the classes, and a network trained on them."""
+"""Three classes for the tests: rows whose group moves them, and a network trained on them."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_reported_scores_are_those_of_the_predictions(name, quick, data, net):
     assert chance.shape == (len(data), 3)
     assert (again == decided.numpy()).all()
     assert chance.sum(1) == pytest.approx(1.0)
-    with pytest.raises(InputError, match="decides by rule.offsets"):
+    with pytest.raises(InputError, match=r"decides by rule\.offsets"):
         _ = result.threshold
 
 

@@ -128,5 +128,5 @@ def test_the_rule_of_offsets():
     assert rule(np.array([[0.5, 0.0, 0.0], [2.5, 1.0, 0.0], [0.0, 0.0, 4.0]])).tolist() == [1, 0, 2]
     assert rules.from_dict(rules.to_dict(rule)) == rule
     assert rules.classes_of(rule) == 3
-    with pytest.raises(InputError, match="decides by rule.offsets"):
+    with pytest.raises(InputError, match=r"decides by rule\.offsets"):
         _ = rule.threshold

@@ -1,4 +1,4 @@
-"""Measures of three classes and more: by hand, against fairlearn and sklearn, and their intervals."""
+"""Measures of three classes and more: by hand, against fairlearn and sklearn, intervals."""
 
 from __future__ import annotations
 
