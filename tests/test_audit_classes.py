@@ -116,6 +116,8 @@ def test_names_fix_the_number_of_classes():
         ([0, 1, 0, 1], [0, 1, 2, 0], {}, "whole predictions from 0 to 1"),
         ([0, 1, 2, -1], [0, 1, 2, 0], {}, "whole labels from 0 to 1, got -1 to 2"),
         ([0, 1, 2, 0.5], [0, 1, 2, 0], {}, "whole labels"),
+        ([0, 1, 2, 0], [0, 1, 2, 0], {"scores": [0.1] * 4}, "no scores= with 3 classes"),
+        ([1, 2, 1, 2], [1, 2, 2, 2], {}, "count the classes from 0, got 1 to 2"),
         ([0, 1, 2, 0], [0, 1, 1.5, 0], {}, "whole predictions"),
         ([0, 1, 2, 3], [0, 1, 2, 3], {"class_names": NAMES}, "whole labels from 0 to 2"),
         ([0, 1, 2, 0], [0, 1, 2, 0], {"class_names": ["a", "a", "b"]}, "different class names"),

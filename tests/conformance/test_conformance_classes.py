@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_many_groups_and_classes(name, quick):
     audit = rf.audit(result, data)
     assert len(audit.class_names) == 4
     assert audit["spd"].value >= 0
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_any_module_such_as_a_convolutional_one(name, quick, data):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)
+    )
+    images = dataclasses.replace(data[:400], x=data.x[:400].reshape(-1, 1, 2, 2))
+    result = rf.debias(net, images, rf.Constrained("aod", epsilon=0.1), quick[name])
+    assert result.predict(images.x).shape == (400,)
 
 
 @pytest.mark.parametrize("name", ANY)

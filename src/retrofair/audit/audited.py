@@ -153,12 +153,19 @@ def audit_predictions(
         classes = len(checked_names(class_names, max(len(class_names), 2)))
     if classes > 2:
         counts = metrics.count_classes(y, y_hat, group, len(names), classes)
+        if class_names is None and not counts[:, 0].any() and not counts[:, :, 0].any():
+            raise InputError(
+                f"expected labels that count the classes from 0, got {y.min():g} to {y.max():g}: "
+                "encode them, or pass class_names= with a name for every class from 0"
+            )
     else:
         counts = metrics.count(y, y_hat, group, len(names))
     filled = [name for name, n in zip(names, counts.sum(axis=(1, 2)), strict=True) if n]
     if len(filled) < 2:
         raise InputError(f"expected at least two groups with rows, got {filled} of {list(names)}")
     if classes > 2:
+        if scores is not None:
+            raise InputError(f"expected no scores= with {classes} classes: they have no one curve")
         return audit_classes(counts, names, class_names or (), measures)
     estimates = {each.name: measured(each, counts) for each in all_measures(measures)}
     estimates |= {each.name: performed(each, counts) for each in metrics.performance.ALL}
