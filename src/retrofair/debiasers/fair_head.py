@@ -23,7 +23,7 @@ from retrofair.debiasers.group_thresholds import best_thresholds
 from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
 from retrofair.debiasers.rules import Cut, PerGroup, Rule
 from retrofair.errors import InputError, unknown
-from retrofair.metrics import Array, SignedGap
+from retrofair.metrics import Array
 from retrofair.networks.layers import first_rows, last_layer, weight_layers
 from retrofair.objective import Constrained, Objective
 from retrofair.thresholds import Choice, ThresholdSearch
@@ -193,14 +193,7 @@ def candidates(
     """
     shares = np.bincount(cell, minlength=chances.shape[1]) / len(cell)
     worth = cells.of_performance(objective.performance_measure, shares)
-    measure = objective.bias_measure
-    rates = getattr(measure, "rates", ())
-    known = cells.of_gaps(
-        rates,
-        shares,
-        averaged=isinstance(measure, SignedGap),
-        largest=not isinstance(measure, SignedGap),
-    )
+    known = cells.of_gaps(objective.bias_measure, shares)
     gaps = known.rows
     found: list[tuple[Array, Choice]] = []
 
@@ -261,14 +254,12 @@ def _by_programs(
     n, m = gaps.shape
     rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
     epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
-    epsilon = known.share * epsilon
+    bound = known.width * epsilon
     best, price = tried(np.zeros(m)), np.zeros(m)
     for share in BOUNDS:
         centre = np.zeros(m)
         for _ in range(CORRECTIONS):
-            found, _ = cells.multipliers(
-                worth[rows], gaps[rows], share * epsilon, centre, known.free
-            )
+            found, _ = cells.multipliers(worth[rows], gaps[rows], share * bound, centre, known.free)
             rank = tried(found)
             if rank > best:
                 best, price = rank, found
