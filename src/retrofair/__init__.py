@@ -19,7 +19,7 @@ from retrofair.certifiers import (
     empirical_delta,
 )
 from retrofair.data import GroupedData, Splits
-from retrofair.debiasers import Debiased, Status, debias, load_result
+from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
 from retrofair.individual import (
     Repair,
@@ -38,6 +38,7 @@ __all__ = [
     "Continuous",
     "Debiased",
     "Domain",
+    "Effects",
     "Embedding",
     "Estimate",
     "GroupedData",
@@ -61,6 +62,7 @@ __all__ = [
     "certifiers",
     "certify",
     "certify_curve",
+    "compare",
     "datasets",
     "debias",
     "debiasers",

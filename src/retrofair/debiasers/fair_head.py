@@ -18,7 +18,7 @@ from torch import nn
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers import cells
-from retrofair.debiasers.base import Fit, clone, record, search
+from retrofair.debiasers.base import Fit, Unseen, clone, record, search
 from retrofair.debiasers.group_thresholds import best_thresholds
 from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
 from retrofair.debiasers.rules import Cut, PerGroup, Rule
@@ -123,12 +123,21 @@ class FairHead:
             thresholds, counts = best_thresholds(score, y, group, n_cells // 2, objective)
             rule: Rule = PerGroup(thresholds)
             choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
+            decisions = rule(score, group)
         else:
             value, choice = candidates(unseen, cell, objective, search(data, objective))[0]
+            score = _squashed(unseen @ value)
+            decisions = (score > choice.threshold).astype(np.int64)
             rule, cut = Cut(0.5), _cut(choice.threshold)
             choice = replace(choice, threshold=0.5)  # which its sign is, for the network's score
         made = HeadedNetwork(features, head.weight, head.bias, value, cut).eval()
-        return Fit(made, rule, (record(objective, choice, trial=0, **about),), choice.counts)
+        chances = unseen.reshape(len(y), -1, 2).sum(-1)
+        return Fit(
+            made,
+            rule,
+            (record(objective, choice, trial=0, **about),),
+            Unseen(decisions, score, chances),
+        )
 
     def _layers(self, model: nn.Module, data: Batches, x: object) -> list[str]:
         if self.stages == "last":

@@ -167,6 +167,17 @@ class HeadedNetwork(nn.Module):
             "knots": len(features.knot),
         }
 
+    def group_chances(self, data: Batches) -> Array:
+        """(n, G) what the head thinks of every row's group."""
+        parts = []
+        with evaluating(self):
+            for x, _, _ in data:
+                own, read = self.features.plain(x)
+                z = torch.cat([self.features.bent(own), read], 1)
+                parts.append(self.cells(z.to(self.weight)).cpu())
+        chances: Array = torch.cat(parts).double().numpy()
+        return np.asarray(chances.reshape(len(chances), -1, 2).sum(-1))
+
     def cells(self, z: Tensor) -> Tensor:
         """(n, 2G) the chances of each group and label, of features (n, k)."""
         return torch.softmax(z @ self.weight.T + self.bias, 1)

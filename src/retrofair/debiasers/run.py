@@ -12,7 +12,8 @@ from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
-from retrofair.debiasers.base import Debiaser, search
+from retrofair.debiasers.base import Debiaser, Unseen, search
+from retrofair.debiasers.compare import effects_of
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
@@ -66,7 +67,8 @@ def debias(
     metrics.require(objective.bias_measure, counts, data.group_names)
     model = as_logits(net, data, outputs)
     thresholds = search(data, objective)
-    before = thresholds.at(probabilities(model, data), 0.5)
+    chance = probabilities(model, data)
+    before = thresholds.at(chance, 0.5)
     constant = thresholds.constant()
     started = time.perf_counter()
     with fitting_threads(model):
@@ -93,13 +95,22 @@ def debias(
             "torch": torch.__version__,
         },
     )
-    after = fit.unseen
-    if after is None:
-        after = metrics.count(
-            data.y.numpy(), result.predict_data(data), data.group.numpy(), len(data.group_names)
-        )
+    unseen = fit.unseen
+    if unseen is None:
+        unseen = Unseen(*reversed(result.score_data(data)))
+    y, group = data.y.numpy(), data.group.numpy()
+    after = metrics.count(y, unseen.decisions, group, len(data.group_names))
     return dataclasses.replace(
         result,
+        effects=effects_of(
+            objective.bias_measure,
+            data,
+            scores=(chance, unseen.scores),
+            decisions=((chance > 0.5).astype(np.int64), unseen.decisions),
+            group_chances=unseen.group_chances,
+            rows_seen=fit.unseen is None,
+            needs_group=result.needs_group,
+        ),
         after=scores(objective, after),
         status=judge(objective, before, after, constant),
     )
