@@ -21,6 +21,7 @@ from retrofair.certifiers import (
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Status, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
+from retrofair.frontier import Frontier, frontier
 from retrofair.individual import (
     Repair,
     RepairStatus,
@@ -40,6 +41,7 @@ __all__ = [
     "Domain",
     "Embedding",
     "Estimate",
+    "Frontier",
     "GroupedData",
     "InputError",
     "Integer",
@@ -66,6 +68,7 @@ __all__ = [
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "frontier",
     "individual",
     "load_repair",
     "load_result",
