@@ -21,6 +21,7 @@ from retrofair.certifiers import (
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
+from retrofair.frontier import Frontier, frontier
 from retrofair.individual import (
     Repair,
     RepairStatus,
@@ -41,6 +42,7 @@ __all__ = [
     "Effects",
     "Embedding",
     "Estimate",
+    "Frontier",
     "GroupedData",
     "InputError",
     "Integer",
@@ -68,6 +70,7 @@ __all__ = [
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "frontier",
     "individual",
     "load_repair",
     "load_result",
