@@ -210,6 +210,27 @@ def test_data_that_cannot_be_debiased(data, net):
         )
 
 
+def test_what_is_for_two_classes_says_so(data, net):
+    with pytest.raises(InputError, match="labels 0/1 to compare on, got 3 classes"):
+        rf.compare(net, net, data)
+    with pytest.raises(InputError, match="labels 0/1 for a frontier, got 3 classes"):
+        rf.frontier(net, data, "spd", methods=["threshold"])
+    costs = metrics.CostMatrix(((0, 1), (5, 0)))
+    with pytest.raises(InputError, match="for three classes or more, got 'cost"):
+        rf.debias(net, data, rf.Constrained("spd", performance=costs), "random")
+
+
+@pytest.mark.parametrize("name", ["fair_head", "threshold"])
+def test_several_constraints_at_once(data, net, name):
+    goal = rf.Constrained([("spd", 0.05), ("equalized_odds_difference", 0.15)])
+    result = rf.debias(net, data, goal, name)
+    found = result.after.array
+    assert result.status is rf.Status.MET
+    assert metrics.of_classes(metrics.get("spd")).bias(found) < 0.05
+    assert metrics.of_classes(metrics.get("equalized_odds_difference")).bias(found) < 0.15
+    assert result.effects is None
+
+
 def test_a_two_class_audit_has_no_table_of_classes():
     with pytest.raises(InputError, match="three classes or more"):
         rf.audit_predictions([0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 1, 1]).classes_frame()

@@ -29,7 +29,7 @@ def test_links_lead_somewhere():
 
 
 def test_options_of_the_commands_exist(capsys: pytest.CaptureFixture[str]):
-    for command in ("audit", "debias", "certify", "study"):
+    for command in ("audit", "debias", "frontier", "certify", "study"):
         run([command, "--help"])
         known = capsys.readouterr().out
         text = README.replace("\\\n", " ")

@@ -389,3 +389,20 @@ def test_json_of_arrays_and_of_what_is_no_number() -> None:
         warnings.simplefilter("error")
         read = json.loads(json_text(values))
     assert read == {"a": [1.5, None], "2": [None, None, None], "t": [1, 2], "b": True, "n": 3}
+
+
+# --- effects --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["threshold", "fair_head"])
+def test_effects_survive_saving(method: str, tmp_path: Path) -> None:
+    net = network()
+    made = found(method, net)
+    assert made.effects is not None
+    again = load_result(made.save(tmp_path / "out"), net).effects
+    assert repr(again) == repr(made.effects)
+    edit(tmp_path / "out", effects=...)  # as an earlier version wrote it
+    assert load_result(tmp_path / "out", net).effects is None
+    edit(tmp_path / "out", effects={"measure": "spd"})
+    with pytest.raises(InputError, match=r"result.json is damaged"):
+        load_result(tmp_path / "out", net)

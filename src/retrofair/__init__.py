@@ -19,8 +19,9 @@ from retrofair.certifiers import (
     empirical_delta,
 )
 from retrofair.data import GroupedData, Splits
-from retrofair.debiasers import Debiased, Status, debias, load_result
+from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
+from retrofair.frontier import Frontier, frontier
 from retrofair.individual import (
     Repair,
     RepairStatus,
@@ -38,8 +39,10 @@ __all__ = [
     "Continuous",
     "Debiased",
     "Domain",
+    "Effects",
     "Embedding",
     "Estimate",
+    "Frontier",
     "GroupedData",
     "InputError",
     "Integer",
@@ -61,11 +64,13 @@ __all__ = [
     "certifiers",
     "certify",
     "certify_curve",
+    "compare",
     "datasets",
     "debias",
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "frontier",
     "individual",
     "load_repair",
     "load_result",

@@ -5,16 +5,26 @@ Both objectives work on counts (..., G, 2, 2), so that all thresholds are scored
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from retrofair.errors import InputError
-from retrofair.metrics import Array, Measure, Performance, get, get_performance
+from retrofair.metrics import (
+    Array,
+    Measure,
+    PerformanceMeasure,
+    Several,
+    get,
+    get_performance,
+)
 
 MeasureLike = str | Callable[..., Any] | Measure
+Bounded = list[tuple[MeasureLike, float]] | tuple[tuple[MeasureLike, float], ...]
+EPSILON = 0.05
 
 
 class Objective(Protocol):
@@ -25,7 +35,7 @@ class Objective(Protocol):
     @property
     def bias_measure(self) -> Measure: ...
     @property
-    def performance_measure(self) -> Performance: ...
+    def performance_measure(self) -> PerformanceMeasure: ...
     def score(self, counts: Array) -> Array: ...
     def rank(self, counts: Array) -> Array: ...
     def feasible(self, counts: Array) -> Array: ...
@@ -35,15 +45,15 @@ class Objective(Protocol):
 class _Named:
     """The measures behind the names that both objectives hold."""
 
-    measure: MeasureLike
-    performance: str
+    measure: Any
+    performance: str | PerformanceMeasure
 
     @property
     def bias_measure(self) -> Measure:
         return get(self.measure)
 
     @property
-    def performance_measure(self) -> Performance:
+    def performance_measure(self) -> PerformanceMeasure:
         return get_performance(self.performance)
 
 
@@ -52,33 +62,51 @@ class Constrained(_Named):
     """Maximise performance subject to |bias| < epsilon; the score is 0 where that fails.
 
     Args:
-        measure: a measure's name, or a callable `(y, prediction, group) -> number`.
-        epsilon: the bound on the bias, in (0, 1].
-        performance: a performance measure's name.
+        measure: a measure's name, or a callable `(y, prediction, group) -> number`; or several
+            constraints that must hold together, as pairs of a measure and its epsilon. Then the
+            bias is that of the measure that uses up most of its own bound, scaled to the smallest
+            of them, and `epsilon` is that smallest bound.
+        epsilon: the bound on the bias, in (0, 1]; with several constraints each has its own.
+        performance: a performance measure's name, or a `metrics.CostMatrix`.
 
     Raises:
-        InputError: an unknown name, or epsilon outside (0, 1].
+        InputError: an unknown name, an epsilon outside (0, 1], or a constraint named twice.
 
     Example:
         >>> Constrained("spd", epsilon=0.05).score(np.array([[[5, 5], [5, 5]], [[5, 5], [5, 5]]]))
         array(0.5)
+        >>> Constrained([("spd", 0.05), ("eod", 0.1)]).bias_measure.name
+        'spd and eod'
 
     Reference:
         Savani, White and Govindarajulu (2020), Intra-processing methods for debiasing neural
         networks, Equation 1; it prints the bias without the absolute value that is meant.
     """
 
-    measure: MeasureLike
-    epsilon: float = 0.05
-    performance: str = "balanced_accuracy"
+    measure: MeasureLike | Bounded
+    epsilon: float = EPSILON
+    performance: str | PerformanceMeasure = "balanced_accuracy"
     maximise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.measure, list | tuple):
+            several = _several(self.measure)
+            if self.epsilon not in (EPSILON, several.epsilon):
+                raise InputError(
+                    f"expected no epsilon beside several constraints, got {self.epsilon!r}: each "
+                    "pair has its own"
+                )
+            # tuples, so that an objective can be compared and hashed
+            object.__setattr__(self, "measure", tuple(map(tuple, self.measure)))
+            object.__setattr__(self, "epsilon", several.epsilon)
         _check(self)
-        if not isinstance(self.epsilon, int | float) or not 0 < self.epsilon <= 1:
-            raise InputError(
-                f"expected epsilon in (0, 1], got {self.epsilon!r} (epsilon, --epsilon)"
-            )
+        _check_epsilon(self.epsilon)
+
+    @property
+    def bias_measure(self) -> Measure:
+        if isinstance(self.measure, list | tuple):
+            return _several(self.measure)
+        return get(self.measure)
 
     def feasible(self, counts: Array) -> Array:
         return self.bias_measure.bias(counts) < self.epsilon
@@ -95,12 +123,17 @@ class Constrained(_Named):
         return np.where(bias < self.epsilon, good, np.where(np.isnan(bias), -np.inf, -bias))
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        measure = self.bias_measure
+        about = {
             "objective": "constrained",
-            "measure": self.bias_measure.name,
+            "measure": measure.name,
             "epsilon": self.epsilon,
             "performance": self.performance_measure.name,
         }
+        if isinstance(measure, Several):
+            pairs = zip(measure.measures, measure.bounds, strict=True)
+            about["constraints"] = [[each.name, bound] for each, bound in pairs]
+        return about
 
 
 @dataclass(frozen=True)
@@ -113,7 +146,7 @@ class Weighted(_Named):
     Args:
         measure: a measure's name, or a callable `(y, prediction, group) -> number`.
         lam: the weight of the bias, in [0, 1].
-        performance: a performance measure's name.
+        performance: a performance measure's name, or a `metrics.CostMatrix`.
 
     Raises:
         InputError: an unknown name, or lam outside [0, 1].
@@ -125,7 +158,7 @@ class Weighted(_Named):
 
     measure: MeasureLike
     lam: float = 0.75
-    performance: str = "accuracy"
+    performance: str | PerformanceMeasure = "accuracy"
     maximise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -153,5 +186,28 @@ class Weighted(_Named):
 
 
 def _check(objective: Constrained | Weighted) -> None:
-    get(objective.measure)
-    get_performance(objective.performance)
+    _ = objective.bias_measure, objective.performance_measure
+
+
+def _check_epsilon(epsilon: Any) -> None:
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not 0 < float(epsilon) <= 1:
+        raise InputError(f"expected epsilon in (0, 1], got {epsilon!r} (epsilon, --epsilon)")
+
+
+def _several(pairs: Sequence[Any]) -> Several:
+    if len(pairs) < 2 or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+        raise InputError(
+            "expected two or more pairs of a measure and its epsilon, such as "
+            f"[('spd', 0.05), ('eod', 0.05)], got {pairs!r}"
+        )
+    measures = tuple(get(measure) for measure, _ in pairs)
+    names = [measure.name for measure in measures]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"expected every constraint once, got {twice[0]!r} {names.count(twice[0])} times: "
+            "keep the smallest epsilon"
+        )
+    for _, epsilon in pairs:
+        _check_epsilon(epsilon)
+    return Several(measures, tuple(float(epsilon) for _, epsilon in pairs))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrofair.errors import InputError
-from retrofair.metrics import Array, CallableMeasure
+from retrofair.metrics import Array, CallableMeasure, Several
 from retrofair.objective import Objective
 
 BLOCK = 16_384
@@ -50,7 +50,9 @@ class ThresholdSearch:
         code = np.asarray(group, dtype=np.int64) * 2 + np.asarray(y, dtype=np.int64)
         self._code = code.astype(small)
         self._total = np.bincount(self._code, minlength=2 * n_groups).astype(np.float64)
-        self._slow = isinstance(objective.bias_measure, CallableMeasure)
+        measure = objective.bias_measure
+        measures = measure.measures if isinstance(measure, Several) else (measure,)
+        self._slow = any(isinstance(each, CallableMeasure) for each in measures)
 
     def best(self, probability: Array) -> Choice:
         """The best threshold of one vector of n probabilities; positive means strictly above.

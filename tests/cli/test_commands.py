@@ -155,6 +155,11 @@ def test_debias_an_own_network_and_load_it_again(people, own, capsys, tmp_path):
     assert status == {"met": 0}.get(found["status"], 3)
     net = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 1))
     result = rf.load_result(tmp_path / "fair", net)
+    assert result.effects is not None
+    assert found["effects"]["measure"] == result.effects.measure == "spd"
+    assert not found["effects"]["rows_seen"]  # on test data
+    after = {each["name"]: each["after"] for each in found["effects"]["measures"]}
+    assert after["spd"] == pytest.approx(found["test"]["after"]["spd"]["value"])
     assert result.threshold == pytest.approx(found["threshold"])
     assert result.about["rows"] == 750  # half of the file, the other half is the test
     assert sorted(p.name for p in (tmp_path / "fair").iterdir()) == [
@@ -176,7 +181,12 @@ def test_debias_of_a_table_trains_a_network_and_says_so(people, capsys, monkeypa
     assert run([str(c) for c in command]) == 0
     out, err = capsys.readouterr()
     assert "training a base network" in err
-    for text in ("constant classifier", "original, threshold 0.5", "reject_option", "on test"):
+    for text in (
+        "constant classifier",
+        "original, threshold 0.5",
+        "reject_option",
+        "What changed on test",
+    ):
         assert text in out
 
 

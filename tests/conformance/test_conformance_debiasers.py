@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import retrofair as rf
-from retrofair import debiasers
+from retrofair import debiasers, metrics
 from retrofair.errors import InputError
 from retrofair.metrics import count
 
@@ -219,3 +219,29 @@ BAD_OPTIONS = [
 def test_a_bad_option_is_one_clear_error(known, options):
     with pytest.raises(InputError, match=r"expected|unknown"):
         known(**options)
+
+
+@pytest.mark.parametrize("groups", [2, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_result_says_what_it_did_to_each_group(name, groups, quick, splits, trained):
+    data = splits.valid
+    if groups > 2:
+        code = torch.arange(len(data)) % 4
+        group = torch.where(data.group == 0, code, 4)
+        data = dataclasses.replace(data, group=group, group_names=tuple("abcde"))
+    result = rf.debias(trained, data, OBJECTIVE, quick[name])
+    effects = result.effects
+    assert effects is not None
+    assert effects.measure == "spd"
+    assert len(effects.sentences()) <= 8
+    after, before = result.after.array, result.before.array
+    rates = {rate.name: rate for rate in metrics.rates.ALL}
+    assert len(effects.rates) == groups * 5
+    for each in effects.rates:
+        position = data.group_names.index(each.group)
+        was, now = (rates[each.rate](counts)[position] for counts in (before, after))
+        assert (each.before, each.after) == pytest.approx((was, now), nan_ok=True)
+    assert effects.bias.after == pytest.approx(float(metrics.SPD(after)))
+    assert effects.rows_seen == (not result.about["cross_fitted"])
+    assert (effects.tells("inner_estimate") is not None) == (name == "fair_head")
+    assert effects.needs_group == result.needs_group

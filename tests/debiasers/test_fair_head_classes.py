@@ -49,12 +49,7 @@ def test_two_classes_are_the_binary_gaps() -> None:
     y, _, group = rows(1, classes=2)
     shares = np.bincount(2 * group + y, minlength=4) / len(y)
     known = gaps_of_classes(metrics.get("aod"), shares.reshape(2, 2))
-    binary = cells.of_gaps(
-        metrics.get("aod").rates,  # type: ignore[attr-defined]
-        shares,
-        averaged=True,
-        largest=False,
-    )
+    binary = cells.of_gaps(metrics.get("aod"), shares)
     assert known.rows[known.of == 1] == pytest.approx(binary.rows)
 
 
@@ -71,7 +66,7 @@ def test_worth_adds_up_to_the_performance(name: str) -> None:
 def tiny(seed: int, n: int = 7) -> tuple[np.ndarray, np.ndarray, ClassGaps]:
     random = np.random.default_rng(seed)
     of = np.array([0, 1, 2])
-    known = ClassGaps(np.zeros((3, 6)), of, np.full(3, -1), 1.0)
+    known = ClassGaps(np.zeros((3, 6)), of, np.full(3, -1), np.ones(3))
     return random.random((n, 3)), random.normal(size=(n, 3)), known
 
 
@@ -94,7 +89,7 @@ def test_the_program_is_at_least_every_deterministic_rule(seed: int) -> None:
 def test_the_program_with_a_free_middle() -> None:
     """Two gaps of one class from a middle: no further apart than twice the bound."""
     worth, gaps, _ = tiny(0, n=9)
-    known = ClassGaps(np.zeros((2, 6)), np.array([0, 0]), np.array([0, 0]), 0.5)
+    known = ClassGaps(np.zeros((2, 6)), np.array([0, 0]), np.array([0, 0]), np.full(2, 0.5))
     gaps, bound = gaps[:, :2], 0.02
     prices, value = prices_of_classes(worth, gaps, known, bound, np.zeros(2))
     difference = np.zeros((9, 3))

@@ -15,7 +15,7 @@ from retrofair import metrics
 from retrofair.debiasers.curves import curves_of, range_maximum
 from retrofair.debiasers.group_thresholds import GroupThresholds, best_thresholds
 from retrofair.errors import InputError
-from retrofair.metrics import Array
+from retrofair.metrics import Array, CostMatrix
 from retrofair.objective import Constrained, Objective, Weighted
 
 EXACT = [
@@ -63,6 +63,28 @@ def test_as_good_as_every_combination(measure: str, n_groups: int) -> None:
             )
             decided = p > np.array(thresholds)[group]
             assert (metrics.count(y, decided, group, n_groups) == counts).all()
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("spd", 0.2), ("eod", 0.3)],
+        [("spd", 0.25), ("aod", 0.15), ("false_positive_rate_difference", 0.2)],
+        [("demographic_parity_difference", 0.2), ("equal_opportunity_difference", 0.3)],
+        [("disparate_impact", 0.3), ("equalized_odds_difference", 0.3)],
+    ],
+)
+@pytest.mark.parametrize("n_groups", [2, 3])
+def test_several_constraints_as_good_as_every_combination(
+    pairs: list[tuple[str, float]], n_groups: int
+) -> None:
+    for seed in range(4):
+        p, y, group = rows(40, n_groups, seed)
+        for performance in ("balanced_accuracy", CostMatrix(((0, 1), (5, 0)))):
+            objective = Constrained(pairs, performance=performance)
+            _, counts = best_thresholds(p, y, group, n_groups, objective)
+            best = brute(p, y, group, n_groups, objective)
+            assert float(objective.rank(counts)) == pytest.approx(best, abs=1e-12)
 
 
 @pytest.mark.parametrize("measure", ["spd", "equalized_odds_difference", "disparate_impact"])

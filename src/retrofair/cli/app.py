@@ -11,6 +11,7 @@ from retrofair.cli import (
     certify_command,
     debias_command,
     demo_command,
+    frontier_command,
     repair_command,
     study_command,
     train_command,
@@ -63,6 +64,11 @@ app.command(
     epilog="Example: retrofair debias --data adult --sensitive sex --measure spd --epsilon 0.05 "
     "--method adversarial --out fair/",
 )(debias_command.debias)
+app.command(
+    "frontier",
+    epilog="Example: retrofair frontier --data adult --sensitive sex --methods "
+    "threshold,random,fair_head --seconds 60 --choose bias=0.05 --out front/",
+)(frontier_command.frontier)
 app.command(
     "certify",
     epilog="Example: retrofair certify --data german --sensitive sex --depth 1 --epsilon 0.2 "

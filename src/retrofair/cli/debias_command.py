@@ -12,9 +12,9 @@ from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
-from retrofair.cli.tables import Row, row_of, show_comparison, show_flags
+from retrofair.cli.tables import Row, row_of, show_comparison, show_effects, show_flags
 from retrofair.data import GroupedData
-from retrofair.debiasers import Debiased, Status
+from retrofair.debiasers import Debiased, Effects, Status, compare
 from retrofair.debiasers import debias as debias_network
 from retrofair.debiasers.run import check_data, resolve
 from retrofair.files import json_text, write_json
@@ -98,6 +98,7 @@ def debias(
     before = audit_network(what.network, what.test, outputs=kind)
     after = audit_network(result, what.test)
     constant = constant_audit(what.test, result)
+    effects = compare(what.network, result, what.test, measure=objective.bias_measure, outputs=kind)
     rows = [
         Row("constant classifier", constant, result.constant.objective, note="yardstick"),
         Row("original, threshold 0.5", before, result.before.objective),
@@ -106,7 +107,7 @@ def debias(
     if out is not None:
         write(out, result, before, after, rows, objective, choice.data)
     if as_json:
-        print(json_text(summary(result, before, after, constant)))
+        print(json_text(summary(result, before, after, constant, effects)))
     else:
         groups = " and ".join(what.test.group_names)
         show_comparison(
@@ -116,6 +117,7 @@ def debias(
             f"tested on {len(what.test):,} others",
         )
         show_flags(after.flags)
+        show_effects(effects)
         verdict(result)
     return 0 if result.status is Status.MET else 3
 
@@ -160,7 +162,9 @@ def write(
     notes.say(f"wrote model.safetensors, result.json, audit.json and before-after.png into {out}")
 
 
-def summary(result: Debiased, before: Audit, after: Audit, constant: Audit) -> dict[str, Any]:
+def summary(
+    result: Debiased, before: Audit, after: Audit, constant: Audit, effects: Effects
+) -> dict[str, Any]:
     """What a machine wants to know."""
     return {
         "status": result.status.value,
@@ -178,6 +182,7 @@ def summary(result: Debiased, before: Audit, after: Audit, constant: Audit) -> d
             "constant": constant.to_dict(),
         },
         "flags": list(after.flags),
+        "effects": effects.to_dict(),
     }
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from retrofair.audit import Audit, Estimate
-from retrofair.debiasers import Debiased, Status
+from retrofair.debiasers import Debiased, Effects, Status
 from retrofair.objective import Constrained, Objective
 
 STATUS_STYLE = {Status.MET: "green", Status.NOT_MET: "red", Status.DEGENERATE: "yellow"}
@@ -89,6 +89,14 @@ def show_flags(flags: Sequence[str]) -> None:
     out = console()
     for flag in flags:
         out.print(f"[yellow]![/yellow] {escape(flag)}")
+
+
+def show_effects(effects: Effects) -> None:
+    """What debiasing did to each group on test data, at most eight lines."""
+    out = console()
+    out.print("What changed on test data \\[95 % intervals; label 1 taken as the good outcome]:")
+    for line in effects.sentences():
+        out.print(f"- {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def show_comparison(

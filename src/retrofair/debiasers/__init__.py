@@ -1,9 +1,11 @@
 """Debiasing methods. Adding one = one file and one name in `ALL`."""
 
 from retrofair.debiasers.adversarial import Adversarial
-from retrofair.debiasers.base import Debiaser, Fit
+from retrofair.debiasers.base import Debiaser, Fit, Unseen
 from retrofair.debiasers.bias_gradient import BiasGradient
 from retrofair.debiasers.calibrated_equalized_odds import CalibratedEqualizedOdds
+from retrofair.debiasers.compare import compare
+from retrofair.debiasers.effects import Effects
 from retrofair.debiasers.equalized_odds import EqualizedOdds
 from retrofair.debiasers.fair_head import FairHead
 from retrofair.debiasers.group_thresholds import GroupThresholds
@@ -40,6 +42,7 @@ __all__ = [
     "CalibratedEqualizedOdds",
     "Debiased",
     "Debiaser",
+    "Effects",
     "EqualizedOdds",
     "FairHead",
     "Fit",
@@ -52,7 +55,9 @@ __all__ = [
     "Scores",
     "Status",
     "Threshold",
+    "Unseen",
     "Zhang",
+    "compare",
     "debias",
     "load_result",
 ]

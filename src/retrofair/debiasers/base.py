@@ -21,19 +21,34 @@ from retrofair.thresholds import Choice, ThresholdSearch
 
 
 @dataclass(frozen=True, eq=False)
+class Unseen:
+    """What a method's parts decide on rows that they had not seen.
+
+    Args:
+        decisions: (n,) of 0/1, or of class codes.
+        scores: (n,) from which they were decided, or (n, K).
+        group_chances: (n, G) of the method's own estimate of the group, where it has one.
+    """
+
+    decisions: Array
+    scores: Array
+    group_chances: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Fit:
     """A method's answer: a new network, how its probabilities become decisions, and the way there.
 
     Args:
         history: one record per step worth reporting (a trial, an epoch).
-        unseen: (G, K, K) counts of decisions on the same data, each by a part that had not seen
-            the row; None for methods that do not cross-fit.
+        unseen: decisions on the same data, each by a part that had not seen the row; None for
+            methods that do not cross-fit.
     """
 
     model: nn.Module
     rule: Rule
     history: tuple[dict[str, Any], ...] = field(default=())
-    unseen: Array | None = None
+    unseen: Unseen | None = None
 
 
 class Debiaser(Protocol):

@@ -12,25 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from retrofair.metrics import Array, Performance, Rate
+from retrofair.metrics import Array, Measure, PerformanceMeasure, Rate, Several, SignedGap
 from retrofair.metrics.performance import ACCURACY
 from retrofair.metrics.rates import SELECTION
 
 
-def of_performance(performance: Performance, shares: Array) -> Array:
-    """(2G,) what deciding positive adds to a performance; accuracy's where it is not linear.
+def of_performance(performance: PerformanceMeasure, shares: Array) -> Array:
+    """(2G,) what deciding positive adds to a performance; accuracy's where it does not add up.
 
     Args:
         shares: (2G,) of the rows in each cell.
     """
-    rates = performance.rates if all(map(_linear, performance.rates)) else ACCURACY.rates
-    found = np.zeros(len(shares))
-    for rate in rates:
-        base = sum(float(shares[y::2].sum()) for y in (0, 1) if rate.base[y][1])
-        for y in (0, 1):
-            if base > 0:
-                found[y::2] += (rate.hits[y][1] - rate.hits[y][0]) / base / len(rates)
-    return found
+    rows = np.array([shares[0::2].sum(), shares[1::2].sum()])
+    gain = (performance if performance.additive else ACCURACY).gain(rows)
+    return np.tile((gain[:, 1] - gain[:, 0]) / rows.sum(), len(shares) // 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,41 +33,53 @@ class Gaps:
     """What deciding positive adds to each gap between groups, (m, 2G).
 
     Args:
-        free: per gap, the number of the middle that it is measured from, which may lie anywhere;
-            -1 for gaps from the privileged group.
+        free: (m,) the number of the middle that a gap is measured from, which may lie anywhere; -1
+            for gaps from the privileged group.
+        width: (m,) what each gap may be at most, where the measure's bias may be 1.
     """
 
     rows: Array
     free: Array
-
-    @property
-    def share(self) -> float:
-        """Of the bound that each gap may take: two from one middle have it between them."""
-        return 0.5 if len(self.free) and self.free[0] >= 0 else 1.0
+    width: Array
 
 
-def of_gaps(rates: tuple[Rate, ...], shares: Array, *, averaged: bool, largest: bool) -> Gaps:
+def of_gaps(measure: Measure, shares: Array) -> Gaps:
     """The gaps that a measure bounds; groups without the rows of a rate are left out of it.
 
-    Args:
-        averaged: of the mean of the rates, rather than of each.
-        largest: between any two groups, rather than from the privileged one.
+    Where a measure is no difference of rates given the label, selection rates stand for it.
     """
+    if isinstance(measure, Several):
+        found = [of_gaps(each, shares) for each in measure.measures]
+        free = np.zeros(0, dtype=int)
+        for gaps in found:  # middles of their own
+            middles = 1 + int(free.max(initial=-1))
+            free = np.append(free, np.where(gaps.free < 0, -1, gaps.free + middles))
+        return Gaps(
+            np.concatenate([gaps.rows for gaps in found]),
+            free,
+            np.concatenate(
+                [gaps.width / scale for gaps, scale in zip(found, measure.scales, strict=True)]
+            ),
+        )
+    rates: tuple[Rate, ...] = getattr(measure, "rates", ())
     rates = rates if rates and all(map(_linear, rates)) else (SELECTION,)
+    averaged, largest = isinstance(measure, SignedGap), not isinstance(measure, SignedGap)
     tables = [_of_rate(rate, shares) for rate in rates]
     if averaged:
         there = np.logical_and.reduce([there for _, there in tables])
         tables = [(np.mean([of for of, _ in tables], axis=0), there)]
-    rows, free = [np.zeros((0, len(shares)))], []
+    rows, middle = [np.zeros((0, len(shares)))], []
     for k, (of, there) in enumerate(tables):
         groups = np.flatnonzero(there)
         if largest and len(groups) > 2:
             rows.append(of[groups])
-            free += [k] * len(groups)
+            middle += [k] * len(groups)
         elif len(groups) > 1:
             rows.append(of[groups[:-1]] - of[groups[-1]])
-            free += [-1] * (len(groups) - 1)
-    return Gaps(np.concatenate(rows), np.array(free, dtype=int))
+            middle += [-1] * (len(groups) - 1)
+    of_middle = np.array(middle, dtype=int)
+    # two that are measured from one middle have the bound between them
+    return Gaps(np.concatenate(rows), of_middle, np.where(of_middle >= 0, 0.5, 1.0))
 
 
 def _of_rate(rate: Rate, shares: Array) -> tuple[Array, Array]:
@@ -95,7 +102,11 @@ def _linear(rate: Rate) -> bool:
 
 
 def multipliers(
-    worth: Array, gaps: Array, bound: float, centre: Array | None = None, free: Array | None = None
+    worth: Array,
+    gaps: Array,
+    bound: Array | float,
+    centre: Array | None = None,
+    free: Array | None = None,
 ) -> tuple[Array, float]:
     """What each gap costs at the best randomised rule, (m,), and the value of that rule.
 
@@ -105,6 +116,7 @@ def multipliers(
     Args:
         worth: (n,) what deciding positive is worth for each row.
         gaps: (n, m) what it adds to each gap.
+        bound: of each gap, (m,), or of all.
         centre: (m,) what is added to each gap besides.
         free: (m,) which gaps are measured from one and the same middle, wherever it lies; -1 for
             those that are not.
@@ -117,7 +129,7 @@ def multipliers(
     found = linprog(
         np.concatenate([-worth / n, np.zeros(middles.shape[1])]),
         A_ub=np.concatenate([rows, -rows]),
-        b_ub=bound + np.concatenate([-off, off]),
+        b_ub=np.concatenate([bound - off, bound + off]),
         bounds=[(0, 1)] * n + [(None, None)] * middles.shape[1],
         method="highs",
     )

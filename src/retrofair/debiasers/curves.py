@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrofair.metrics import Array, Performance
+from retrofair.metrics import Array, PerformanceMeasure
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,11 @@ class Curve:
 
 
 def curves_of(
-    probability: Array, y: Array, group: Array, n_groups: int, performance: Performance
+    probability: Array, y: Array, group: Array, n_groups: int, performance: PerformanceMeasure
 ) -> list[Curve]:
     """A curve per group; one without rows has a single cut."""
     y, group = np.asarray(y).astype(np.int64), np.asarray(group)
-    pooled = np.zeros((1, 2, 2))
-    pooled[0, :, 0] = np.bincount(y, minlength=2)
-    bases = [float(rate.parts(pooled)[1][0]) for rate in performance.rates]
+    gain = performance.gain(np.bincount(y, minlength=2)) / max(len(y), 1)
     found = []
     for code in range(n_groups):
         rows = np.flatnonzero(group == code)
@@ -62,11 +60,7 @@ def curves_of(
             above = np.concatenate([[0], np.cumsum(label == k)])
             counts[:, k, 1] = above[ends]
             counts[:, k, 0] = above[-1] - above[ends]
-        worth = np.zeros(len(ends))
-        for rate, base in zip(performance.rates, bases, strict=True):
-            if base > 0:
-                worth += rate.parts(counts[:, None])[0][:, 0] / base / len(bases)
-        found.append(Curve(scores, ends, counts, worth))
+        found.append(Curve(scores, ends, counts, (counts * gain).sum((1, 2))))
     return found
 
 

@@ -18,13 +18,13 @@ from torch import nn
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers import cells
-from retrofair.debiasers.base import Fit, clone, record, search
+from retrofair.debiasers.base import Fit, Unseen, clone, record, search
 from retrofair.debiasers.fair_head_classes import fit_of_classes
 from retrofair.debiasers.group_thresholds import best_thresholds
 from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
 from retrofair.debiasers.rules import Cut, PerGroup, Rule
 from retrofair.errors import InputError, unknown
-from retrofair.metrics import Array, SignedGap
+from retrofair.metrics import Array
 from retrofair.networks.layers import first_rows, last_layer, weight_layers
 from retrofair.objective import Constrained, Objective
 from retrofair.thresholds import Choice, ThresholdSearch
@@ -133,12 +133,21 @@ class FairHead:
             thresholds, counts = best_thresholds(score, y, group, n_cells // 2, objective)
             rule: Rule = PerGroup(thresholds)
             choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
+            decisions = rule(score, group)
         else:
             value, choice = candidates(unseen, cell, objective, search(data, objective))[0]
+            score = _squashed(unseen @ value)
+            decisions = (score > choice.threshold).astype(np.int64)
             rule, cut = Cut(0.5), _cut(choice.threshold)
             choice = replace(choice, threshold=0.5)  # which its sign is, for the network's score
         made = HeadedNetwork(features, head.weight, head.bias, value, cut).eval()
-        return Fit(made, rule, (record(objective, choice, trial=0, **about),), choice.counts)
+        chances = unseen.reshape(len(y), -1, 2).sum(-1)
+        return Fit(
+            made,
+            rule,
+            (record(objective, choice, trial=0, **about),),
+            Unseen(decisions, score, chances),
+        )
 
     def _layers(self, model: nn.Module, data: Batches, x: object) -> list[str]:
         if self.stages == "last":
@@ -209,14 +218,7 @@ def candidates(
     """
     shares = np.bincount(cell, minlength=chances.shape[1]) / len(cell)
     worth = cells.of_performance(objective.performance_measure, shares)
-    measure = objective.bias_measure
-    rates = getattr(measure, "rates", ())
-    known = cells.of_gaps(
-        rates,
-        shares,
-        averaged=isinstance(measure, SignedGap),
-        largest=not isinstance(measure, SignedGap),
-    )
+    known = cells.of_gaps(objective.bias_measure, shares)
     gaps = known.rows
     found: list[tuple[Array, Choice]] = []
 
@@ -277,14 +279,12 @@ def _by_programs(
     n, m = gaps.shape
     rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
     epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
-    epsilon = known.share * epsilon
+    bound = known.width * epsilon
     best, price = tried(np.zeros(m)), np.zeros(m)
     for share in BOUNDS:
         centre = np.zeros(m)
         for _ in range(CORRECTIONS):
-            found, _ = cells.multipliers(
-                worth[rows], gaps[rows], share * epsilon, centre, known.free
-            )
+            found, _ = cells.multipliers(worth[rows], gaps[rows], share * bound, centre, known.free)
             rank = tried(found)
             if rank > best:
                 best, price = rank, found

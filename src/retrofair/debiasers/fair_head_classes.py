@@ -19,11 +19,11 @@ from scipy.optimize import linprog
 
 from retrofair.data import Batches
 from retrofair.debiasers import cells
-from retrofair.debiasers.base import Fit, record, search_any
+from retrofair.debiasers.base import Fit, Unseen, record, search_any
 from retrofair.debiasers.head import Features, HeadedNetwork, Softmax
 from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax
-from retrofair.metrics import Array, Measure, Performance, SignedGap, WorstClass, performance
+from retrofair.metrics import Array, Measure, PerformanceMeasure, WorstClass, performance
 from retrofair.objective import Constrained, Objective
 
 BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0)  # shares of epsilon that are aimed at
@@ -59,7 +59,10 @@ def fit_of_classes(
     made = HeadedNetwork(features, head.weight, head.bias, value, -np.array(found.offsets)).eval()
     choice = replace(found, offsets=(0.0,) * len(found.offsets))
     history = (record(objective, choice, trial=0, **about),)
-    return Fit(made, Argmax(choice.offsets), history, choice.counts)
+    scores = chances @ value + np.array(found.offsets)
+    groups = chances.reshape(len(chances), -1, scores.shape[1]).sum(-1)
+    unseen = Unseen(scores.argmax(1), scores, groups)
+    return Fit(made, Argmax(choice.offsets), history, unseen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +74,16 @@ class ClassGaps:
         of: (m,) the class whose rates the gap is of.
         free: (m,) the number of the middle that a gap is measured from, which may lie anywhere; -1
             for gaps from the privileged group.
-        share: of the bound that each gap may take: two from one middle have it between them.
+        width: (m,) what each gap may be at most, where the measure's bias may be 1.
     """
 
     rows: Array
     of: Array
     free: Array
-    share: float
+    width: Array
 
 
-def worth_of_classes(performance_measure: Performance, shares: Array) -> Array:
+def worth_of_classes(performance_measure: PerformanceMeasure, shares: Array) -> Array:
     """(K,) what a row of each label is worth where it is decided rightly; accuracy's where the
     performance is no mean over rows.
 
@@ -102,29 +105,22 @@ def gaps_of_classes(measure: Measure, shares: Array) -> ClassGaps:
     """
     n_groups, n_classes = shares.shape
     of_two = measure.measure if isinstance(measure, WorstClass) else measure
-    signed = isinstance(of_two, SignedGap)
-    rows, share = [np.zeros((0, shares.size))], 1.0
-    of: list[int] = []
-    free: list[int] = []
+    found = []
     for k in range(n_classes):
         two = np.stack([shares.sum(1) - shares[:, k], shares[:, k]], 1).ravel()
-        known = cells.of_gaps(
-            getattr(of_two, "rates", ()), two, averaged=signed, largest=not signed
-        )
+        known = cells.of_gaps(of_two, two)
         # from the cells of class k and the rest to all cells
         cell = 2 * np.repeat(np.arange(n_groups), n_classes) + np.tile(
             np.arange(n_classes) == k, n_groups
         )
-        rows.append(known.rows[:, cell])
-        of += [k] * len(known.rows)
-        ahead = 1 + max(free, default=-1)
-        free += [each if each < 0 else int(each) + ahead for each in known.free]
-        share = min(share, known.share)
-    return ClassGaps(np.concatenate(rows), np.array(of, int), np.array(free, int), share)
+        free = np.where(known.free < 0, -1, known.free * n_classes + k)  # middles of its own
+        found.append((known.rows[:, cell], np.full(len(free), k), free, known.width))
+    rows, of, free, width = (np.concatenate(each) for each in zip(*found, strict=True))
+    return ClassGaps(rows, of, free.astype(int), width)
 
 
 def prices_of_classes(
-    worth: Array, gaps: Array, known: ClassGaps, bound: float, centre: Array
+    worth: Array, gaps: Array, known: ClassGaps, bound: Array | float, centre: Array
 ) -> tuple[Array, float]:
     """What each gap costs at the best randomised rule, (m,), and the value of that rule.
 
@@ -134,6 +130,7 @@ def prices_of_classes(
     Args:
         worth: (n, K) what deciding for each class is worth for each row.
         gaps: (n, m) what deciding for the gap's class adds to it.
+        bound: of each gap, (m,), or of all.
         centre: (m,) what is added to each gap besides.
     """
     (n, n_classes), m = worth.shape, gaps.shape[1]
@@ -146,7 +143,7 @@ def prices_of_classes(
     one = sparse.kron(sparse.eye(n), np.ones((1, n_classes)))
     program: dict[str, Any] = {  # scipy's types know of no sparse tables here
         "A_ub": sparse.vstack([moved, -moved]),
-        "b_ub": bound + np.concatenate([-centre, centre]),
+        "b_ub": np.concatenate([bound - centre, bound + centre]),
         "A_eq": sparse.hstack([one, sparse.csr_matrix((n, len(blocks)))]),
         "b_eq": np.ones(n),
         "bounds": [(0, 1)] * (n * n_classes) + [(None, None)] * len(blocks),
@@ -230,7 +227,7 @@ class Candidates:
         for share in BOUNDS:
             centre = np.zeros(gaps.shape[1])
             for _ in range(CORRECTIONS):
-                bound = share * self.gaps.share * epsilon
+                bound = share * self.gaps.width * epsilon
                 price, _ = prices_of_classes(worth[rows], gaps[rows], self.gaps, bound, centre)
                 self._take(price)
                 decided = (self.chances @ self.value(price)).argmax(1)

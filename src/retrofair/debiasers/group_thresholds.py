@@ -15,8 +15,7 @@ from retrofair.debiasers.base import Fit, clone, record, search
 from retrofair.debiasers.curves import Curve, curves_of, range_maximum
 from retrofair.debiasers.rules import PerGroup
 from retrofair.errors import InputError
-from retrofair.metrics import Array, LargestGap, RateRatio, SignedGap
-from retrofair.metrics.performance import PRECISION
+from retrofair.metrics import Array, LargestGap, Measure, RateRatio, Several, SignedGap
 from retrofair.metrics.rates import FPR, SELECTION, TPR, Rate
 from retrofair.networks.outputs import probabilities
 from retrofair.objective import Constrained, Objective
@@ -25,6 +24,7 @@ from retrofair.thresholds import Choice
 RISING: tuple[Rate, ...] = (SELECTION, TPR, FPR)  # rates that rise as a threshold falls
 SHOWN = 64  # candidates whose bias is computed exactly
 PLACES = 200  # of each of two rates, where the windows of both are tried together
+FINER = 3
 BOUNDS = np.unique(np.concatenate([np.geomspace(1e-4, 1, 60), np.linspace(0.01, 1, 60), [2.0]]))
 ROUNDS = 20
 WITHIN = 1 - 1e-12  # of a bound that must be kept strictly
@@ -37,9 +37,11 @@ class GroupThresholds:
     For measures that compare rates which rise as a threshold falls (selection, true and false
     positive rates) and performances that add up over groups, the answer is the best there is on
     the data, for any number of groups: the rates must lie in a window of width epsilon, and for
-    each window every group chooses by itself. No grid over groups is searched. Windows of two
-    rates together (equalized odds) are tried at 200 places of each, then more finely around the
-    best. For all other measures, and for precision, thresholds are improved group by group, which
+    each window every group chooses by itself. No grid over groups is searched. With two groups, or
+    for measures against the privileged one, all windows follow from its cut, for several rates and
+    several constraints too. Windows that more groups share, of two rates together (equalized
+    odds), are tried at 200 places of each, then more finely around the best; of more rates at
+    fewer. For all other measures, and for precision, thresholds are improved group by group, which
     can end in a local optimum.
 
     A weighted objective is solved for a hundred bounds on the bias, of which the best is taken.
@@ -91,13 +93,10 @@ def best_thresholds(
         raise InputError("expected finite probabilities")
     curves = curves_of(probability, y, group, n_groups, objective.performance_measure)
     measure = objective.bias_measure
-    rates = getattr(measure, "rates", ())
-    exact = isinstance(measure, SignedGap | LargestGap | RateRatio)
-    exact = exact and all(rate in RISING for rate in rates)
-    exact = exact and objective.performance_measure != PRECISION
-    if exact:
+    measures = measure.measures if isinstance(measure, Several) else (measure,)
+    if all(map(_rising, measures)) and objective.performance_measure.additive:
         bounds = [objective.epsilon] if isinstance(objective, Constrained) else BOUNDS
-        found = [_within(curves, measure, objective, float(bound)) for bound in bounds]
+        found = [_within(curves, objective, float(bound)) for bound in bounds]
         found.append(np.array([int(curve.worth.argmax()) for curve in curves]))
     else:
         found = [_improved(curves, objective, start) for start in (0.25, 0.5, 0.75)]
@@ -109,6 +108,12 @@ def best_thresholds(
     return thresholds, _counts(curves, cuts)
 
 
+def _rising(measure: Measure) -> bool:
+    """Whether it compares rates that rise as a threshold falls."""
+    compares = isinstance(measure, SignedGap | LargestGap | RateRatio)
+    return compares and all(rate in RISING for rate in getattr(measure, "rates", ()))
+
+
 def _counts(curves: list[Curve], cuts: Array) -> Array:
     return np.stack([curve.counts[k] for curve, k in zip(curves, cuts, strict=True)])
 
@@ -116,19 +121,55 @@ def _counts(curves: list[Curve], cuts: Array) -> Array:
 # --- all groups at once ---------------------------------------------------------------------------
 
 
-def _within(curves: list[Curve], measure: object, objective: Objective, bound: float) -> Array:
-    """(G,) the cuts of the best performance whose bias is below the bound."""
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """One rate that must lie in a window in all groups.
+
+    Args:
+        rates: per group (K,) the rate at each of its cuts; nan for groups without such rows.
+        bound: the width: a difference, or (`ratio`) what a quotient may be away from 1.
+        anchored: the window lies around the privileged group's rate, not anywhere.
+    """
+
+    rates: list[Array]
+    bound: float
+    ratio: bool
+    anchored: bool
+
+    @property
+    def values(self) -> Array:
+        """All the rates that there are, in order: where a window can begin."""
+        values: Array = np.unique(np.concatenate(self.rates))
+        values = values[~np.isnan(values)]
+        return np.asarray(values[values > 0] if self.ratio else values)
+
+    def above(self, values: Array) -> tuple[Array, Array]:
+        """Windows (W,) from each value up."""
+        if self.ratio:
+            width = 1 - self.bound * WITHIN
+            return values, values / width if width > 0 else np.full_like(values, math.inf)
+        return values, values + self.bound * WITHIN
+
+    def around(self, values: Array) -> tuple[Array, Array]:
+        """Windows (W,) around each of the privileged group's rates."""
+        if self.ratio:
+            width = max(1 - self.bound * WITHIN, 1e-300)
+            return np.where(values > 0, values * width, math.inf), values / width
+        return values - self.bound * WITHIN, values + self.bound * WITHIN
+
+
+def _windows(curves: list[Curve], measure: Measure, bound: float) -> list[_Window]:
+    """What a bound on a measure asks of the rates."""
+    if isinstance(measure, Several):
+        each = zip(measure.measures, measure.scales, strict=True)
+        return [w for one, scale in each for w in _windows(curves, one, bound / scale)]
     assert isinstance(measure, SignedGap | LargestGap | RateRatio)
     rates = [_rates(curves, (rate,)) for rate in measure.rates]
     if isinstance(measure, SignedGap):
         rates = [_rates(curves, measure.rates)]
+    ratio = isinstance(measure, RateRatio)
     last = isinstance(measure, SignedGap) or (isinstance(measure, RateRatio) and not measure.worst)
-    if last and len(rates) == 1 and not np.isnan(rates[0][-1]).any():
-        windows = _around(rates[0][-1], measure, bound)
-        return _best(curves, rates, [windows], objective, chosen=np.arange(len(rates[0][-1])))
-    if len(rates) == 1:
-        return _best(curves, rates, [_above(_values(rates[0]), measure, bound)], objective)
-    return _both(curves, rates, measure, objective, bound)
+    return [_Window(of, bound, ratio, _has_last(of) and (last or _pair(of))) for of in rates]
 
 
 def _rates(curves: list[Curve], rates: tuple[Rate, ...]) -> list[Array]:
@@ -136,52 +177,90 @@ def _rates(curves: list[Curve], rates: tuple[Rate, ...]) -> list[Array]:
     return [np.mean([rate(c.counts[:, None])[:, 0] for rate in rates], axis=0) for c in curves]
 
 
-def _values(rates: list[Array]) -> Array:
-    values: Array = np.unique(np.concatenate(rates))
-    return np.asarray(values[~np.isnan(values)])
+def _has_last(rates: list[Array]) -> bool:
+    return not bool(np.isnan(rates[-1]).any())
 
 
-def _above(values: Array, measure: object, bound: float) -> tuple[Array, Array]:
-    """Windows (W,) from each value up."""
-    if isinstance(measure, RateRatio):
-        values = values[values > 0]
-        width = 1 - bound * WITHIN
-        return values, values / width if width > 0 else np.full_like(values, math.inf)
-    return values, values + bound * WITHIN
+def _pair(rates: list[Array]) -> bool:
+    """Of two groups, either can be the one that the other is near to."""
+    return sum(not bool(np.isnan(each).any()) for each in rates) == 2
 
 
-def _around(values: Array, measure: object, bound: float) -> tuple[Array, Array]:
-    """Windows (W,) around each of the privileged group's rates."""
-    if isinstance(measure, RateRatio):
-        width = max(1 - bound * WITHIN, 1e-300)
-        return np.where(values > 0, values * width, math.inf), values / width
-    return values - bound * WITHIN, values + bound * WITHIN
+def _within(curves: list[Curve], objective: Objective, bound: float) -> Array:
+    """(G,) the cuts of the best performance whose bias is below the bound.
+
+    The places tried are the privileged group's cuts, where a window lies around its rate, times
+    the beginnings of every other window: all of them where that is one list, else some of each,
+    and then more between the best.
+    """
+    windows = _windows(curves, objective.bias_measure, bound)
+    anchored = [window for window in windows if window.anchored]
+    values = [window.values for window in windows if not window.anchored]
+    if anchored:
+        values = [np.arange(len(curves[-1].worth)), *values]
+    if not all(map(len, values)):  # ratios have no window at 0
+        return np.zeros(len(curves), int)
+    limit = PLACES if len(values) == 2 else int(PLACES ** (2 / len(values)))
+    limit = max(map(len, values)) if len(values) == 1 else limit
+    places = [_spaced(0, len(value), limit) for value in values]
+    best = np.zeros(len(curves), int)
+    for _ in range(FINER if len(values) > 1 else 1):
+        grid = np.meshgrid(*[v[p] for v, p in zip(values, places, strict=True)], indexing="ij")
+        tried = [axis.ravel() for axis in grid]
+        chosen = tried.pop(0) if anchored else None
+        spans, free = [], iter(tried)
+        for window in windows:
+            if window.anchored:
+                assert chosen is not None
+                spans.append((window.rates, *window.around(window.rates[-1][chosen])))
+            else:
+                spans.append((window.rates, *window.above(next(free))))
+        new = _best(curves, spans, objective, chosen)
+        ranks = [float(objective.rank(_counts(curves, cuts))) for cuts in (best, new)]
+        best = new if ranks[1] >= ranks[0] else best
+        if all(len(p) == len(v) for p, v in zip(places, values, strict=True)):
+            break
+        # more finely around the window that was best
+        free_windows = [window for window in windows if not window.anchored]
+        middles = [int(best[-1])] if anchored else []
+        for window, value in zip(free_windows, values[len(middles) :], strict=True):
+            reached = [rate[cut] for rate, cut in zip(window.rates, best, strict=True)]
+            middles.append(int(np.searchsorted(value, np.nanmin(reached))))
+        for k, (middle, value) in enumerate(zip(middles, values, strict=True)):
+            step = max(int(np.diff(places[k]).max(initial=1)), 1)
+            places[k] = _spaced(middle - step, min(middle + step + 1, len(value)), limit)
+    return best
+
+
+def _spaced(start: int, stop: int, limit: int = PLACES) -> Array:
+    """At most so many indices between two."""
+    start = max(start, 0)
+    return np.unique(np.linspace(start, stop - 1, min(limit, stop - start)).round().astype(int))
 
 
 def _best(
     curves: list[Curve],
-    rates: list[list[Array]],
-    windows: list[tuple[Array, Array]],
+    windows: list[tuple[list[Array], Array, Array]],
     objective: Objective,
-    chosen: Array | None = None,
+    chosen: Array | None,
 ) -> Array:
     """(G,) the cuts that are best within one of the windows.
 
     Args:
-        windows: per rate, the lower and upper ends (W,).
+        windows: the groups' rates, and the lower and upper ends (W,) of where they must lie.
         chosen: (W,) the cut of the last group in each window, where that is given.
     """
-    total = np.zeros(len(windows[0][0]))
+    total = np.zeros(len(windows[0][1]))
     spans = []
     for g, curve in enumerate(curves):
         if chosen is not None and g == len(curves) - 1:
             first, end = chosen, chosen + 1
         else:
             first, end = np.zeros(len(total), int), np.full(len(total), len(curve.worth))
-            for rate, (low, high) in zip(rates, windows, strict=True):
-                if not np.isnan(rate[g]).any():
-                    first = np.maximum(first, np.searchsorted(rate[g], low, side="left"))
-                    end = np.minimum(end, np.searchsorted(rate[g], high, side="right"))
+        for rates, low, high in windows:
+            if not np.isnan(rates[g]).any():
+                first = np.maximum(first, np.searchsorted(rates[g], low, side="left"))
+                end = np.minimum(end, np.searchsorted(rates[g], high, side="right"))
         total = total + range_maximum(curve.worth, first, end)
         spans.append((first, end))
     # what is left to rounding is decided by the measure itself
@@ -197,43 +276,6 @@ def _best(
     return np.asarray(cuts[int(np.argmax(ranks))])
 
 
-def _both(
-    curves: list[Curve],
-    rates: list[list[Array]],
-    measure: object,
-    objective: Objective,
-    bound: float,
-) -> Array:
-    """The same for two rates at once: windows at some places of each, then between them."""
-    values = [_values(each) for each in rates]
-    places = [_spaced(v, 0, len(v)) for v in values]
-    best = np.zeros(len(curves), int)
-    for _ in range(3):
-        grids = np.meshgrid(*[v[p] for v, p in zip(values, places, strict=True)], indexing="ij")
-        windows = [_above(grid.ravel(), measure, bound) for grid in grids]
-        if len({len(low) for low, _ in windows}) > 1:  # ratios have no window at 0
-            inside = np.all([grid.ravel() > 0 for grid in grids], axis=0)
-            windows = [_above(grid.ravel()[inside], measure, bound) for grid in grids]
-        new = _best(curves, rates, windows, objective)
-        ranks = [float(objective.rank(_counts(curves, cuts))) for cuts in (best, new)]
-        best = new if ranks[1] >= ranks[0] else best
-        if all(len(p) == len(v) for p, v in zip(places, values, strict=True)):
-            break
-        # more finely around the window that was best
-        for k, value in enumerate(values):
-            reached = [r[cut] for r, cut in zip(rates[k], best, strict=True)]
-            at = int(np.searchsorted(value, np.nanmin(reached)))
-            step = max(int(np.diff(places[k]).max(initial=1)), 1)
-            places[k] = _spaced(value, at - step, at + step + 1)
-    return best
-
-
-def _spaced(values: Array, start: int, stop: int) -> Array:
-    """Indices of at most so many places of some values."""
-    start, stop = max(start, 0), min(stop, len(values))
-    return np.unique(np.linspace(start, stop - 1, min(PLACES, stop - start)).round().astype(int))
-
-
 # --- group by group -------------------------------------------------------------------------------
 
 
@@ -244,7 +286,7 @@ def _improved(curves: list[Curve], objective: Objective, start: float) -> Array:
     for _ in range(ROUNDS):
         before = best
         for g, curve in enumerate(curves):
-            tried = _spaced(curve.worth, 0, len(curve.worth))
+            tried = _spaced(0, len(curve.worth))
             counts = np.repeat(_counts(curves, cuts)[None], len(tried), axis=0)
             counts[:, g] = curve.counts[tried]
             ranks = objective.rank(counts)

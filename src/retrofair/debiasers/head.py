@@ -171,8 +171,24 @@ class HeadedNetwork(nn.Module):
             "inputs": features.inputs,
             "shape": list(self.weight.shape),
             "knots": len(features.knot),
-            "classes": 2 if self.value.ndim == 1 else self.value.shape[1],
+            "classes": self.classes,
         }
+
+    @property
+    def classes(self) -> int:
+        """How many it decides among."""
+        return 2 if self.value.ndim == 1 else self.value.shape[1]
+
+    def group_chances(self, data: Batches) -> Array:
+        """(n, G) what the head thinks of every row's group."""
+        parts = []
+        with evaluating(self):
+            for x, _, _ in data:
+                own, read = self.features.plain(x)
+                z = torch.cat([self.features.bent(own), read], 1)
+                parts.append(self.cells(z.to(self.weight)).cpu())
+        chances: Array = torch.cat(parts).double().numpy()
+        return np.asarray(chances.reshape(len(chances), -1, self.classes).sum(-1))
 
     def cells(self, z: Tensor) -> Tensor:
         """(n, 2G), or (n, G * K), the chances of each group and label, of features (n, k)."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.debiasers import rules
+from retrofair.debiasers.effects import Effects
 from retrofair.debiasers.head import HeadedNetwork
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
@@ -85,6 +86,9 @@ class Debiased:
         constant: the better constant classifier on the same data.
         history: one record per trial or epoch.
         about: method, options, objective, seed, rows and time, ready for JSON.
+        effects: whose rates got worse, which other measures moved, and what tells the group, on
+            the same decisions as `before` and `after`; None in results of earlier versions, and of
+            three classes or more. On new data `retrofair.compare` tells.
     """
 
     model: nn.Module
@@ -96,6 +100,7 @@ class Debiased:
     group_names: tuple[str, ...]
     history: tuple[dict[str, Any], ...]
     about: dict[str, Any]
+    effects: Effects | None = None
 
     @property
     def threshold(self) -> float:
@@ -188,6 +193,7 @@ class Debiased:
             "head": self.model.structure() if isinstance(self.model, HeadedNetwork) else None,
             "about": self.about,
             "history": self.history,
+            "effects": None if self.effects is None else self.effects.to_dict(),
         }
         # both are written before either takes its place: no new weights with an old rule
         with replacing(folder / ABOUT) as text, replacing(folder / WEIGHTS) as weights:
@@ -244,6 +250,7 @@ def _read(values: dict[str, Any], state: dict[str, Tensor], net: nn.Module) -> D
     if values.get("head") is not None:
         model = HeadedNetwork.empty(model, **values["head"])
     model.load_state_dict(state)
+    effects = values.get("effects")
     return Debiased(
         model=model,
         rule=rules.from_dict(values["rule"]),
@@ -254,6 +261,7 @@ def _read(values: dict[str, Any], state: dict[str, Tensor], net: nn.Module) -> D
         group_names=tuple(values["group_names"]),
         history=tuple(values["history"]),
         about=values["about"],
+        effects=None if effects is None else Effects.from_dict(effects),
     )
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
-from retrofair.debiasers.base import Debiaser, search_any
+from retrofair.debiasers.base import Debiaser, Unseen, search_any
+from retrofair.debiasers.compare import effects_of
 from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
@@ -74,11 +75,11 @@ def debias(
     metrics.require(objective.bias_measure, counts, data.group_names)
     model = as_logits(net, data, outputs, classes)
     thresholds = search_any(data, objective)
-    found = chances(model, data)
+    chance = chances(model, data)
     if isinstance(thresholds, OffsetSearch):
-        before: Choice = thresholds.at(found, np.zeros(classes))
+        before: Choice = thresholds.at(chance, np.zeros(classes))
     else:
-        before = thresholds.at(found, 0.5)
+        before = thresholds.at(chance, 0.5)
     constant = thresholds.constant()
     started = time.perf_counter()
     with fitting_threads(model):
@@ -105,11 +106,24 @@ def debias(
             "torch": torch.__version__,
         },
     )
-    after = fit.unseen
-    if after is None:
-        after = _counts(data, result.predict_data(data), classes)
+    unseen = fit.unseen
+    if unseen is None:
+        unseen = Unseen(*reversed(result.score_data(data)))
+    after = _counts(data, unseen.decisions, classes)
+    effects = None
+    if classes == 2:
+        effects = effects_of(
+            objective.bias_measure,
+            data,
+            scores=(chance, unseen.scores),
+            decisions=((chance > 0.5).astype(np.int64), unseen.decisions),
+            group_chances=unseen.group_chances,
+            rows_seen=fit.unseen is None,
+            needs_group=result.needs_group,
+        )
     return dataclasses.replace(
         result,
+        effects=effects,
         after=scores(objective, after),
         status=judge(objective, before, after, constant),
     )

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.debiasers.base import search
-from retrofair.metrics import LargestGap, Measure, Rate, RateRatio, SignedGap, WorstClass
+from retrofair.metrics import (
+    LargestGap,
+    Measure,
+    Rate,
+    RateRatio,
+    Several,
+    SignedGap,
+    WorstClass,
+)
 from retrofair.metrics.rates import SELECTION
 from retrofair.networks.outputs import forward, probabilities
 from retrofair.objective import Objective, Weighted
@@ -20,7 +28,7 @@ EDGE = 1e-3  # how near 0 or 1 a threshold is taken for centre
 def centre(model: nn.Module, data: Batches, objective: Objective) -> float:
     """The logit at which the network performs best, whatever the bias: where decisions are made
     smooth. The threshold that keeps a bound is often one at which all are decided alike."""
-    alone = Weighted(objective.bias_measure, 0.0, objective.performance_measure.name)
+    alone = Weighted(objective.bias_measure, 0.0, objective.performance_measure)
     return logit_of(search(data, alone).best(probabilities(model, data)).threshold)
 
 
@@ -78,6 +86,9 @@ def soft_bias_of_classes(
 def soft_bias(measure: Measure, counts: Tensor) -> Tensor:
     """A measure's bias of soft counts (G, 2, 2), differentiable; 0 where fewer than two groups
     have the rows it compares."""
+    if isinstance(measure, Several):
+        each = zip(measure.measures, measure.scales, strict=True)
+        return torch.stack([scale * soft_bias(one, counts) for one, scale in each]).amax()
     rates = [_rate(rate, counts) for rate in getattr(measure, "rates", ())]
     if isinstance(measure, SignedGap):
         return _from_last(torch.stack(rates).mean(0))

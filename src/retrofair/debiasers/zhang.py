@@ -15,7 +15,7 @@ from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.critics import layer_rates, mlp_critic, set_trainable
 from retrofair.debiasers.rules import Cut
 from retrofair.errors import InputError
-from retrofair.metrics import Measure
+from retrofair.metrics import Measure, Several
 from retrofair.networks.layers import last_layer, reading, representation
 from retrofair.networks.outputs import forward
 from retrofair.networks.randomness import seeded
@@ -184,7 +184,9 @@ def _flat(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> T
 
 
 def _given_label(measure: Measure) -> bool:
-    """Whether the measure compares groups given the label."""
+    """Whether the measure compares groups given the label; of several, whether all do."""
+    if isinstance(measure, Several):
+        return all(map(_given_label, measure.measures))
     conditions = {rate.condition for rate in getattr(measure, "rates", ())}
     return bool(conditions & {"positives", "negatives"})
 

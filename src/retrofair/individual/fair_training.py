@@ -16,8 +16,9 @@ from retrofair.certifiers.question import Outputs, Question
 from retrofair.errors import InputError
 from retrofair.individual.checkpoint import Checkpoint
 from retrofair.individual.descent import Descent, Epoch, Settings, Weights
-from retrofair.individual.kept import digest, identity
+from retrofair.individual.kept import identity
 from retrofair.individual.rows import Table, pairs_of, rows_of
+from retrofair.networks.digest import digest
 from retrofair.networks.randomness import generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 

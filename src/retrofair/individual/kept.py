@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -161,22 +160,6 @@ def load_repair(folder: str | Path, network: nn.Module, domain: Domain) -> Repai
         if isinstance(error, InputError):
             raise
         raise _damaged(folder / ABOUT) from None
-
-
-def digest(*parts: Any) -> str:
-    """A name that changes with the parts: tensors and networks by value, the rest by its text."""
-    known = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            known.update(f"{tuple(part.shape)} {part.dtype}".encode())
-            known.update(part.detach().cpu().contiguous().numpy().tobytes())
-        elif isinstance(part, nn.Module):
-            known.update(repr(part).encode())
-            for name, value in sorted(part.state_dict().items()):
-                known.update(f"{name} {digest(value)}".encode())
-        else:
-            known.update(repr(part).encode())
-    return known.hexdigest()
 
 
 def identity(pairs: Pairs) -> list[object]:

@@ -23,9 +23,10 @@ from retrofair.data.split import check_seed
 from retrofair.individual.course import best_of, following, status_of
 from retrofair.individual.fair_training import train_individually_fair
 from retrofair.individual.judged import Judge, Rows, grouped
-from retrofair.individual.kept import FORMAT, Finished, KeptRounds, digest, identity
+from retrofair.individual.kept import FORMAT, Finished, KeptRounds, identity
 from retrofair.individual.repaired import Repair, RepairStatus, Round
 from retrofair.individual.wishes import check_wishes, largest_difference
+from retrofair.networks.digest import digest
 from retrofair.progress import Interval
 
 BOUND = 0.5  # share of the difference that the training takes from a proved bound

@@ -13,6 +13,7 @@ import numpy as np
 
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import performance, rates
+from retrofair.metrics.cost import CostMatrix
 from retrofair.metrics.counts import Array, collapse, count
 from retrofair.metrics.from_callable import CallableMeasure
 from retrofair.metrics.gaps import LargestGap, SignedGap
@@ -28,6 +29,7 @@ from retrofair.metrics.one_vs_rest import (
 from retrofair.metrics.performance import Performance
 from retrofair.metrics.rates import CORRECT, FPR, PPV, SELECTION, TPR, Rate
 from retrofair.metrics.ratios import RateRatio
+from retrofair.metrics.several import Several
 
 
 @runtime_checkable
@@ -140,13 +142,16 @@ def get(measure: str | Callable[..., Any] | Measure) -> Measure:
     raise InputError(f"expected a measure's name or a callable, got {type(measure).__name__}")
 
 
-def get_performance(name: str | Performance) -> Performance:
+PerformanceMeasure = Performance | CostMatrix
+
+
+def get_performance(name: str | PerformanceMeasure) -> PerformanceMeasure:
     """The performance measure of a name.
 
     Raises:
         InputError: there is none of that name.
     """
-    if isinstance(name, Performance):
+    if isinstance(name, PerformanceMeasure):
         return name
     for known in performance.ALL:
         if name in (known.name, *known.aliases):
@@ -162,6 +167,10 @@ def require(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
     """
     if counts.shape[-1] > 2:
         _require_a_class(measure, counts, names)
+        return
+    if isinstance(measure, Several):
+        for each in measure.measures:
+            require(each, counts, names)
         return
     rates = getattr(measure, "rates", (SELECTION,))
     rates = [rate for rate in rates if rate.condition != "predicted positives"]
@@ -196,11 +205,14 @@ __all__ = [
     "LEVEL",
     "Array",
     "CallableMeasure",
+    "CostMatrix",
     "LargestGap",
     "Measure",
     "Performance",
+    "PerformanceMeasure",
     "Rate",
     "RateRatio",
+    "Several",
     "SignedGap",
     "WorstClass",
     "auc",

@@ -19,7 +19,7 @@ from retrofair.metrics.intervals import LEVEL, linear, quantile
 from retrofair.metrics.performance import ACCURACY, BALANCED_ACCURACY, RECALL, Performance
 
 if TYPE_CHECKING:
-    from retrofair.metrics import Measure
+    from retrofair.metrics import Measure, PerformanceMeasure
 
 MOST_CLASSES = 100
 MEANINGS = {
@@ -196,7 +196,7 @@ def of_classes(measure: Measure) -> Measure:
     return WorstClass(measure)
 
 
-def performance_of_classes(performance: Performance) -> OverClasses:
+def performance_of_classes(performance: PerformanceMeasure) -> OverClasses:
     """The performance for K classes.
 
     Raises:

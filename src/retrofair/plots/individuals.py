@@ -1,112 +1,25 @@
-"""Pictures: bias against performance, certified differences, and the rounds of a repair."""
+"""Pictures for individuals: certified differences, and the rounds of a repair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from retrofair.audit import Estimate
 from retrofair.certifiers import Curve
-from retrofair.files import replacing
 from retrofair.individual import Repair, RepairStatus
 from retrofair.metrics import Array
+from retrofair.plots.style import COLOURS, handle, saved
 
-# Okabe and Ito's colours: told apart by colour-blind readers; markers differ as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 FAR = 30  # times: bounds on a straight axis are hard to see beside each other
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 ENDS = {
     RepairStatus.MET: "target met",
     RepairStatus.FLOOR: "not met above the floor",
     RepairStatus.BUDGET: "not met in all rounds",
     RepairStatus.INTERRUPTED: "interrupted",
 }
-
-
-@dataclass(frozen=True)
-class Point:
-    """One network or rule: its bias and performance, each with an interval."""
-
-    name: str
-    bias: Estimate
-    performance: Estimate
-
-
-def bias_performance(
-    points: Sequence[Point],
-    path: str | Path,
-    *,
-    title: str,
-    epsilon: float | None = None,
-    optimum: tuple[Array, Array] | None = None,
-) -> Path:
-    """Draw points with their intervals, the bound on the bias, and the known optimum if any.
-
-    Args:
-        epsilon: draws the band of allowed bias.
-        optimum: bounds on the bias and the best performance at each, both (k,).
-    """
-    path = Path(path)
-    figure = Figure(figsize=(8, 5.2), layout="constrained")
-    axes = figure.add_subplot()
-    ideal = points[0].bias.ideal if points else 0.0
-    if epsilon is not None:
-        axes.axvspan(*allowed(ideal, epsilon), color="#E8F1E4", zorder=0)
-        axes.annotate(
-            f"within {epsilon:g}",
-            (ideal, 0.01),
-            xycoords=("data", "axes fraction"),
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color="#55704A",
-        )
-    axes.axvline(ideal, color="#999999", linewidth=0.8, zorder=0)
-    if optimum is not None:
-        bounds, best = optimum
-        both = np.concatenate([-bounds[::-1], bounds]), np.concatenate([best[::-1], best])
-        axes.plot(*both, color="#777777", linestyle="--", linewidth=1.2, zorder=1)
-        axes.annotate(
-            "best possible",
-            (bounds[len(bounds) // 2], best[len(best) // 2]),
-            xytext=(0, 6),
-            textcoords="offset points",
-            fontsize=8,
-            color="#666666",
-            ha="center",
-        )
-    for index, point in enumerate(points):
-        bias, good = point.bias, point.performance
-        axes.errorbar(
-            bias.value,
-            good.value,
-            xerr=_arms(bias),
-            yerr=_arms(good),
-            fmt=MARKERS[index % len(MARKERS)],
-            color=COLOURS[index % len(COLOURS)],
-            markersize=8,
-            capsize=3,
-            linewidth=1.2,
-            label=point.name,
-        )
-    if points:
-        axes.set_xlabel(f"{points[0].bias.name} on test data ({ideal:g} is fair), 95 % interval")
-        axes.set_ylabel(f"{points[0].performance.name.replace('_', ' ')}, 95 % interval")
-    axes.set_title(title, fontsize=11)
-    axes.grid(color="#EEEEEE", zorder=0)
-    axes.set_axisbelow(True)
-    figure.legend(loc="outside right center", fontsize=9, frameon=False)
-    with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
-        figure.savefig(temporary, dpi=150)
-    return path
 
 
 def delta_curve(
@@ -128,7 +41,6 @@ def delta_curve(
         epsilon: marks the epsilon of the certificate itself.
         what: the scale of the differences.
     """
-    path = Path(path)
     at, lower, upper = curve.epsilons, curve.lower, curve.upper
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.add_subplot()
@@ -141,21 +53,21 @@ def delta_curve(
     axes.step(at, lower, where="post", color=COLOURS[1], linewidth=1.6, zorder=3)
     axes.plot(at, lower, "^", color=COLOURS[1], markersize=7, zorder=4)
     handles = [
-        _handle("v", COLOURS[0], "certified: no similar pair differs by more"),
-        _handle("^", COLOURS[1], "found: a similar pair differs by this much"),
+        handle("v", COLOURS[0], "certified: no similar pair differs by more"),
+        handle("^", COLOURS[1], "found: a similar pair differs by this much"),
     ]
     if curve.empirical:
         seen = np.array([each.delta for each in curve.empirical])
         axes.step(at, seen, where="post", color=COLOURS[2], linestyle=":", zorder=3)
         axes.plot(at, seen, "o", color=COLOURS[2], markersize=6, zorder=4)
         missing = " (where two are similar)" if np.isnan(seen).any() else ""
-        handles.append(_handle("o", COLOURS[2], f"in the data: between its rows{missing}", ":"))
+        handles.append(handle("o", COLOURS[2], f"in the data: between its rows{missing}", ":"))
     if delta is not None:
         axes.axhline(delta, color="#666666", linestyle="--", linewidth=1.2, zorder=2)
-        handles.append(_handle("", "#666666", f"asked about: delta = {delta:g}", "--"))
+        handles.append(handle("", "#666666", f"asked about: delta = {delta:g}", "--"))
     if epsilon is not None:
         axes.axvline(epsilon, color="#999999", linewidth=0.8, zorder=0)
-        handles.append(_handle("", "#999999", f"the certificate: epsilon = {epsilon:g}"))
+        handles.append(handle("", "#999999", f"the certificate: epsilon = {epsilon:g}"))
     _fit_heights(axes, lower, upper, delta, what)
     axes.set_xlabel("epsilon: how far apart two people may be and still count as similar")
     axes.set_ylabel(f"largest difference in {what}")
@@ -163,14 +75,11 @@ def delta_curve(
     axes.grid(color="#EEEEEE", zorder=0)
     axes.set_axisbelow(True)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
-    with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
-        figure.savefig(temporary, dpi=150)
-    return path
+    return saved(figure, path)
 
 
 def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
     """Draw the proved interval and the performance of every round, with target and floor."""
-    path = Path(path)
     figure = Figure(figsize=(8, 6.2), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _differences(top, found)
@@ -188,21 +97,19 @@ def repair_history(found: Repair, path: str | Path, *, title: str) -> Path:
     top.set_title(f"{title}\n{ENDS[found.status]}", fontsize=11)
     figure.legend(
         handles=[
-            _handle("v", COLOURS[0], "certified: no similar pair differs by more", ""),
-            _handle("^", COLOURS[1], "found: a similar pair differs by this much", ""),
-            _handle("", COLOURS[2], f"target: delta = {found.delta:g}", "--"),
-            _handle("o", COLOURS[6], f"on {found.rows:,} validation rows, 95 % interval", ""),
-            *([] if found.floor is None else [_handle("", COLOURS[3], "floor", "--")]),
-            _handle("", "#888888", "the best constant", ":"),
+            handle("v", COLOURS[0], "certified: no similar pair differs by more", ""),
+            handle("^", COLOURS[1], "found: a similar pair differs by this much", ""),
+            handle("", COLOURS[2], f"target: delta = {found.delta:g}", "--"),
+            handle("o", COLOURS[6], f"on {found.rows:,} validation rows, 95 % interval", ""),
+            *([] if found.floor is None else [handle("", COLOURS[3], "floor", "--")]),
+            handle("", "#888888", "the best constant", ":"),
         ],
         loc="outside lower center",
         ncols=2,
         fontsize=9,
         frameon=False,
     )
-    with replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "retrofair"}):
-        figure.savefig(temporary, dpi=150)
-    return path
+    return saved(figure, path)
 
 
 def _differences(axes: Axes, found: Repair) -> None:
@@ -236,10 +143,6 @@ def _performances(axes: Axes, found: Repair) -> None:
     axes.margins(y=0.15)
 
 
-def _handle(marker: str, colour: str, name: str, line: Any = "-") -> Line2D:
-    return Line2D([], [], color=colour, marker=marker, linestyle=line, label=name)
-
-
 def _fit_heights(axes: Axes, lower: Array, upper: Array, delta: float | None, what: str) -> None:
     """Limits of the vertical axis; a logarithmic one where the bounds are far apart."""
     known = np.concatenate([upper[np.isfinite(upper)], lower, [delta or 0.0]])
@@ -251,16 +154,3 @@ def _fit_heights(axes: Axes, lower: Array, upper: Array, delta: float | None, wh
         axes.set_ylim(0, 2 * top)
     else:
         axes.set_ylim(-0.02 * top, top)
-
-
-def allowed(ideal: float, epsilon: float) -> tuple[float, float]:
-    """The values of a measure whose bias is below epsilon."""
-    if ideal == 0:
-        return -epsilon, epsilon
-    return 1 - epsilon, 1 / max(1 - epsilon, 1e-9)
-
-
-def _arms(estimate: Estimate) -> Array:
-    """Lengths below and above the value, (2, 1)."""
-    arms = np.array([estimate.value - estimate.low, estimate.high - estimate.value])
-    return np.asarray(np.nan_to_num(np.maximum(arms, 0))[:, None])

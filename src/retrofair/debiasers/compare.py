@@ -1,0 +1,192 @@
+"""Measuring effects: decisions before and after on the same rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from retrofair import metrics
+from retrofair.data import Batches
+from retrofair.debiasers.effects import BETTER, Effects, GroupAuc, MeasureChange, RateChange
+from retrofair.debiasers.head import HeadedNetwork
+from retrofair.debiasers.result import Debiased
+from retrofair.errors import InputError
+from retrofair.metrics import Array, Measure, paired
+from retrofair.metrics.rates import BASE_RATE, FPR, SELECTION, TPR
+from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.objective import MeasureLike
+
+AUC_ROWS = 100_000  # beyond these a sample of them tells an area well enough
+
+
+def compare(
+    before: Debiased | nn.Module,
+    after: Debiased | nn.Module,
+    data: Batches,
+    *,
+    measure: MeasureLike | None = None,
+    outputs: Outputs | None = None,
+) -> Effects:
+    """What the one does that the other did not, on any data, such as test data.
+
+    Args:
+        before, after: results of `debias`, with their own decision rules, or networks, at
+            threshold 0.5. Usually the network and its debiased result.
+        measure: of the bias that was to be lowered; without it, the one of the result `after`,
+            or "spd" where it has none that is known by name.
+        outputs: of networks: "logits" or "probabilities" (see `debias`).
+
+    Raises:
+        InputError: data without rows or labels 0/1, or other groups than the result's.
+
+    Example:
+        >>> import retrofair as rf
+        >>> splits = rf.datasets.load("synthetic", sensitive="sex", n=900, seed=0)
+        >>> net = rf.networks.train_mlp(splits.train, splits.valid, depth=2, max_epochs=3)
+        >>> goal = rf.Constrained("spd", epsilon=0.05)
+        >>> result = rf.debias(net, splits.valid, goal, "group_thresholds")
+        >>> effects = compare(net, result, splits.test)
+        >>> effects.compared
+        ('selection_rate',)
+    """
+    if not isinstance(data, Batches):
+        raise InputError(f"expected GroupedData to compare on, got {type(data).__name__}")
+    classes = metrics.class_count(data.y.numpy())
+    if classes > 2:
+        raise InputError(
+            f"expected labels 0/1 to compare on, got {classes} classes: audit both instead"
+        )
+    if measure is None:
+        about = after.about if isinstance(after, Debiased) else {}
+        known = {each.name for each in metrics.ALL}
+        measure = about["measure"] if about.get("measure") in known else "spd"
+    first, second = (_decided(each, data, outputs) for each in (before, after))
+    inner = None
+    if isinstance(after, Debiased) and isinstance(after.model, HeadedNetwork):
+        inner = after.model.group_chances(data)
+    return effects_of(
+        metrics.get(measure),
+        data,
+        scores=(first[0], second[0]),
+        decisions=(first[1], second[1]),
+        group_chances=inner,
+        rows_seen=False,
+        needs_group=isinstance(after, Debiased) and after.needs_group,
+    )
+
+
+def _decided(
+    subject: Debiased | nn.Module, data: Batches, outputs: Outputs | None
+) -> tuple[Array, Array]:
+    if not isinstance(subject, Debiased):
+        score = probabilities(as_logits(subject, data, outputs), data)
+        return score, (score > 0.5).astype(np.int64)
+    if tuple(subject.group_names) != tuple(data.group_names):
+        raise InputError(
+            f"expected data with the groups {list(subject.group_names)} of the result, "
+            f"got {list(data.group_names)}"
+        )
+    return subject.score_data(data)
+
+
+def effects_of(
+    measure: Measure,
+    data: Batches,
+    *,
+    scores: tuple[Array, Array],
+    decisions: tuple[Array, Array],
+    group_chances: Array | None,
+    rows_seen: bool,
+    needs_group: bool,
+) -> Effects:
+    """Effects from scores and decisions, (n,) each, before and after.
+
+    Args:
+        group_chances: (n, G), what the method itself thinks of each row's group.
+    """
+    names, group = tuple(data.group_names), data.group.numpy()
+    pairs = paired.count_pairs(data.y.numpy(), *decisions, group, len(names))
+    return Effects(
+        measure=measure.name,
+        compared=_compared(measure),
+        rates=_rates(pairs, names),
+        measures=_measures(pairs, measure),
+        group_auc=_group_aucs(scores, group_chances, group, names),
+        rows_seen=rows_seen,
+        needs_group=needs_group,
+    )
+
+
+def _compared(measure: Measure) -> tuple[str, ...]:
+    rates = getattr(measure, "rates", (SELECTION,))
+    if TPR in rates:
+        rates = [rate for rate in rates if rate is not FPR]
+    # precision has no direction: whom a fairer one helps shows in who is selected
+    names = [rate.name if rate.name in BETTER else SELECTION.name for rate in rates]
+    return tuple(dict.fromkeys(names))
+
+
+def _rates(pairs: Array, names: tuple[str, ...]) -> tuple[RateChange, ...]:
+    z = metrics.intervals.quantile(metrics.LEVEL, len(names))
+    before, after = pairs.sum(axis=-1), pairs.sum(axis=-2)
+    keys = ("before", "after", "change", "low", "high")
+    found = []
+    for rate in metrics.rates.ALL:
+        if rate is BASE_RATE:  # labels stay
+            continue
+        change, (low, high) = paired.changes(rate, pairs, z)
+        rows = np.minimum(rate.parts(before)[1], rate.parts(after)[1])
+        columns = (rate(before), rate(after), change, low, high)
+        for name, *values, n in zip(names, *columns, rows, strict=True):
+            numbers = {key: float(value) for key, value in zip(keys, values, strict=True)}
+            found.append(RateChange(group=name, rate=rate.name, rows=int(n), **numbers))
+    # by group, as people read them
+    return tuple(sorted(found, key=lambda each: names.index(each.group)))
+
+
+def _measures(pairs: Array, own: Measure) -> tuple[MeasureChange, ...]:
+    drawn = paired.draws(pairs)
+    was, now = (pairs.sum(axis=axis) for axis in (-1, -2))
+    drawn_was, drawn_now = (drawn.sum(axis=axis) for axis in (-1, -2))
+    tail = (1 - metrics.LEVEL) / 2
+    found = []
+    for measure in metrics.ALL if own in metrics.ALL else (own, *metrics.ALL):
+        bias = float(measure.bias(now) - measure.bias(was))
+        low = high = np.nan
+        if measure in metrics.ALL and np.isfinite(bias):
+            values = measure.bias(drawn_now) - measure.bias(drawn_was)
+            values = values[np.isfinite(values)]
+            if len(values):
+                low, high = np.quantile(values, [tail, 1 - tail])
+                low, high = min(low, bias), max(high, bias)
+        found.append(
+            MeasureChange(
+                measure.name,
+                float(measure(was)),
+                float(measure(now)),
+                bias,
+                float(low),
+                float(high),
+            )
+        )
+    return tuple(found)
+
+
+def _group_aucs(
+    scores: tuple[Array, Array],
+    group_chances: Array | None,
+    group: Array,
+    names: tuple[str, ...],
+) -> tuple[GroupAuc, ...]:
+    rows = np.arange(len(group))
+    if len(rows) > AUC_ROWS:
+        rows = np.random.default_rng(0).choice(len(rows), AUC_ROWS, replace=False)
+    group = group[rows]
+    known = {"score_before": scores[0][rows], "score_after": scores[1][rows]}
+    found = []
+    for code, name in enumerate(names):
+        inside = (group == code).astype(np.int64)
+        if group_chances is not None:
+            known["inner_estimate"] = group_chances[rows, code]
+        found += [GroupAuc(of, name, *metrics.auc(value, inside)) for of, value in known.items()]
+    return tuple(found)

@@ -1,0 +1,258 @@
+"""What debiasing did: whose rates got worse, what else moved, and what tells the group."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from retrofair.debiasers.effects_text import sentences
+from retrofair.errors import unknown
+
+Levelling = Literal["no", "partial", "full", "unclear"]
+FEW_ROWS = 30
+# 1 where more of it is better for the group, -1 where less is; precision is for whoever decides,
+# and falls by itself when more are selected
+BETTER = {
+    "selection_rate": 1,
+    "true_positive_rate": 1,
+    "false_positive_rate": -1,
+    "accuracy": 1,
+}
+
+
+@dataclass(frozen=True)
+class RateChange:
+    """A group's rate before and after on the same rows; nan where it has no value.
+
+    Args:
+        change: after minus before.
+        low, high: its 95 % interval from the pairs of decisions, for all groups of a rate at once.
+        rows: that the rate is a share of; the fewer of before and after.
+    """
+
+    group: str
+    rate: str
+    before: float
+    after: float
+    change: float
+    low: float
+    high: float
+    rows: int
+
+    @property
+    def gain(self) -> float:
+        """The change, positive where it is good for the group; 0 for a rate without direction."""
+        return BETTER.get(self.rate, 0) * self.change
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few rows to tell: fewer than 30, and an interval around 0."""
+        return self.rows < FEW_ROWS and not self.clear
+
+    @property
+    def gain_high(self) -> float:
+        """The most that the group may have gained, by the interval."""
+        return self.high if BETTER.get(self.rate, 0) > 0 else -self.low
+
+
+@dataclass(frozen=True)
+class MeasureChange:
+    """A fairness measure before and after.
+
+    Args:
+        before, after: its values, signed where they are.
+        bias: how much the bias grew; below 0 where it fell.
+        low, high: the 95 % interval of that, by a Bayesian bootstrap of the pairs of decisions;
+            nan for a caller's own measure. Draws of a bias near 0 lie above it, as it is an
+            absolute value: the interval then leans to the smaller change.
+    """
+
+    name: str
+    before: float
+    after: float
+    bias: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class GroupAuc:
+    """How well a number tells a group from all others: the area under the ROC curve, 0.5 nothing.
+
+    Args:
+        of: "score_before", "score_after", or "inner_estimate" (what a fair head thinks of the
+            group, which it decides by).
+    """
+
+    of: str
+    group: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What decisions after debiasing do, beside those before, on the same rows.
+
+    Label 1 is taken as the favourable outcome: a lower selection or true positive rate is a loss
+    to the group, a higher false positive rate one to those it is wrong about. Where label 1 is
+    bad for people, as in COMPAS, read selection rates and levelling the other way round.
+
+    Args:
+        measure: the measure of bias that was to be lowered.
+        compared: the rates by which groups are judged to gain or lose: those that the measure
+            compares. Of true and false positive rates only the former count, as everybody's false
+            positives "gain" from selecting fewer people; for a caller's own measure, selection.
+        rates: of every group.
+        measures: all of them, and the caller's own.
+        group_auc: by number and group.
+        rows_seen: whether the method had seen these rows when it decided on them.
+        needs_group: whether the decisions after take each row's own group.
+    """
+
+    measure: str
+    compared: tuple[str, ...]
+    rates: tuple[RateChange, ...]
+    measures: tuple[MeasureChange, ...]
+    group_auc: tuple[GroupAuc, ...]
+    rows_seen: bool
+    needs_group: bool
+
+    def of(self, group: str, rate: str) -> RateChange:
+        """One group's rate.
+
+        Raises:
+            InputError: there is no such group or rate.
+        """
+        for each in self.rates:
+            if (each.group, each.rate) == (group, rate):
+                return each
+        if group not in (groups := [each.group for each in self.rates]):
+            raise unknown("group", group, list(dict.fromkeys(groups)))
+        raise unknown("rate", rate, list(dict.fromkeys(each.rate for each in self.rates)))
+
+    @property
+    def bias(self) -> MeasureChange:
+        """The change of the measure that was to be lowered."""
+        return next(each for each in self.measures if each.name == self.measure)
+
+    @property
+    def worse(self) -> tuple[RateChange, ...]:
+        """Rates that got worse for a group beyond sampling error, the worst first."""
+        found = [each for each in self.rates if each.gain < 0 and each.clear]
+        return tuple(sorted(found, key=lambda each: each.gain))
+
+    @property
+    def too_few(self) -> tuple[RateChange, ...]:
+        """Rates with a direction, of groups with too few rows to tell; those compared first."""
+        found = [each for each in self.rates if each.few and each.rate in BETTER]
+        return tuple(sorted(found, key=lambda each: each.rate not in self.compared))
+
+    @property
+    def moved(self) -> tuple[MeasureChange, ...]:
+        """Other measures whose bias changed beyond sampling error, what grew most first."""
+        found = [m for m in self.measures if m.name != self.measure and (m.low > 0 or m.high < 0)]
+        return tuple(sorted(found, key=lambda each: -each.bias))
+
+    @property
+    def levelling_down(self) -> Levelling:
+        """Whether the bias fell by taking from some groups rather than by giving to others.
+
+        "full": a group lost beyond sampling error and none gained, in no rate compared.
+        "partial": some gained, but the group that was best off lost more than the worst off
+        gained. "unclear": none gained beyond sampling error, yet one may have gained as much as
+        was lost. "no": none of these, or the bias did not fall.
+
+        Reference:
+            Mittelstadt, Wachter and Russell (2023), The unfairness of fair machine learning:
+            levelling down and strict egalitarianism by default.
+        """
+        if not self.bias.bias < 0:
+            return "no"
+        found = [self._levelling(self._judged(rate)) for rate in self.compared]
+        return next(
+            (each for each in ("no", "partial", "unclear") if each in found),
+            found[0] if found else "no",
+        )
+
+    def _judged(self, rate: str) -> list[RateChange]:
+        """The groups' changes of a rate that can be judged."""
+        known = [e for e in self.rates if e.rate == rate and not math.isnan(e.change)]
+        enough = [each for each in known if each.rows >= FEW_ROWS]
+        return enough if len(enough) >= 2 else known
+
+    def _levelling(self, changes: list[RateChange]) -> Levelling:
+        lost = [each for each in changes if each.gain < 0 and each.clear]
+        if len(changes) < 2 or not lost:
+            return "no"
+        if not any(each.gain > 0 and each.clear for each in changes):
+            largest = max(-each.gain for each in lost)
+            possible = max(each.gain_high for each in changes)
+            return "unclear" if possible >= largest else "full"
+        way = BETTER[changes[0].rate]
+        first = max(changes, key=lambda each: way * each.before)
+        last = min(changes, key=lambda each: way * each.before)
+        return "partial" if first.clear and -first.gain > max(last.gain, 0) else "no"
+
+    def tells(self, of: str) -> GroupAuc | None:
+        """The group that a number tells best; None where there is no such number."""
+        found = [e for e in self.group_auc if e.of == of and not math.isnan(e.value)]
+        return max(found, key=lambda e: (round(abs(e.value - 0.5), 9), e.value), default=None)
+
+    def rates_frame(self) -> pd.DataFrame:
+        """One row per group and rate."""
+        return _frame(self.rates, ["group", "rate"])
+
+    def measures_frame(self) -> pd.DataFrame:
+        """One row per measure."""
+        return _frame(self.measures, ["name"])
+
+    def group_auc_frame(self) -> pd.DataFrame:
+        """One row per number and group."""
+        return _frame(self.group_auc, ["of", "group"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, with what follows from it, ready for JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "worse": [dataclasses.asdict(each) for each in self.worse],
+            "moved": [each.name for each in self.moved],
+            "levelling_down": self.levelling_down,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Effects:
+        """Read what `to_dict` wrote, also after JSON, where nan and infinity are null."""
+        return cls(
+            measure=values["measure"],
+            compared=tuple(values["compared"]),
+            rates=tuple(_read(RateChange, each) for each in values["rates"]),
+            measures=tuple(_read(MeasureChange, each) for each in values["measures"]),
+            group_auc=tuple(_read(GroupAuc, each) for each in values["group_auc"]),
+            rows_seen=values["rows_seen"],
+            needs_group=values["needs_group"],
+        )
+
+    def sentences(self, most: int = 8) -> list[str]:
+        """Plain lines, the most important first."""
+        return sentences(self)[:most]
+
+
+def _read(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    return kind(**{name: math.nan if value is None else value for name, value in values.items()})
+
+
+def _frame(rows: Iterable[Any], index: list[str]) -> pd.DataFrame:
+    columns = [dataclasses.asdict(each) for each in rows]
+    return pd.DataFrame(columns).set_index(index) if columns else pd.DataFrame()

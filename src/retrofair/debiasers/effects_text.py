@@ -1,0 +1,152 @@
+"""Effects in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # they call `sentences`
+    from retrofair.debiasers.effects import Effects, GroupAuc, MeasureChange, RateChange
+
+LEVELLING = {
+    "full": "Levelling down: {name} fell only because groups lost; none gained in {rates} beyond "
+    "sampling error.",
+    "partial": "Partly levelling down: {name} fell more by what the best-off group lost in {rates} "
+    "than by what the worst-off gained.",
+    "unclear": "Perhaps levelling down: groups lost in {rates}, and the data do not tell whether "
+    "any gained.",
+    "no": "No levelling down: {name} fell, and the best-off group lost no more in {rates} than the "
+    "worst-off gained.",
+}
+NOBODY = "No levelling down: {name} fell, and no group lost in {rates} beyond sampling error."
+GROUPS, WORSE, MEASURES, FEW = 2, 3, 2, 3  # how many are named
+
+
+def sentences(effects: Effects) -> list[str]:
+    """At most eight lines, the most important first."""
+    return [
+        _levelling(effects),
+        *_gaps(effects),
+        *_worse(effects),
+        *_measures(effects),
+        *_proxies(effects),
+        *_few(effects),
+    ]
+
+
+def _levelling(effects: Effects) -> str:
+    rates = " and ".join(plain(rate) for rate in effects.compared)
+    if not effects.bias.bias < 0:
+        return f"{effects.measure} did not fall: {_moves(effects.bias)}."
+    lost = any(each.rate in effects.compared for each in effects.worse)
+    text = LEVELLING[effects.levelling_down] if lost else NOBODY
+    noise = " That fall is within sampling error." if effects.bias.high >= 0 else ""
+    return text.format(name=effects.measure, rates=rates) + noise
+
+
+def _gaps(effects: Effects) -> list[str]:
+    """What happened to the two groups that stood furthest apart, in the rates compared."""
+    lines = []
+    for rate in effects.compared[:2]:
+        known = [e for e in effects.rates if e.rate == rate and not math.isnan(e.change)]
+        known.sort(key=lambda each: each.gain)
+        shown = known if len(known) <= GROUPS else [known[0], known[-1]]
+        if shown:
+            more = f"; {len(known) - len(shown)} groups between" if len(known) > GROUPS else ""
+            lines.append(f"{plain(rate).capitalize()}: {'; '.join(map(moved, shown))}{more}.")
+    return lines
+
+
+def _worse(effects: Effects) -> list[str]:
+    found = [each for each in effects.worse if each.rate not in effects.compared]
+    if not found:
+        return []
+    text = "; ".join(f"{each.group}, {plain(each.rate)} {_change(each)}" for each in found[:WORSE])
+    return [f"Also worse: {text}{_more(found, WORSE)}."]
+
+
+def _measures(effects: Effects) -> list[str]:
+    lines = []
+    for grew, word in ((True, "grew"), (False, "fell")):
+        found = [each for each in effects.moved if (each.bias > 0) == grew]
+        found = _distinct(found if grew else found[::-1], effects.bias)
+        if found:
+            text = "; ".join(_moves(each) for each in found[:MEASURES])
+            lines.append(f"Other bias that {word}: {text}{_more(found, MEASURES)}.")
+    if not any(each.bias > 0 for each in effects.moved):
+        lines.insert(0, "No other bias measured grew beyond sampling error.")
+    return lines[:2]
+
+
+def _proxies(effects: Effects) -> list[str]:
+    before, after = effects.tells("score_before"), effects.tells("score_after")
+    inner = effects.tells("inner_estimate")
+    if before is None or after is None:
+        return []
+    was = "as before" if after.value == before.value else f"before, {_told(before)}"
+    text = f"Proxies: the score tells {_told(after)} ({was}; 0.5 tells nothing)"
+    if inner is not None:
+        text += f"; inside, the head infers {_told(inner)}, and decides by it"
+    if effects.needs_group:
+        text += "; the rule is told each row's group besides"
+    return [text + "."]
+
+
+def _few(effects: Effects) -> list[str]:
+    found = effects.too_few
+    if not found:
+        return []
+    text = "; ".join(f"{e.group}, {plain(e.rate)} ({e.rows:,} rows)" for e in found[:FEW])
+    return [f"Too few rows to tell: {text}{_more(found, FEW)}."]
+
+
+def moved(change: RateChange) -> str:
+    """A group and how its rate moved."""
+    few = ", too few rows to tell" if change.few else ""
+    return f"{change.group} {change.before:.3f} to {change.after:.3f} ({_change(change)}{few})"
+
+
+def plain(name: str) -> str:
+    """A rate's name as words."""
+    return name.replace("_", " ")
+
+
+def _change(change: RateChange | MeasureChange, name: str = "change") -> str:
+    value = getattr(change, name)
+    if math.isnan(change.low):
+        return f"{value:+.3f}"
+    return f"{value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+
+
+def _moves(change: MeasureChange) -> str:
+    return (
+        f"{change.name} {change.before:.3f} to {change.after:.3f} (bias {_change(change, 'bias')})"
+    )
+
+
+def _distinct(found: Sequence[MeasureChange], own: MeasureChange) -> list[MeasureChange]:
+    """Without those that say what another says: with two groups many measures are the same."""
+    kept: list[MeasureChange] = []
+    for each in found:
+        if all(
+            not (
+                math.isclose(each.bias, other.bias, abs_tol=1e-12)
+                and math.isclose(abs(each.before), abs(other.before), abs_tol=1e-12)
+            )
+            for other in (own, *kept)
+        ):
+            kept.append(each)
+    return kept
+
+
+def _more(found: Sequence[object], shown: int) -> str:
+    return f"; {len(found) - shown} more" if len(found) > shown else ""
+
+
+def _told(auc: GroupAuc) -> str:
+    """An area; turned round where the group's numbers are the lower ones."""
+    value, low, high = auc.value, auc.low, auc.high
+    if value < 0.5:
+        value, low, high = 1 - value, 1 - high, 1 - low
+    return f"{auc.group} with AUC {value:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,24 @@
+"""A name for what a result depends on, so that it is not computed twice."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def digest(*parts: Any) -> str:
+    """A name that changes with the parts: tensors and networks by value, the rest by its text."""
+    known = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            known.update(f"{tuple(part.shape)} {part.dtype}".encode())
+            known.update(part.detach().cpu().contiguous().numpy().tobytes())
+        elif isinstance(part, nn.Module):
+            known.update(repr(part).encode())
+            for name, value in sorted(part.state_dict().items()):
+                known.update(f"{name} {digest(value)}".encode())
+        else:
+            known.update(repr(part).encode())
+    return known.hexdigest()

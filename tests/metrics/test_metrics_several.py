@@ -1,0 +1,78 @@
+"""Several constraints as one measure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retrofair import metrics
+from retrofair.errors import InputError
+from retrofair.metrics import Array, Several
+from retrofair.objective import Constrained
+
+PAIRS = [("spd", 0.1), ("eod", 0.05), ("disparate_impact", 0.2)]
+
+
+def counts_of(n_groups: int, seed: int, rows: int = 60) -> Array:
+    return np.random.default_rng(seed).integers(1, rows, size=(n_groups, 2, 2))
+
+
+@pytest.mark.parametrize("n_groups", [2, 4])
+def test_below_the_smallest_bound_where_all_are_below_their_own(n_groups: int) -> None:
+    several = Constrained(PAIRS)
+    alone = [Constrained(measure, epsilon=epsilon) for measure, epsilon in PAIRS]
+    stack = np.stack([counts_of(n_groups, seed, rows=400) for seed in range(3000)])
+    together = np.all([each.feasible(stack) for each in alone], axis=0)
+    assert (several.feasible(stack) == together).all()
+    assert 0 < together.sum() < len(stack)
+    worst = np.max([each.bias_measure.bias(stack) / each.epsilon for each in alone], axis=0)
+    assert several.bias_measure.bias(stack) == pytest.approx(worst * 0.05)
+    # one at a time as all at once
+    assert several.bias_measure.bias(stack[7]) == several.bias_measure.bias(stack)[7]
+
+
+def test_without_rows_for_one_of_them_there_is_no_value() -> None:
+    counts = counts_of(2, 0)
+    counts[0, 1] = 0
+    measure = Constrained([("spd", 0.1), ("eod", 0.1)]).bias_measure
+    assert np.isnan(measure.bias(counts))
+    with pytest.raises(InputError, match="eod compares groups"):
+        metrics.require(measure, counts, ("a", "b"))
+
+
+@pytest.mark.parametrize("names", [("spd", "eod"), ("disparate_impact", "aod")])
+def test_the_interval_covers(names: tuple[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    chances = np.array([[[0.3, 0.15], [0.15, 0.4]], [[0.25, 0.25], [0.1, 0.4]]])
+    rows = np.array([300, 500])
+    measure = Several(tuple(map(metrics.get, names)), (0.1, 0.2))
+    true = float(measure.bias(chances * rows[:, None, None] * 1000))
+    inside = 0
+    for _ in range(400):
+        drawn = [
+            rng.multinomial(n, c.ravel()).reshape(2, 2)
+            for n, c in zip(rows, chances / chances.sum((1, 2), keepdims=True), strict=True)
+        ]
+        low, high = measure.interval(np.stack(drawn))
+        inside += low <= true <= high
+    assert inside / 400 >= 0.94
+
+
+def test_what_an_objective_says_and_refuses() -> None:
+    objective = Constrained([("spd", 0.1), ("eod", 0.05)])
+    assert objective.epsilon == 0.05
+    assert hash(objective) == hash(Constrained((("spd", 0.1), ("eod", 0.05))))
+    assert objective.to_dict()["constraints"] == [["spd", 0.1], ["eod", 0.05]]
+    assert "spd (below 0.1)" in objective.bias_measure.meaning
+    with pytest.raises(InputError, match="every constraint once, got 'spd' 2 times"):
+        Constrained([("spd", 0.1), ("statistical_parity_difference", 0.05)])
+    with pytest.raises(InputError, match="two or more pairs"):
+        Constrained([("spd", 0.1)])
+    with pytest.raises(InputError, match="two or more pairs"):
+        Constrained(["spd", "eod"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="epsilon in"):
+        Constrained([("spd", 0.1), ("eod", 2)])
+    with pytest.raises(InputError, match="no epsilon beside several"):
+        Constrained([("spd", 0.1), ("eod", 0.1)], epsilon=0.2)
+    with pytest.raises(InputError, match="epsilon in"):
+        Constrained("spd", epsilon="0.1")  # type: ignore[arg-type]
