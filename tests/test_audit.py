@@ -325,7 +325,7 @@ def test_rows_of_any_kind(kind: Any) -> None:
         ({"group": [0, math.inf, 1, 1]}, "group codes that count the groups from 0.*got inf"),
         ({"group": [0, -1, 1, 1]}, "whole group codes from 0 to 1, got -1"),
         ({"group": [0, 10**9, 1, 1]}, "below 1,000, got 1000000000"),
-        ({"y": [0, 1, 2, 1]}, "whole labels from 0 to 1, got 0 to 2"),
+        ({"y": [0, 1, -2, 1]}, "whole labels from 0 to 1, got -2 to 1"),
         ({"y": [0, 1, math.nan, 1]}, "labels"),
         ({"y": list("0101")}, "numbers as labels"),
         ({"y_hat": [0, 0.7, 1, 1]}, "whole predictions"),

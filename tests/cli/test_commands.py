@@ -103,6 +103,28 @@ def test_audit_of_intersections_and_of_parquet(people, capsys, tmp_path):
     assert "Female & Hills" in capsys.readouterr().out
 
 
+def test_audit_of_a_column_of_three_classes(capsys, tmp_path):
+    """Decisions among the label's own values, no --positive: each class against the rest."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"sex": random.choice(["f", "m"], 400), "age": random.random(400)})
+    frame["risk"] = random.choice(["low", "middle", "high"], 400)
+    frame["guess"] = np.where(random.random(400) < 0.5, frame["risk"], "low")
+    path = tmp_path / "risk.csv"
+    frame.to_csv(path, index=False)
+    command = ["audit", str(path), "--label", "risk", "--sensitive", "sex", "--privileged", "m"]
+    command += ["--prediction", "guess"]
+    assert run([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rates = frame.groupby("sex")["guess"].value_counts(normalize=True).unstack()
+    assert found["spd"]["value"] == pytest.approx((rates.loc["f"] - rates.loc["m"]).abs().max())
+    assert found["accuracy"]["value"] == pytest.approx((frame["guess"] == frame["risk"]).mean())
+    assert run(command) == 0
+    out = capsys.readouterr().out
+    for text in ("By class", "worst class: ", "middle", "selection rate[high]"):
+        assert text in out
+    assert run([*command, "--positive", "high"]) == 2  # three values are no decisions for one
+
+
 def test_audit_of_an_own_network(people, own, capsys):
     """All rows are audited, with the decisions of the network."""
     command = ["audit", people, *COLUMNS, *own, "--drop", "decision", "--json"]

@@ -9,7 +9,7 @@ import torch
 import retrofair as rf
 from retrofair import metrics
 from retrofair.debiasers import BiasGradient, Lagrangian
-from retrofair.debiasers.smooth import soft_bias, soft_counts
+from retrofair.debiasers.smooth import soft_bias, soft_bias_of_classes, soft_counts
 from retrofair.errors import InputError
 
 
@@ -25,6 +25,17 @@ def test_the_smooth_bias_of_hard_decisions_is_the_bias(measure: str, groups: int
         counts = soft_counts(given[0].float(), given[1], given[2], groups)
         assert (counts.numpy() == metrics.count(y, decided, group, groups)).all()
         assert float(soft_bias(metrics.get(measure), counts)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", [known.name for known in metrics.ALL])
+def test_the_smooth_bias_of_hard_classes_is_that_of_the_worst(measure: str) -> None:
+    rng = np.random.default_rng(0)
+    y, decided, group = (rng.integers(k, size=300) for k in (4, 4, 3))
+    counts = metrics.count_classes(y, decided, group, 3, 4)
+    worst = metrics.of_classes(metrics.get(measure))
+    hard = torch.eye(4)[torch.from_numpy(decided)]
+    found = soft_bias_of_classes(worst, hard, torch.from_numpy(y), torch.from_numpy(group), 3)
+    assert float(found) == pytest.approx(float(worst.bias(counts)), abs=1e-6)
 
 
 @pytest.mark.parametrize("measure", [known.name for known in metrics.ALL])

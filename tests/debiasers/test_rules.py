@@ -93,7 +93,9 @@ def test_json_round_trip(rule: Any) -> None:
 
 
 def test_unreadable_rules() -> None:
-    with pytest.raises(InputError, match="kind cut, band, flip, mix, per_group, got 'knife'"):
+    with pytest.raises(
+        InputError, match="kind cut, band, flip, mix, per_group, argmax, got 'knife'"
+    ):
         rules.from_dict({"kind": "knife"})
     with pytest.raises(InputError, match="got None"):
         rules.from_dict({})

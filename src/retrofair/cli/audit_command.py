@@ -17,9 +17,13 @@ from retrofair.data import GroupedData, read_table
 from retrofair.errors import InputError, unknown
 from retrofair.files import json_text, write_json
 from retrofair.metrics import Array
+from retrofair.metrics.one_vs_rest import MOST_CLASSES
 
 Prediction = Annotated[
-    str | None, typer.Option(help="Column with 0/1 decisions: audits them without a network.")
+    str | None,
+    typer.Option(
+        help="Column with decisions, 0/1 or values of the label: audits them without a network."
+    ),
 ]
 Threshold = Annotated[float, typer.Option(help="Probability above which a row is positive.")]
 
@@ -87,7 +91,8 @@ def audit(
 
 
 def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
-    """Audit the decisions that a table holds."""
+    """Audit the decisions that a table holds; with three values of the label or more, and no
+    positive one, those of all classes."""
     if not choice.is_file:
         raise InputError(
             f"--prediction names a column of your own file, but {choice.data!r} is a data set"
@@ -98,6 +103,11 @@ def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
         if name not in frame.columns:
             raise unknown("column", name, frame.columns)
     used = frame[list(dict.fromkeys([label, prediction, *columns]))]
+    classes = [] if choice.positive is not None else _classes(used.dropna(), label, prediction)
+    if classes:
+        used = used.dropna()
+        codes = {name: used[name].map(classes.index) for name in (label, prediction)}
+        used = used.assign(**codes)
     data = GroupedData.from_frame(
         used,
         label=label,
@@ -106,11 +116,26 @@ def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
         privileged=o.commas(choice.privileged),
         missing="drop",
         scale=False,
+        regression=bool(classes),
     )
-    decisions = _decisions(used.dropna()[prediction], choice.positive)
+    if classes:
+        decisions = used[prediction].to_numpy()
+    else:
+        decisions = _decisions(used.dropna()[prediction], choice.positive)
     return audit_predictions(
-        data.y.numpy(), decisions, data.group.numpy(), group_names=data.group_names
+        data.y.numpy(),
+        decisions,
+        data.group.numpy(),
+        group_names=data.group_names,
+        class_names=list(map(str, classes)) or None,
     )
+
+
+def _classes(frame: pd.DataFrame, label: str, prediction: str) -> list[object]:
+    """The label's values where they are three or more and the decisions are among them."""
+    values = sorted(frame[label].unique().tolist(), key=lambda v: (isinstance(v, str), v))
+    known = 2 < len(values) <= MOST_CLASSES and set(frame[prediction].unique()) <= set(values)
+    return values if known else []
 
 
 def _decisions(column: pd.Series, positive: str | None) -> Array:

@@ -14,6 +14,7 @@ from retrofair.debiasers import Debiased, Effects, Status
 from retrofair.objective import Constrained, Objective
 
 STATUS_STYLE = {Status.MET: "green", Status.NOT_MET: "red", Status.DEGENERATE: "yellow"}
+BY_CLASS = ("spd", "eod", "aod")
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,34 @@ def show_audit(found: Audit, title: str) -> None:
             estimate.note or estimate.meaning,
         )
     out.print(table)
+    if found.classes:
+        show_classes(found)
     groups = Table(title="By group (the last is the privileged one)", title_justify="left")
     groups.add_column("group")
     groups.add_column("n", justify="right")
     rates = list(next(iter(found.groups.values())))
+    if found.classes:  # the others stand in the table by class, or are too many
+        rates = [rate for rate in rates if "[" not in rate or rate.startswith("selection")]
     for rate in rates:
-        groups.add_column(rate.replace("_", " "), justify="right")
+        groups.add_column(escape(rate.replace("_", " ")), justify="right")
     for position, name in enumerate(found.group_names):
         cells = [short(found.groups[name][rate]) for rate in rates]
         groups.add_row(escape(name), f"{int(found.counts[position].sum()):,}", *cells)
     out.print(groups)
     show_flags(found.flags)
+
+
+def show_classes(found: Audit) -> None:
+    """The differences of each class, one against the rest."""
+    table = Table(title="By class, one against the rest", title_justify="left")
+    table.add_column("class")
+    table.add_column("n", justify="right")
+    for measure in BY_CLASS:
+        table.add_column(measure, justify="right")
+    for position, name in enumerate(found.class_names):
+        cells = [str(found.classes[name][m]).replace("[", "\\[") for m in BY_CLASS]
+        table.add_row(escape(name), f"{int(found.counts[:, position].sum()):,}", *cells)
+    console().print(table)
 
 
 def show_flags(flags: Sequence[str]) -> None:

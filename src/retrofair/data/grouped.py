@@ -47,7 +47,7 @@ class GroupedData:
 
     Args:
         x: (n, ...) float32 features, finite.
-        y: (n,) labels: 0/1, or any numbers for regression.
+        y: (n,) labels: 0/1, classes from 0 to K - 1, or any numbers for regression.
         group: (n,) integer codes into `group_names`.
         group_names: the G names. The last group is the privileged one; with two groups, 0 is
             unprivileged and 1 privileged. The names fix G, even where a group has no row.

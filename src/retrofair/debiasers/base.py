@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from retrofair.data import Batches
-from retrofair.debiasers.rules import Rule
-from retrofair.metrics import Array
-from retrofair.networks.outputs import probabilities
+from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
+from retrofair.debiasers.rules import Argmax, Cut, Rule
+from retrofair.metrics import Array, class_count
+from retrofair.networks.outputs import chances
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice, ThresholdSearch
 
@@ -24,8 +25,8 @@ class Unseen:
     """What a method's parts decide on rows that they had not seen.
 
     Args:
-        decisions: (n,) of 0/1.
-        scores: (n,) from which they were decided.
+        decisions: (n,) of 0/1, or of class codes.
+        scores: (n,) from which they were decided, or (n, K).
         group_chances: (n, G) of the method's own estimate of the group, where it has one.
     """
 
@@ -54,7 +55,8 @@ class Debiaser(Protocol):
     """A debiasing method; its hyper-parameters are the fields of a frozen dataclass.
 
     `changes_weights` is True for methods that return other weights: these are never worse on the
-    data they are given, by the objective, than the input network with the best threshold.
+    data they are given, by the objective, than the input network with the best threshold. One may
+    have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only.
     """
 
     name: ClassVar[str]
@@ -85,32 +87,56 @@ def search(data: Batches, objective: Objective) -> ThresholdSearch:
     return ThresholdSearch(data.y.numpy(), data.group.numpy(), len(data.group_names), objective)
 
 
+def search_any(data: Batches, objective: Objective) -> ThresholdSearch | OffsetSearch:
+    """The search for the best threshold, or with more than two classes for the best offsets."""
+    y, group, n_groups = data.y.numpy(), data.group.numpy(), len(data.group_names)
+    classes = class_count(y)
+    if classes == 2:
+        return ThresholdSearch(y, group, n_groups, objective)
+    return OffsetSearch(y, group, n_groups, classes, objective)
+
+
+def rule_of(choice: Choice) -> Rule:
+    """How a choice decides."""
+    if isinstance(choice, OffsetChoice):
+        return Argmax(choice.offsets)
+    return Cut(choice.threshold)
+
+
 @dataclass
 class Best:
-    """The best weights seen so far, by the objective at the best threshold."""
+    """The best weights seen so far, by the objective at the best threshold or offsets."""
 
     model: nn.Module
     data: Batches
-    thresholds: ThresholdSearch
+    thresholds: ThresholdSearch | OffsetSearch
     choice: Choice
     state: dict[str, torch.Tensor]
 
     @classmethod
     def start(cls, model: nn.Module, data: Batches, objective: Objective) -> Best:
-        thresholds = search(data, objective)
-        choice = thresholds.best(probabilities(model, data))
+        thresholds = search_any(data, objective)
+        choice = thresholds.best(chances(model, data))
         return cls(model, data, thresholds, choice, _snapshot(model))
 
     def look(self) -> Choice:
         """Score the model as it is now, and keep its weights if they are the best so far."""
-        choice = self.thresholds.best(probabilities(self.model, self.data))
+        found = chances(self.model, self.data)
+        if isinstance(self.choice, OffsetChoice) and isinstance(self.thresholds, OffsetSearch):
+            choice: Choice = self.thresholds.near(found, self.choice.offsets)
+        else:
+            choice = self.thresholds.best(found)
         if choice.rank > self.choice.rank:
             self.choice, self.state = choice, _snapshot(self.model)
         return choice
 
     def restore(self) -> None:
-        """Give the model the best weights."""
+        """Give the model the best weights; their offsets, which were only looked for near the
+        best before, are now looked for everywhere."""
         self.model.load_state_dict(self.state)
+        if isinstance(self.thresholds, OffsetSearch):
+            choice = self.thresholds.best(chances(self.model, self.data))
+            self.choice = max(self.choice, choice, key=lambda each: each.rank)
 
 
 def _snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -124,7 +150,7 @@ def record(objective: Objective, choice: Choice, **about: Any) -> dict[str, Any]
         "objective": float(objective.score(choice.counts)),
         "bias": float(objective.bias_measure(choice.counts)),
         "performance": float(objective.performance_measure(choice.counts)),
-        "threshold": choice.threshold,
+        **_decided_by(choice),
     }
 
 
@@ -144,7 +170,13 @@ def records(objective: Objective, choices: Sequence[Choice]) -> tuple[dict[str, 
             "objective": score,
             "bias": bias,
             "performance": good,
-            "threshold": choice.threshold,
+            **_decided_by(choice),
         }
         for trial, (score, bias, good, choice) in enumerate(columns)
     )
+
+
+def _decided_by(choice: Choice) -> dict[str, Any]:
+    if isinstance(choice, OffsetChoice):
+        return {"offsets": list(choice.offsets)}
+    return {"threshold": choice.threshold}

@@ -51,6 +51,11 @@ def compare(
     """
     if not isinstance(data, Batches):
         raise InputError(f"expected GroupedData to compare on, got {type(data).__name__}")
+    classes = metrics.class_count(data.y.numpy())
+    if classes > 2:
+        raise InputError(
+            f"expected labels 0/1 to compare on, got {classes} classes: audit both instead"
+        )
     if measure is None:
         about = after.about if isinstance(after, Debiased) else {}
         known = {each.name for each in metrics.ALL}

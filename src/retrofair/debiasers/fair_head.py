@@ -19,6 +19,7 @@ from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, Unseen, clone, record, search
+from retrofair.debiasers.fair_head_classes import fit_of_classes
 from retrofair.debiasers.group_thresholds import best_thresholds
 from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
 from retrofair.debiasers.rules import Cut, PerGroup, Rule
@@ -89,6 +90,7 @@ class FairHead:
     strengths: tuple[float, ...] = (0.01, 0.1)
     name: ClassVar[str] = "fair_head"
     changes_weights: ClassVar[bool] = False
+    classes: ClassVar[Literal["two", "any"]] = "any"
 
     def __post_init__(self) -> None:
         for option, choices in (("stages", ("last", "all")), ("attribute", ("inferred", "given"))):
@@ -112,11 +114,19 @@ class FairHead:
         layers = self._layers(model, data, x)
         features, z = Features.of(network, layers, self.inputs and readable(x), data)
         y, group = data.y.numpy().astype(np.int64), data.group.numpy()
-        n_cells = 2 * len(data.group_names)
-        cell = 2 * group + y
+        classes = metrics.class_count(y)
+        n_cells = classes * len(data.group_names)
+        cell = classes * group + y
         seed = int(torch.randint(2**31, (), generator=generator))
-        unseen, head, strength = cross_fitted(z, cell, n_cells, self.strengths, seed)
-        about = {"strength": strength, "group_auc": _group_auc(unseen, group)}
+        unseen, head, strength = cross_fitted(z, cell, n_cells, self.strengths, seed, classes)
+        about = {"strength": strength, "group_auc": _group_auc(unseen, group, classes)}
+        if classes > 2:
+            if self.attribute == "given":
+                raise InputError(
+                    f"expected labels 0/1 for attribute='given', got {classes} classes: use "
+                    "attribute='inferred'"
+                )
+            return fit_of_classes(features, head, unseen, cell, data, objective, about)
         if self.attribute == "given":
             value, cut = np.tile([0.0, STEEP], n_cells // 2), STEEP / 2
             score = _squashed(unseen @ value, cut)
@@ -147,7 +157,12 @@ class FairHead:
 
 
 def cross_fitted(
-    z: Array, cell: Array, n_cells: int, strengths: tuple[float, ...], seed: int
+    z: Array,
+    cell: Array,
+    n_cells: int,
+    strengths: tuple[float, ...],
+    seed: int,
+    classes: int = 2,
 ) -> tuple[Array, Softmax, float]:
     """(n, 2G) chances by heads that had not seen the row, the head of all rows, its strength.
 
@@ -159,7 +174,8 @@ def cross_fitted(
     if len(few):
         raise InputError(
             f"expected at least {FOLDS} rows of every group and label, got {sizes[few[0]]} of "
-            f"group {few[0] // 2} with label {few[0] % 2}: merge groups, or use another method"
+            f"group {few[0] // classes} with label {few[0] % classes}: merge groups, or use "
+            "another method"
         )
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(z, cell))
     least, chosen, kept = np.inf, strengths[0], np.empty((0, n_cells))
@@ -176,13 +192,13 @@ def cross_fitted(
     return kept, head, chosen
 
 
-def _group_auc(chances: Array, group: Array) -> float:
+def _group_auc(chances: Array, group: Array, classes: int = 2) -> float:
     """How well the head tells the privileged group from the others, on rows it had not seen."""
-    last = chances.shape[1] // 2 - 1
+    last = chances.shape[1] // classes - 1
     privileged = group == last
     if privileged.all() or not privileged.any():
         return float("nan")
-    return float(metrics.auc(chances[:, 2 * last :].sum(1), privileged.astype(np.int64))[0])
+    return float(metrics.auc(chances[:, classes * last :].sum(1), privileged.astype(np.int64))[0])
 
 
 def _squashed(score: Array, cut: float = 0.0) -> Array:

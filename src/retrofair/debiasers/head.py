@@ -70,13 +70,13 @@ class Features(nn.Module):
         return torch.cat([self.bent(own), read], 1)
 
     def plain(self, x: Any) -> tuple[Tensor, Tensor]:
-        """The logit and the inputs, (n, j), and what the layers read, (n, h)."""
+        """The logits and the inputs, (n, j), and what the layers read, (n, h)."""
         # what the layers read is noted on the network itself: one pass at a time
         with _ONE_AT_A_TIME, ExitStack() as stack:
             seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
             out = forward(self.network, x)
             read = [each["input"].reshape(len(out), -1) for each in seen]
-        own = [out.reshape(len(out), 1).to(self.knot)]
+        own = [out.reshape(len(out), -1).to(self.knot)]
         if self.inputs:
             given = [x[k] for k in sorted(x)] if isinstance(x, dict) else x
             given = [given] if isinstance(given, Tensor) else given
@@ -116,12 +116,14 @@ def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
 class HeadedNetwork(nn.Module):
     """Weighs the chances of each group and label, which a softmax on the features tells.
 
-    Its output is a score, (n,), whose sign is the decision; it needs no group.
+    Its output is a score, (n,), whose sign is the decision; it needs no group. With K > 2 classes
+    there are G * K cells, and a score for each class, (n, K), of which the largest decides.
 
     Args:
         weight, bias: (2G, k) and (2G,) of the softmax.
-        value: (2G,) what a decision for a person of this group and label is worth.
-        cut: the value from which on it is positive.
+        value: (2G,) what a decision for a person of this group and label is worth; with K > 2
+            classes (G * K, K), what each decision is.
+        cut: the value from which on it is positive; with K > 2 classes (K,), taken off the scores.
     """
 
     weight: Tensor
@@ -130,7 +132,7 @@ class HeadedNetwork(nn.Module):
     cut: Tensor
 
     def __init__(
-        self, features: Features, weight: Array, bias: Array, value: Array, cut: float
+        self, features: Features, weight: Array, bias: Array, value: Array, cut: float | Array
     ) -> None:
         super().__init__()
         self.features = features
@@ -151,11 +153,15 @@ class HeadedNetwork(nn.Module):
         inputs: bool,
         shape: Sequence[int],
         knots: int,
+        classes: int = 2,
     ) -> HeadedNetwork:
         """One of this structure, whose weights are still to be loaded."""
         features = Features(network, layers, inputs, knots)
         rows = np.zeros(shape[0])
-        return cls(features, np.zeros(tuple(shape)), rows, rows, 0.0).eval()
+        if classes == 2:
+            return cls(features, np.zeros(tuple(shape)), rows, rows, 0.0).eval()
+        value, cut = np.zeros((shape[0], classes)), np.zeros(classes)
+        return cls(features, np.zeros(tuple(shape)), rows, value, cut).eval()
 
     def structure(self) -> dict[str, Any]:
         """What `empty` takes besides the network."""
@@ -165,7 +171,13 @@ class HeadedNetwork(nn.Module):
             "inputs": features.inputs,
             "shape": list(self.weight.shape),
             "knots": len(features.knot),
+            "classes": self.classes,
         }
+
+    @property
+    def classes(self) -> int:
+        """How many it decides among."""
+        return 2 if self.value.ndim == 1 else self.value.shape[1]
 
     def group_chances(self, data: Batches) -> Array:
         """(n, G) what the head thinks of every row's group."""
@@ -176,10 +188,10 @@ class HeadedNetwork(nn.Module):
                 z = torch.cat([self.features.bent(own), read], 1)
                 parts.append(self.cells(z.to(self.weight)).cpu())
         chances: Array = torch.cat(parts).double().numpy()
-        return np.asarray(chances.reshape(len(chances), -1, 2).sum(-1))
+        return np.asarray(chances.reshape(len(chances), -1, self.classes).sum(-1))
 
     def cells(self, z: Tensor) -> Tensor:
-        """(n, 2G) the chances of each group and label, of features (n, k)."""
+        """(n, 2G), or (n, G * K), the chances of each group and label, of features (n, k)."""
         return torch.softmax(z @ self.weight.T + self.bias, 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,17 +12,21 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import Batches
 from retrofair.debiasers import cells
-from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.base import Best, Fit, clone, record, rule_of
 from retrofair.debiasers.critics import layer_rates
-from retrofair.debiasers.rules import Cut
+from retrofair.debiasers.fair_head_classes import worth_of_classes
+from retrofair.debiasers.offsets import OffsetChoice
 from retrofair.debiasers.smooth import logit_of, sampled
 from retrofair.errors import InputError
+from retrofair.metrics import class_count
 from retrofair.networks.randomness import seeded
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.progress import track
+from retrofair.thresholds import Choice
 
 AIM = 0.8  # of epsilon: minibatches are noisy, and a bound met exactly breaks on new rows
 MOST = 50.0  # that a price can rise to
+FARTHEST = 7.0  # that the offset of a class is from the middle, where decisions are made smooth
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Lagrangian:
     objective it stays lam / (1 - lam). The loss is cross-entropy with each label's rows weighted as
     the performance weighs them. After every epoch the exact best threshold is chosen, and the best
     epoch wins, the original network included.
+
+    With more than two classes decisions are softmaxes around the best offsets, and the smooth bias
+    is that of the worst class.
 
     A callable measure has no smooth version: selection rates stand in for it, and the choice of
     threshold and epoch sees the measure itself.
@@ -61,6 +68,7 @@ class Lagrangian:
     sharpness: float = 2.0
     name: ClassVar[str] = "lagrangian"
     changes_weights: ClassVar[bool] = True
+    classes: ClassVar[Literal["two", "any"]] = "any"
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.steps) < 1 or self.batch_size < 2:
@@ -93,7 +101,7 @@ class Lagrangian:
             price = min(objective.lam / max(1 - objective.lam, 1e-9), MOST)
         choice = best.choice
         for epoch in track(range(1, self.epochs + 1), "constrained fine-tuning"):
-            middle = logit_of(choice.threshold)
+            middle = _middle(choice)
             model.train()
             with seeded(generator):
                 for _ in range(self.steps):
@@ -106,9 +114,7 @@ class Lagrangian:
                         middle=middle,
                         sharpness=self.sharpness,
                     )
-                    loss = F.binary_cross_entropy_with_logits(
-                        logit, y.to(logit), weight=weight[y.long()]
-                    )
+                    loss = _loss(logit, y.long(), weight)
                     over = bias - bound
                     optimiser.zero_grad()
                     (loss + price * over.clamp(min=0)).backward()
@@ -119,14 +125,32 @@ class Lagrangian:
             choice = best.look()
             history.append(record(objective, choice, epoch=epoch, price=price))
         best.restore()
-        return Fit(model, Cut(best.choice.threshold), tuple(history))
+        return Fit(model, rule_of(best.choice), tuple(history))
+
+
+def _middle(choice: Choice) -> float | Tensor:
+    """Where decisions are made smooth: the logit of the threshold, or less the offsets (K,)."""
+    if not isinstance(choice, OffsetChoice):
+        return logit_of(choice.threshold)
+    offsets = torch.tensor(choice.offsets)
+    return -(offsets - offsets.mean()).clamp(-FARTHEST, FARTHEST)
+
+
+def _loss(logit: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    if logit.ndim == 2:
+        return (F.cross_entropy(logit, y, reduction="none") * weight[y]).mean()
+    return F.binary_cross_entropy_with_logits(logit, y.to(logit), weight=weight[y])
 
 
 def _row_weights(data: Batches, objective: Objective) -> Tensor:
-    """(2,) what a row of each label weighs in the loss, 1 on average."""
-    share = float(data.y.double().mean())
-    worth = np.abs(
-        cells.of_performance(objective.performance_measure, np.array([1 - share, share]))
-    )
-    mean = float(worth @ np.array([1 - share, share]))
-    return torch.from_numpy(worth / mean if mean > 0 else np.ones(2)).float()
+    """(K,) what a row of each label weighs in the loss, 1 on average."""
+    classes = class_count(data.y.numpy())
+    if classes > 2:
+        shares = np.bincount(data.y.numpy().astype(np.int64), minlength=classes) / len(data)
+        worth = worth_of_classes(objective.performance_measure, shares)
+    else:
+        share = float(data.y.double().mean())
+        shares = np.array([1 - share, share])
+        worth = np.abs(cells.of_performance(objective.performance_measure, shares))
+    mean = float(worth @ shares)
+    return torch.from_numpy(worth / mean if mean > 0 else np.ones(classes)).float()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Best, Fit, clone, records
-from retrofair.debiasers.rules import Cut
+from retrofair.debiasers.base import Best, Fit, clone, records, rule_of
 from retrofair.errors import InputError
 from retrofair.objective import Objective
 from retrofair.progress import track
@@ -24,7 +23,8 @@ class Random:
     scale and shift are parameters like any other and are perturbed, as in the papers' code; its
     running mean and variance are statistics of the training data, not weights, and stay. With
     `batch_norm=False` neither is touched. The original weights count as trial 0, which the papers
-    leave out, so that the result is never worse than choosing a threshold alone.
+    leave out, so that the result is never worse than choosing a threshold alone. With more than two
+    classes each trial gets good offsets near the best ones so far, and the winner the best.
 
     Args:
         trials: perturbations tried.
@@ -41,6 +41,7 @@ class Random:
     batch_norm: bool = True
     name: ClassVar[str] = "random"
     changes_weights: ClassVar[bool] = True
+    classes: ClassVar[Literal["two", "any"]] = "any"
 
     def __post_init__(self) -> None:
         if self.trials < 1 or not self.scale > 0:
@@ -64,7 +65,7 @@ class Random:
             weights.scale_by(self.noise(len(weights), generator))
             choices.append(best.look())
         best.restore()
-        return Fit(model, Cut(best.choice.threshold), records(objective, choices))
+        return Fit(model, rule_of(best.choice), records(objective, choices))
 
     def noise(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """The factors of one trial, (size,)."""

@@ -28,6 +28,7 @@ from retrofair.networks.outputs import (
     as_input,
     checked,
     evaluating,
+    log_chances,
     probability,
     rows_of,
 )
@@ -62,11 +63,11 @@ class Scores:
     objective: float
     bias: float
     performance: float
-    counts: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    counts: tuple[tuple[tuple[int, ...], ...], ...]
 
     @property
     def array(self) -> Array:
-        """The counts as an array (G, 2, 2)."""
+        """The counts as an array (G, K, K), K = 2 for labels 0/1."""
         return np.array(self.counts, dtype=np.int64)
 
 
@@ -75,18 +76,19 @@ class Debiased:
     """A debiased network.
 
     Args:
-        model: the new network, (n, ...) -> (n,) logits, in eval mode.
-        rule: how its probabilities become decisions.
+        model: the new network, (n, ...) -> (n,) logits, in eval mode; (n, K) for K > 2 classes.
+        rule: how its probabilities become decisions; for K > 2 classes `Argmax`, by offsets.
         status: met, not met or degenerate, on the data it was fitted to.
-        before: the original network at threshold 0.5 on these data.
+        before: the original network at threshold 0.5 on these data; for K > 2 classes its most
+            probable class.
         after: this result on the same data; what it does on new data, an audit tells. Of a method
             that cross-fits (`about["cross_fitted"]`), decisions on rows not seen.
         constant: the better constant classifier on the same data.
         history: one record per trial or epoch.
         about: method, options, objective, seed, rows and time, ready for JSON.
         effects: whose rates got worse, which other measures moved, and what tells the group, on
-            the same decisions as `before` and `after`; None in results of earlier versions. On
-            new data `retrofair.compare` tells.
+            the same decisions as `before` and `after`; None in results of earlier versions, and of
+            three classes or more. On new data `retrofair.compare` tells.
     """
 
     model: nn.Module
@@ -102,7 +104,11 @@ class Debiased:
 
     @property
     def threshold(self) -> float:
-        """The threshold on the probability; positive means strictly above."""
+        """The threshold on the probability; positive means strictly above.
+
+        Raises:
+            InputError: the result is one of three classes or more, which has none.
+        """
         return float(self.rule.threshold)
 
     @property
@@ -111,7 +117,7 @@ class Debiased:
         return self.rule.needs_group
 
     def predict(self, x: Any, group: Tensor | Array | None = None) -> Tensor:
-        """Decisions for the rows of x: (n,) int64 of 0/1.
+        """Decisions for the rows of x: (n,) int64 of 0/1, or of class codes from 0 to K - 1.
 
         Args:
             group: (n,) group codes, used only where `needs_group`.
@@ -123,18 +129,23 @@ class Debiased:
         return torch.from_numpy(self._decide(as_input(x, self.model), group)[1])
 
     def predict_data(self, data: Batches) -> Array:
-        """Decisions for every row of the data: (n,) int64 of 0/1."""
+        """Decisions for every row of the data: (n,) int64 of 0/1, or of class codes."""
         return self.score_data(data)[1]
 
     def score_data(self, data: Batches) -> tuple[Array, Array]:
-        """Probabilities (n,) float64 and decisions (n,) int64 of 0/1 for every row of the data."""
+        """Probabilities (n,) float64 and decisions (n,) int64 of 0/1 for every row of the data;
+        with K > 2 classes (n, K) and class codes."""
         parts = [self._decide(x, group) for x, _, group in data]
         chances, decisions = zip(*parts, strict=True)
         return np.concatenate(chances), np.concatenate(decisions)
 
     def _decide(self, x: Any, group: Tensor | Array | None) -> tuple[Array, Array]:
+        classes = rules.classes_of(self.rule)
         with evaluating(self.model):
-            chance = probability(checked(self.model, x, rows_of(x)).float().cpu())
+            out = checked(self.model, x, rows_of(x), classes).float().cpu()
+            chance = probability(out) if classes == 2 else log_chances(out)
+        if classes > 2:
+            return np.exp(chance), self.rule(chance)
         coin = None if self.rule.seed is None else rules.coins(x, self.rule.seed)
         code = self._codes(group, len(chance)) if self.needs_group else None
         return chance, self.rule(chance, code, coin)

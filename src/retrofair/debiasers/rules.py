@@ -23,6 +23,7 @@ from retrofair.metrics import Array
 class Rule(Protocol):
     """Decides from (n,) probabilities: (n,) int64 of 0/1.
 
+    `Argmax` decides from (n, K) logarithms of probabilities: (n,) int64 from 0 to K - 1.
     Where `needs_group` it takes (n,) group codes too, and where it has a `seed`, (n,) coins.
     """
 
@@ -151,13 +152,45 @@ class PerGroup:
         return (probability > np.array(self.thresholds)[codes(group)]).astype(np.int64)
 
 
-RULES: tuple[type[Cut] | type[Band] | type[Flip] | type[Mix] | type[PerGroup], ...] = (
-    Cut,
-    Band,
-    Flip,
-    Mix,
-    PerGroup,
-)
+@dataclass(frozen=True)
+class Argmax:
+    """The class whose log-probability plus offset is largest; the first of equals.
+
+    Args:
+        offsets: one per class.
+    """
+
+    offsets: tuple[float, ...]
+    seed: ClassVar[None] = None
+    kind: ClassVar[str] = "argmax"
+    needs_group: ClassVar[bool] = False
+
+    @property
+    def threshold(self) -> float:
+        """There is none.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"expected a result of two classes for its threshold, got one of {len(self.offsets)} "
+            "classes: it decides by rule.offsets"
+        )
+
+    def __call__(
+        self, probability: Array, group: Array | None = None, coin: Array | None = None
+    ) -> Array:
+        return np.asarray((probability + np.array(self.offsets)).argmax(1).astype(np.int64))
+
+
+RULES: tuple[
+    type[Cut] | type[Band] | type[Flip] | type[Mix] | type[PerGroup] | type[Argmax], ...
+] = (Cut, Band, Flip, Mix, PerGroup, Argmax)
+
+
+def classes_of(rule: Rule) -> int:
+    """How many classes a rule decides among."""
+    return len(rule.offsets) if isinstance(rule, Argmax) else 2
 
 
 def to_dict(rule: Rule) -> dict[str, Any]:

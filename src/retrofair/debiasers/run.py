@@ -12,12 +12,13 @@ from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
-from retrofair.debiasers.base import Debiaser, Unseen, search
+from retrofair.debiasers.base import Debiaser, Unseen, search_any
 from retrofair.debiasers.compare import effects_of
+from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.networks.outputs import Outputs, as_logits, chances
 from retrofair.networks.randomness import generator_of
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
@@ -38,8 +39,10 @@ def debias(
     """Debias a trained network on (validation) data.
 
     Args:
-        net: (n, ...) -> (n,) or (n, 1) logits; it is left as it is.
-        data: rows the network was not trained on, with labels and groups.
+        net: (n, ...) -> (n,) or (n, 1) logits; it is left as it is. For K > 2 classes (n, K).
+        data: rows the network was not trained on, with labels and groups. Labels are 0/1, or for
+            K > 2 classes from 0 to K - 1: then the bias is that of the worst class, one against
+            the rest, and a callable measure sees the codes of the classes.
         objective: `Constrained` or `Weighted`.
         method: a method's name, or a debiaser with its own options.
         seed: of all randomness of the method.
@@ -50,8 +53,9 @@ def debias(
         The new network and its decision rule. Not reaching the goal is a status, not an error.
 
     Raises:
-        InputError: an unknown method, a network that does not fit the data, one class only, or
-            fewer than two groups with the rows that the measure compares.
+        InputError: an unknown method, a network that does not fit the data, one class only, a
+            method for two classes where there are more, or fewer than two groups with the rows
+            that the measure compares.
 
     Example:
         >>> import retrofair as rf
@@ -64,11 +68,18 @@ def debias(
     debiaser = resolve(method)
     generator_of(seed)
     counts = check_data(data, objective)
+    classes = counts.shape[-1]
+    if classes > 2:
+        _check_method(debiaser, classes)
+        objective = objective_of_classes(objective)
     metrics.require(objective.bias_measure, counts, data.group_names)
-    model = as_logits(net, data, outputs)
-    thresholds = search(data, objective)
-    chance = probabilities(model, data)
-    before = thresholds.at(chance, 0.5)
+    model = as_logits(net, data, outputs, classes)
+    thresholds = search_any(data, objective)
+    chance = chances(model, data)
+    if isinstance(thresholds, OffsetSearch):
+        before: Choice = thresholds.at(chance, np.zeros(classes))
+    else:
+        before = thresholds.at(chance, 0.5)
     constant = thresholds.constant()
     started = time.perf_counter()
     with fitting_threads(model):
@@ -98,11 +109,10 @@ def debias(
     unseen = fit.unseen
     if unseen is None:
         unseen = Unseen(*reversed(result.score_data(data)))
-    y, group = data.y.numpy(), data.group.numpy()
-    after = metrics.count(y, unseen.decisions, group, len(data.group_names))
-    return dataclasses.replace(
-        result,
-        effects=effects_of(
+    after = _counts(data, unseen.decisions, classes)
+    effects = None
+    if classes == 2:
+        effects = effects_of(
             objective.bias_measure,
             data,
             scores=(chance, unseen.scores),
@@ -110,7 +120,10 @@ def debias(
             group_chances=unseen.group_chances,
             rows_seen=fit.unseen is None,
             needs_group=result.needs_group,
-        ),
+        )
+    return dataclasses.replace(
+        result,
+        effects=effects,
         after=scores(objective, after),
         status=judge(objective, before, after, constant),
     )
@@ -131,7 +144,7 @@ def resolve(method: str | Debiaser) -> Debiaser:
 
 
 def check_data(data: Batches, objective: Objective) -> Array:
-    """The data's counts by group and label, after checking that they can be debiased."""
+    """The data's counts (G, K, K) by group and label, after checking that they can be debiased."""
     if not isinstance(objective, Constrained | Weighted) and not hasattr(objective, "rank"):
         raise InputError(
             f"expected an objective such as Constrained('spd', 0.05), got {objective!r}"
@@ -139,20 +152,43 @@ def check_data(data: Batches, objective: Objective) -> Array:
     if not isinstance(data, Batches):
         raise InputError(f"expected GroupedData, got {type(data).__name__}")
     y = data.y
-    if y.is_floating_point() and not bool(((y == 0) | (y == 1)).all()):
+    classes = metrics.class_count(y.numpy())
+    if classes == 2 and y.is_floating_point() and not bool(((y == 0) | (y == 1)).all()):
         raise InputError(
             "expected 0/1 labels, got other numbers; for a regression target choose "
             "target='binary' or cut it first"
         )
-    n_groups = len(data.group_names)
-    counts = metrics.count(y.numpy(), np.zeros(len(y), bool), data.group.numpy(), n_groups)
+    counts = _counts(data, np.zeros(len(y), bool), classes)
     by_class = counts.sum(axis=(0, 2))
+    if classes > 2 and by_class.min() == 0:
+        raise InputError(
+            f"expected labels of all classes from 0 to {classes - 1} in the data to debias, got "
+            f"none of {int(by_class.argmin())} in all {len(y):,} rows"
+        )
     if by_class.min() == 0:
         raise InputError(
             "expected labels of both classes in the data to debias, got only "
             f"{int(by_class.argmax())} in all {len(y):,} rows"
         )
     return counts
+
+
+def _counts(data: Batches, decided: Array, classes: int) -> Array:
+    y, group, n_groups = data.y.numpy(), data.group.numpy(), len(data.group_names)
+    if classes > 2:
+        return metrics.count_classes(y, decided, group, n_groups, classes)
+    return metrics.count(y, decided, group, n_groups)
+
+
+def _check_method(debiaser: Debiaser, classes: int) -> None:
+    from retrofair.debiasers import ALL
+
+    if getattr(debiaser, "classes", "two") == "two":
+        able = [known.name for known in ALL if getattr(known, "classes", "two") == "any"]
+        raise InputError(
+            f"expected labels 0/1 for {debiaser.name}, got {classes} classes: choose from "
+            f"{', '.join(sorted(able))}"
+        )
 
 
 def scores(objective: Objective, counts: Array) -> Scores:
@@ -162,7 +198,7 @@ def scores(objective: Objective, counts: Array) -> Scores:
         objective=float(objective.score(counts)),
         bias=float(objective.bias_measure(counts)),
         performance=float(objective.performance_measure(counts)),
-        counts=tuple(tuple(tuple(map(int, row)) for row in group) for group in counts),  # type: ignore[misc]
+        counts=tuple(tuple(tuple(map(int, row)) for row in group) for group in counts),
     )
 
 
@@ -173,8 +209,8 @@ def judge(objective: Objective, before: Choice, after: Array, constant: Choice) 
     network's. Both are degenerate when fewer than one row in 200 is decided unlike the rest, or
     when the better constant classifier scores at least as well.
     """
-    positive = int(after[..., 1].sum())
-    rare = min(positive, int(after.sum()) - positive) / max(int(after.sum()), 1)
+    total = int(after.sum())
+    rare = (total - int(after.sum(axis=(-3, -2)).max())) / max(total, 1)
     rank = float(objective.rank(after))
     if isinstance(objective, Constrained) and not bool(objective.feasible(after)):
         return Status.NOT_MET if rare >= RARE else Status.DEGENERATE

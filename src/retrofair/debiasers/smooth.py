@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.debiasers.base import search
-from retrofair.metrics import LargestGap, Measure, Rate, RateRatio, Several, SignedGap
+from retrofair.metrics import (
+    LargestGap,
+    Measure,
+    Rate,
+    RateRatio,
+    Several,
+    SignedGap,
+    WorstClass,
+)
 from retrofair.metrics.rates import SELECTION
 from retrofair.networks.outputs import forward, probabilities
 from retrofair.objective import Objective, Weighted
@@ -37,15 +45,20 @@ def sampled(
     rows: int,
     generator: torch.Generator,
     *,
-    middle: float,
+    middle: float | Tensor,
     sharpness: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The smooth bias of rows drawn from the data, their logits (n,) and labels (n,).
 
-    Decisions are sigmoids of the logits around `middle`.
+    Decisions are sigmoids of the logits around `middle`; with K > 2 classes the logits are (n, K)
+    and decisions are their softmax, less `middle` (K,).
     """
     x, y, group = data.sample(rows, generator)
     logit = forward(model, x).cpu().float()
+    if logit.ndim == 2:
+        shares = torch.softmax(sharpness * (logit - middle), 1)
+        bias = soft_bias_of_classes(measure, shares, y, group, len(data.group_names))
+        return bias, logit, y
     decided = torch.sigmoid(sharpness * (logit - middle))
     return soft_bias(measure, soft_counts(decided, y, group, len(data.group_names))), logit, y
 
@@ -56,6 +69,18 @@ def soft_counts(decided: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Ten
     rows = torch.zeros(2 * n_groups).index_add(0, cell, torch.ones_like(decided))
     positive = torch.zeros(2 * n_groups).index_add(0, cell, decided)
     return torch.stack([rows - positive, positive], 1).view(n_groups, 2, 2)
+
+
+def soft_bias_of_classes(
+    measure: Measure, decided: Tensor, y: Tensor, group: Tensor, n_groups: int
+) -> Tensor:
+    """The largest smooth bias of a class, one against the rest, of decisions (n, K) in [0, 1]."""
+    of_two = measure.measure if isinstance(measure, WorstClass) else measure
+    biases = [
+        soft_bias(of_two, soft_counts(decided[:, k], (y == k).long(), group, n_groups))
+        for k in range(decided.shape[1])
+    ]
+    return torch.stack(biases).amax()
 
 
 def soft_bias(measure: Measure, counts: Tensor) -> Tensor:

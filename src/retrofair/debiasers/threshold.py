@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Fit, clone, record, search
-from retrofair.debiasers.rules import Cut
-from retrofair.networks.outputs import probabilities
+from retrofair.debiasers.base import Fit, clone, record, rule_of, search_any
+from retrofair.networks.outputs import chances
 from retrofair.objective import Objective
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Leaves the weights alone and picks the threshold that is best by the objective."""
+    """Leaves the weights alone and picks the threshold that is best by the objective.
+
+    With more than two classes it picks an offset for each class's log-probability.
+    """
 
     name: ClassVar[str] = "threshold"
     changes_weights: ClassVar[bool] = False
+    classes: ClassVar[Literal["two", "any"]] = "any"
 
     def __call__(
         self,
@@ -30,5 +33,5 @@ class Threshold:
         *,
         generator: torch.Generator,
     ) -> Fit:
-        choice = search(data, objective).best(probabilities(model, data))
-        return Fit(clone(model), Cut(choice.threshold), (record(objective, choice, trial=0),))
+        choice = search_any(data, objective).best(chances(model, data))
+        return Fit(clone(model), rule_of(choice), (record(objective, choice, trial=0),))

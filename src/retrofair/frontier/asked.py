@@ -91,6 +91,12 @@ def parts_of(
     """The fitting part and the held-out part, after checking that the measure speaks of both."""
     if not isinstance(data, GroupedData):
         raise InputError(f"expected GroupedData, got {type(data).__name__}")
+    classes = metrics.class_count(data.y.numpy())
+    if classes > 2:
+        raise InputError(
+            f"expected labels 0/1 for a frontier, got {classes} classes: use debias with several "
+            "bounds instead"
+        )
     parts = split(data, held_out, check_seed(seed))
     for part, what in zip(parts, ("to fit on", "held out"), strict=True):
         where = f"of {len(data):,} rows {len(part):,} are {what}, held_out={held_out:g}"

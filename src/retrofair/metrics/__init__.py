@@ -18,6 +18,14 @@ from retrofair.metrics.counts import Array, collapse, count
 from retrofair.metrics.from_callable import CallableMeasure
 from retrofair.metrics.gaps import LargestGap, SignedGap
 from retrofair.metrics.intervals import LEVEL, auc, wilson
+from retrofair.metrics.one_vs_rest import (
+    WorstClass,
+    class_count,
+    count_classes,
+    of_classes,
+    one_vs_rest,
+    performance_of_classes,
+)
 from retrofair.metrics.performance import Performance
 from retrofair.metrics.rates import CORRECT, FPR, PPV, SELECTION, TPR, Rate
 from retrofair.metrics.ratios import RateRatio
@@ -157,6 +165,9 @@ def require(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
     Raises:
         InputError: fewer than two groups (or not the privileged one) have the rows it compares.
     """
+    if counts.shape[-1] > 2:
+        _require_a_class(measure, counts, names)
+        return
     if isinstance(measure, Several):
         for each in measure.measures:
             require(each, counts, names)
@@ -177,6 +188,18 @@ def require(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
             )
 
 
+def _require_a_class(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
+    """One class with a value is enough: the others are left out."""
+    of_two = measure.measure if isinstance(measure, WorstClass) else measure
+    errors = []
+    for seen in one_vs_rest(counts):
+        try:
+            return require(of_two, seen, names)
+        except InputError as error:
+            errors.append(error)
+    raise errors[0]
+
+
 __all__ = [
     "ALL",
     "LEVEL",
@@ -191,12 +214,18 @@ __all__ = [
     "RateRatio",
     "Several",
     "SignedGap",
+    "WorstClass",
     "auc",
+    "class_count",
     "collapse",
     "count",
+    "count_classes",
     "get",
     "get_performance",
+    "of_classes",
+    "one_vs_rest",
     "performance",
+    "performance_of_classes",
     "rates",
     "require",
     "wilson",

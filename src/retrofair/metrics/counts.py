@@ -35,10 +35,10 @@ def count(y: Array, prediction: Array, group: Array, n_groups: int) -> Array:
         )
     if n_groups > 63:  # 4 * 64 codes no longer fit into one byte
         code = _bits(y, "labels", np.intp) * 2 + _bits(prediction, "predictions", np.intp)
-        code += 4 * _small(group, n_groups, "group codes", np.intp)
+        code += 4 * whole(group, n_groups, "group codes", np.intp)
         table: Array = np.bincount(code, minlength=4 * n_groups)
         return np.asarray(table.reshape(n_groups, 2, 2))
-    code = _small(group, n_groups, "group codes", np.uint8)
+    code = whole(group, n_groups, "group codes", np.uint8)
     code = (code << 2) | (_bits(y, "labels", np.uint8) << 1)
     code |= _bits(prediction, "predictions", np.uint8)
     return _histogram(code)[: 4 * n_groups].reshape(n_groups, 2, 2)
@@ -62,10 +62,11 @@ def _histogram(code: Array) -> Array:
 def _bits(values: Array, name: str, dtype: type) -> Array:
     if values.dtype == bool:
         return values.view(np.uint8).astype(dtype, copy=False)
-    return _small(values, 2, name, dtype)
+    return whole(values, 2, name, dtype)
 
 
-def _small(values: Array, limit: int, name: str, dtype: type) -> Array:
+def whole(values: Array, limit: int, name: str, dtype: type) -> Array:
+    """The values as this dtype, after checking that they are whole and in [0, limit)."""
     if not len(values):
         return values.astype(dtype)
     if values.dtype.kind not in "iufb":

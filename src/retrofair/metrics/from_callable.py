@@ -20,7 +20,8 @@ DRAWS = 200
 class CallableMeasure:
     """Wraps `function(y, prediction, group) -> number`, three (n,) integer arrays.
 
-    The rows it sees are put together from counts, so their order carries no meaning. Its interval
+    Of K classes, labels and predictions are their codes from 0 to K - 1. The rows it sees are put
+    together from counts, so their order carries no meaning. Its interval
     is a bootstrap of the counts, 200 replicates: the rows by group and label are drawn (at least
     one wherever the data have any, since many functions need it), then their predictions.
     Replicates without a finite value are left out, and the value itself is always inside.
@@ -55,8 +56,13 @@ class CallableMeasure:
         random = np.random.default_rng(0)
         drawn = random.multinomial(rows.sum(), (rows / rows.sum()).ravel(), size=DRAWS)
         drawn = np.maximum(drawn.reshape(DRAWS, *rows.shape), rows > 0)
-        positive = random.binomial(drawn, counts[..., 1] / np.maximum(rows, 1))
-        draws = np.stack([drawn - positive, positive], axis=-1)
+        share = counts / np.maximum(rows, 1)[..., None]
+        if counts.shape[-1] == 2:
+            positive = random.binomial(drawn, share[..., 1])
+            draws = np.stack([drawn - positive, positive], axis=-1)
+        else:
+            share[rows == 0, 0] = 1.0  # of no rows
+            draws = random.multinomial(drawn, share)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = np.array([self._replicate(draw) for draw in draws])

@@ -17,6 +17,7 @@ from retrofair.metrics import Array
 
 Outputs = Literal["logits", "probabilities"]
 EDGE = 1e-7
+SUM = 1e-3  # how far from 1 the probabilities of a row may add up
 
 
 class LogitOf(nn.Module):
@@ -28,7 +29,8 @@ class LogitOf(nn.Module):
 
     def forward(self, *x: Any, **named: Any) -> Tensor:
         given = named or (x[0] if len(x) == 1 else x)
-        return torch.logit(forward(self.network, given).clamp(EDGE, 1 - EDGE))
+        out = forward(self.network, given)
+        return out.clamp(min=EDGE).log() if out.ndim == 2 else out.clamp(EDGE, 1 - EDGE).logit()
 
 
 @contextmanager
@@ -51,7 +53,8 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def forward(model: nn.Module, x: Any) -> Tensor:
-    """One output per row, (n,), of a batch's x: a tensor, a tuple or a dict of tensors."""
+    """One output per row, (n,), or one per class, (n, K), of a batch's x: a tensor, a tuple or a
+    dict of tensors."""
     device = device_of(model)
     if isinstance(x, dict):
         out = model(**{name: value.to(device) for name, value in x.items()})
@@ -63,7 +66,7 @@ def forward(model: nn.Module, x: Any) -> Tensor:
 
 
 def logits(model: nn.Module, data: Batches) -> Tensor:
-    """The network's output for every row, (n,) float32 on the CPU, in eval mode."""
+    """The network's output for every row, (n,) or (n, K) float32 on the CPU, in eval mode."""
     with evaluating(model):
         parts = [forward(model, x).float().cpu() for x, _, _ in data]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -82,15 +85,45 @@ def probabilities(model: nn.Module, data: Batches) -> Array:
     return probability(logits(model, data))
 
 
-def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -> nn.Module:
+def log_chances(logit: Tensor) -> Array:
+    """Log-softmax in double precision: (n, K) float64."""
+    return np.asarray(torch.log_softmax(logit.double(), 1).numpy())
+
+
+def chances(model: nn.Module, data: Batches) -> Array:
+    """What decisions are made from: probabilities (n,), or with K classes their logs (n, K)."""
+    found = logits(model, data)
+    return probability(found) if found.ndim == 1 else log_chances(found)
+
+
+def columns(model: nn.Module, data: Batches) -> int:
+    """How many numbers a network gives for a row, from two rows; 1 where it fails on them."""
+    x, _, _ = next(iter(data))
+    two = {k: v[:2] for k, v in x.items()} if isinstance(x, dict) else x[:2]
+    two = tuple(each[:2] for each in x) if isinstance(x, tuple | list) else two
+    try:
+        with evaluating(model):
+            out = forward(model, two)
+    except Exception:  # what is wrong is said where all rows are read
+        return 1
+    return int(out.shape[1]) if isinstance(out, Tensor) and out.ndim == 2 else 1
+
+
+def as_logits(
+    model: nn.Module, data: Batches, outputs: Outputs | None = None, classes: int = 2
+) -> nn.Module:
     """Check a network on the data and return one that answers with logits.
 
-    A network whose outputs all lie in [0, 1] is taken to answer with probabilities, unless they are
-    all alike and no sigmoid comes last; either is said in a warning, and `outputs` decides it.
+    A network whose outputs all lie in [0, 1] (and, of three classes or more, add up to 1) is taken
+    to answer with probabilities, unless they are all alike and no sigmoid comes last; either is
+    said in a warning, and `outputs` decides it.
+
+    Args:
+        classes: of the labels: one logit a row for two, otherwise one for each class.
 
     Raises:
         InputError: the network fails on the data, or its output has another shape than (n,) or
-            (n, 1), or is not finite.
+            (n, 1), with more than two classes than (n, classes), or is not finite.
     """
     if outputs not in (None, "logits", "probabilities"):
         raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
@@ -99,14 +132,16 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
     if not len(data):
         raise InputError("expected data with rows, got none")
     # all rows are looked at: one NaN in the last batch would spoil every later threshold
-    low, high = np.inf, -np.inf
+    low, high, sums = np.inf, -np.inf, True
     with evaluating(model):
         for x, y, _ in data:
-            out = checked(model, x, len(y))
+            out = checked(model, x, len(y), classes)
             low, high = min(low, float(out.min())), max(high, float(out.max()))
+            if classes > 2:
+                sums &= bool(((out.sum(1) - 1).abs() < SUM).all())
     if outputs is None:
         outputs = "logits"
-        if 0 <= low <= high <= 1:
+        if 0 <= low <= high <= 1 and sums:
             last = [m for m in model.modules() if not list(m.children())][-1]
             squashed = low < high or isinstance(last, nn.Sigmoid)
             outputs = "probabilities" if squashed else "logits"
@@ -116,9 +151,10 @@ def as_logits(model: nn.Module, data: Batches, outputs: Outputs | None = None) -
                 RetrofairWarning,
                 stacklevel=3,
             )
-    elif outputs == "probabilities" and not 0 <= low <= high <= 1:
+    elif outputs == "probabilities" and not (0 <= low <= high <= 1 and sums):
+        adding = "" if sums else " that add up to 1"
         raise InputError(
-            f"expected probabilities in [0, 1], got outputs from {low:.3g} to {high:.3g}; "
+            f"expected probabilities in [0, 1]{adding}, got outputs from {low:.3g} to {high:.3g}; "
             "say outputs='logits' (--outputs logits)"
         )
     return LogitOf(model) if outputs == "probabilities" else model
@@ -152,8 +188,9 @@ def as_input(x: Any, model: nn.Module) -> Any:
     return values.to(dtype) if values.is_floating_point() and values.dtype != dtype else values
 
 
-def checked(model: nn.Module, x: Any, rows: int) -> Tensor:
-    """The network's outputs for a batch, (rows,), with one clear error where there are none."""
+def checked(model: nn.Module, x: Any, rows: int, classes: int = 2) -> Tensor:
+    """The network's outputs for a batch, (rows,), or (rows, classes) with three classes or more,
+    with one clear error where there are none."""
     try:
         out = forward(model, x)
     except Exception as error:  # a user's own network may raise anything
@@ -162,16 +199,32 @@ def checked(model: nn.Module, x: Any, rows: int) -> Tensor:
         raise InputError(
             f"expected a network that takes x of shape {shape}, but it fails: {reason}"
         ) from error
-    if not isinstance(out, Tensor) or tuple(out.shape) != (rows,):
-        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise InputError(
-            f"expected one logit per row, shape ({rows},) or ({rows}, 1), got {shape}; for two "
-            "classes return the difference of their logits"
-        )
+    wanted = (rows,) if classes == 2 else (rows, classes)
+    if not isinstance(out, Tensor) or tuple(out.shape) != wanted:
+        raise _misshapen(out, rows, classes)
     if not bool(torch.isfinite(out).all()):
         bad = int((~torch.isfinite(out)).sum())
         raise InputError(
-            f"expected finite scores, got {bad:,} NaN or infinite ones of {rows:,}; check the "
-            "weights and the scale of the features"
+            f"expected finite scores, got {bad:,} NaN or infinite ones of {out.numel():,}; check "
+            "the weights and the scale of the features"
         )
     return out
+
+
+def _misshapen(out: Any, rows: int, classes: int) -> InputError:
+    shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if classes > 2:
+        return InputError(
+            f"expected one logit per class, shape ({rows}, {classes}), as the labels are 0 to "
+            f"{classes - 1}, got {shape}"
+        )
+    many = isinstance(out, Tensor) and out.ndim == 2 and out.shape[1] > 2
+    return InputError(
+        f"expected one logit per row, shape ({rows},) or ({rows}, 1), got {shape}; "
+        + (
+            f"labels of {out.shape[1]} classes are 0 to {out.shape[1] - 1}, but here are only 0 "
+            "and 1"
+            if many
+            else "for two classes return the difference of their logits, out[:, 1] - out[:, 0]"
+        )
+    )

@@ -1,118 +1,33 @@
-"""Audit: every measure of a network's decisions on some data, each with its interval."""
+"""Audit a network, a result or decisions: measures, rates by group, and flags."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from torch import Tensor, nn
 
 from retrofair import metrics
+from retrofair.audit.classes import audit_classes, checked_names
+from retrofair.audit.estimates import (
+    FEW_ROWS,
+    all_measures,
+    measured,
+    performed,
+    rates_of,
+    wide_flag,
+)
+from retrofair.audit.found import Audit, Estimate
 from retrofair.data import Batches
 from retrofair.debiasers.result import Debiased
+from retrofair.debiasers.rules import classes_of
 from retrofair.debiasers.run import RARE
-from retrofair.errors import InputError, unknown
-from retrofair.metrics import Array, Measure
-from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.errors import InputError
+from retrofair.metrics import Array
+from retrofair.networks.outputs import Outputs, as_logits, chances, columns, probabilities
 
-LEVEL = metrics.LEVEL
-FEW_ROWS = 30
-WIDE = 0.1
 MANY_GROUPS = 1_000
-ALIASES = {alias: known.name for known in metrics.ALL for alias in known.aliases} | {
-    alias: known.name for known in metrics.performance.ALL for alias in known.aliases
-}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % confidence interval; nan where it is not defined.
-
-    Args:
-        kind: "bias", "performance" or "rate".
-        note: why there is no value, or why it should not be trusted.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    kind: str
-    meaning: str
-    ideal: float = math.nan
-    note: str = ""
-
-    def __str__(self) -> str:
-        if math.isnan(self.value):
-            return "undefined"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Audit:
-    """What was found.
-
-    Args:
-        estimates: every measure and performance by name.
-        groups: per group, its rates by name.
-        counts: (G, 2, 2) rows by group, label and prediction.
-        flags: what an expert would object to, in whole sentences.
-    """
-
-    estimates: dict[str, Estimate]
-    groups: dict[str, dict[str, Estimate]]
-    counts: Array
-    group_names: tuple[str, ...]
-    flags: tuple[str, ...]
-    threshold: float | None = None
-
-    def __getitem__(self, name: str) -> Estimate:
-        """The estimate of a measure or performance, by name or alias."""
-        known = name if name in self.estimates else ALIASES.get(name, name)
-        if known not in self.estimates:
-            raise unknown("measure", name, self.estimates)
-        return self.estimates[known]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.estimates)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.estimates or ALIASES.get(str(name)) in self.estimates
-
-    @property
-    def n(self) -> int:
-        """Rows audited."""
-        return int(self.counts.sum())
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per measure: value, low, high, ideal, kind, meaning, note."""
-        rows = [vars(estimate) for estimate in self.estimates.values()]
-        return pd.DataFrame(rows).set_index("name")
-
-    def groups_frame(self) -> pd.DataFrame:
-        """One row per group: n and every rate with its interval."""
-        rows = {}
-        for position, name in enumerate(self.group_names):
-            row: dict[str, float] = {"n": int(self.counts[position].sum())}
-            for rate, estimate in self.groups[name].items():
-                row |= {
-                    rate: estimate.value,
-                    f"{rate}_low": estimate.low,
-                    f"{rate}_high": estimate.high,
-                }
-            rows[name] = row
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    def to_dict(self) -> dict[str, dict[str, float]]:
-        """value, low and high by name, ready for JSON."""
-        return {
-            name: {"value": e.value, "low": e.low, "high": e.high}
-            for name, e in self.estimates.items()
-        }
 
 
 def audit(
@@ -122,6 +37,7 @@ def audit(
     threshold: float | None = None,
     outputs: Outputs | None = None,
     measures: Sequence[Callable[..., Any]] = (),
+    class_names: Sequence[str] | None = None,
 ) -> Audit:
     """Audit a debiased result or a network.
 
@@ -131,10 +47,15 @@ def audit(
         threshold: for a network: a probability, 0.5 by default; positive means strictly above.
         outputs: for a network: "logits" or "probabilities" (see `debias`).
         measures: further measures, callables `(y, prediction, group) -> number`.
+        class_names: with three classes or more, a name for each; without them, their codes.
+
+    A network of K > 2 classes, (n, ...) -> (n, K), decides for its most probable one, and labels
+    are from 0 to K - 1. Every measure is then that of the worst class, one against the rest, with
+    an interval that holds for all classes at once; `Audit.classes_frame` has each class.
 
     Raises:
-        InputError: labels other than 0/1, fewer than two groups with rows, a threshold for a
-            result or outside [0, 1], a network that does not fit.
+        InputError: labels that are no classes of the network, fewer than two groups with rows, a
+            threshold for a result or outside [0, 1], a network that does not fit.
 
     Example:
         >>> import retrofair as rf
@@ -157,7 +78,14 @@ def audit(
         if outputs is not None:
             raise InputError("expected no outputs= with a result: its network answers with logits")
         chance, decided = subject.score_data(data)
-        used = None if subject.needs_group else subject.threshold
+        classes = classes_of(subject.rule)
+        used = None if subject.needs_group or classes > 2 else subject.threshold
+    elif (classes := _classes(subject, data)) > 2:
+        if threshold is not None:
+            raise InputError(f"expected no threshold= with {classes} classes, got {threshold}")
+        used = None
+        chance = chances(as_logits(subject, data, outputs, classes), data)
+        decided = chance.argmax(1)
     else:
         used = 0.5 if threshold is None else threshold
         if not isinstance(used, int | float) or not 0 <= used <= 1:
@@ -173,7 +101,16 @@ def audit(
         scores=None if used is None else chance,
         threshold=used,
         measures=measures,
+        class_names=checked_names(class_names or (), classes),
     )
+
+
+def _classes(network: Any, data: Batches) -> int:
+    """Of the labels, or of a network that knows more than turn up in them."""
+    labels = metrics.class_count(data.y.numpy())
+    if labels == 2 or not isinstance(network, nn.Module):
+        return labels
+    return max(labels, columns(network, data))
 
 
 def audit_predictions(
@@ -185,15 +122,18 @@ def audit_predictions(
     scores: Any = None,
     threshold: float | None = None,
     measures: Sequence[Callable[..., Any]] = (),
+    class_names: Sequence[str] | None = None,
 ) -> Audit:
     """Audit decisions that were made elsewhere.
 
     Args:
-        y: (n,) labels 0/1.
-        y_hat: (n,) decisions 0/1.
+        y: (n,) labels 0/1, or for K > 2 classes from 0 to K - 1.
+        y_hat: (n,) decisions of the same kind.
         group: (n,) integer codes; the last group is the privileged one.
         group_names: a name per code; without them, the codes.
-        scores: (n,) scores, for the area under the ROC curve.
+        scores: (n,) scores, for the area under the ROC curve of labels 0/1.
+        class_names: with three classes or more, a name for each; without them, their codes. They
+            fix K, even where a class has no row.
 
     Raises:
         InputError: other values, different lengths, fewer than two groups with rows, or two
@@ -208,27 +148,27 @@ def audit_predictions(
     if not len(group):
         raise InputError("expected rows to audit, got none")
     names = _names(group, group_names)
-    counts = metrics.count(y, y_hat, group, len(names))
+    classes = metrics.class_count(y)
+    if class_names is not None:
+        classes = len(checked_names(class_names, max(len(class_names), 2)))
+    if classes > 2:
+        counts = metrics.count_classes(y, y_hat, group, len(names), classes)
+        if class_names is None and not counts[:, 0].any() and not counts[:, :, 0].any():
+            raise InputError(
+                f"expected labels that count the classes from 0, got {y.min():g} to {y.max():g}: "
+                "encode them, or pass class_names= with a name for every class from 0"
+            )
+    else:
+        counts = metrics.count(y, y_hat, group, len(names))
     filled = [name for name, n in zip(names, counts.sum(axis=(1, 2)), strict=True) if n]
     if len(filled) < 2:
         raise InputError(f"expected at least two groups with rows, got {filled} of {list(names)}")
-    estimates = {measure.name: _measure(measure, counts) for measure in metrics.ALL}
-    taken = {*estimates, *(known.name for known in metrics.performance.ALL), "roc_auc"}
-    for measure in map(metrics.get, measures):
-        if measure.name in taken and measure not in metrics.ALL:
-            raise InputError(
-                f"expected a measure with a name of its own, got another {measure.name!r}: "
-                "rename the function"
-            )
-        taken.add(measure.name)
-        estimates[measure.name] = _measure(measure, counts)
-    for performance in metrics.performance.ALL:
-        low, high = performance.interval(counts)
-        value = float(performance(counts))
-        note = "" if not math.isnan(value) else "no row of the kind it counts"
-        estimates[performance.name] = Estimate(
-            performance.name, value, low, high, "performance", performance.meaning, 1.0, note
-        )
+    if classes > 2:
+        if scores is not None:
+            raise InputError(f"expected no scores= with {classes} classes: they have no one curve")
+        return audit_classes(counts, names, class_names or (), measures)
+    estimates = {each.name: measured(each, counts) for each in all_measures(measures)}
+    estimates |= {each.name: performed(each, counts) for each in metrics.performance.ALL}
     if scores is not None:
         scores = np.asarray(scores).reshape(-1)
         if len(scores) != len(y) or scores.dtype.kind not in "iufb" or np.isnan(scores).any():
@@ -241,7 +181,7 @@ def audit_predictions(
         )
     return Audit(
         estimates=estimates,
-        groups={name: _rates(counts[position]) for position, name in enumerate(names)},
+        groups={name: rates_of(counts[position]) for position, name in enumerate(names)},
         counts=counts,
         group_names=names,
         flags=tuple(_flags(counts, names, estimates)),
@@ -276,27 +216,6 @@ def _array(values: Any) -> Array:
     return np.asarray(values).reshape(-1)
 
 
-def _measure(measure: Measure, counts: Array) -> Estimate:
-    value = float(measure(counts))
-    low, high = measure.interval(counts)
-    note = ""
-    if math.isnan(value):
-        note = "needs two groups, the privileged one among them, with rows of the kind it compares"
-        low = high = math.nan
-    return Estimate(measure.name, value, low, high, "bias", measure.meaning, measure.ideal, note)
-
-
-def _rates(counts: Array) -> dict[str, Estimate]:
-    z = metrics.intervals.quantile(LEVEL)
-    found = {}
-    for rate in metrics.rates.ALL:
-        hits, base = rate.parts(counts)
-        low, high = metrics.wilson(hits, base, z)
-        value = float(metrics.rates.divide(hits, base))
-        found[rate.name] = Estimate(rate.name, value, float(low), float(high), "rate", rate.meaning)
-    return found
-
-
 def _flags(counts: Array, names: tuple[str, ...], estimates: dict[str, Estimate]) -> Iterator[str]:
     total = int(counts.sum())
     positive = int(counts[..., 1].sum())
@@ -316,16 +235,7 @@ def _flags(counts: Array, names: tuple[str, ...], estimates: dict[str, Estimate]
                 f"Too little data in group {name!r}: {ones:,} positive and {rows - ones:,} "
                 "negative rows; rates given the label are unreliable."
             )
-    wide = [
-        e.name
-        for e in estimates.values()
-        if e.name in ("spd", "eod", "aod") and e.high - e.low > 2 * WIDE
-    ]
-    if wide:
-        yield (
-            f"The intervals of {', '.join(wide)} are wider than +-{WIDE}: these data cannot tell "
-            "a fair network from an unfair one."
-        )
+    yield from wide_flag(estimates)
     impact = estimates["disparate_impact"]
     if impact.high < 0.8:
         yield (
