@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -11,17 +10,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, Unseen, clone, record, search
+from retrofair.debiasers.chances import cross_fitted
 from retrofair.debiasers.fair_head_classes import fit_of_classes
 from retrofair.debiasers.group_thresholds import best_thresholds
-from retrofair.debiasers.head import Features, HeadedNetwork, Softmax, readable
+from retrofair.debiasers.head import Features, HeadedNetwork, readable
 from retrofair.debiasers.rules import Cut, PerGroup, Rule
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
@@ -40,7 +38,6 @@ PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
 ROWS = 5_000  # of a linear program, at most
 FARTHEST = 1e6  # where the score of a rule that decides alike for all is cut
 STEEP = 4.0  # of the sigmoid that makes scores of spread 1 into what thresholds are searched in
-FOLDS = 3
 Tried = Callable[[Array], float]
 
 
@@ -49,9 +46,11 @@ class FairHead:
     """A head on the frozen network that makes the fairest use of what the network knows.
 
     With p(group, label | x), every rule that is best for a trade of performance against rates of
-    groups decides by a threshold on one weighting of these chances. The chances come from a
-    multinomial regression on the network's logit, its inputs (both with knots at quantiles, so
-    that it adds curves, not lines) and its representation. Multipliers and threshold come from
+    groups decides by a threshold on one weighting of these chances. The chances come from two
+    regressions, of the group and of the label given the group, on the network's logit, its inputs
+    (both with knots at quantiles, so that they add curves, not lines) and its representation;
+    where rows are few, what is left of the latter is the network's own logit with a level and a
+    slope for each group. Multipliers and threshold come from
     chances that each row was given by a head which had not seen it (cross-fitting), so that the
     data are not used twice, and so does the result's account of itself (`after`, `status`): what
     the final head decides on its own rows would flatter it. The network stays as it is, and no
@@ -72,11 +71,11 @@ class FairHead:
         attribute: "inferred", or "given": then there is a threshold for each group on the head's
             estimate of the label, and whoever decides needs the group. (That estimate does not
             know the group: where x means another thing in each, more could be had.)
-        strengths: inverse strengths of the regression's penalty, among which the likelihood of
-            rows not seen decides.
+        strengths: inverse strengths of the regressions' penalty, among which the likelihood of
+            rows not seen decides, for each.
 
     Raises:
-        InputError: an option out of range, or a group and label with fewer than three rows.
+        InputError: an option out of range, or a group with fewer than three rows.
 
     Reference:
         Chen, Klochkov and Liu (2024), Post-hoc bias scoring is optimal for fair classification;
@@ -87,7 +86,7 @@ class FairHead:
     inputs: bool = True
     stages: Literal["last", "all"] = "last"
     attribute: Literal["inferred", "given"] = "inferred"
-    strengths: tuple[float, ...] = (0.01, 0.1)
+    strengths: tuple[float, ...] = (0.0003, 0.003, 0.03, 0.3)
     name: ClassVar[str] = "fair_head"
     changes_weights: ClassVar[bool] = False
     classes: ClassVar[Literal["two", "any"]] = "any"
@@ -114,12 +113,13 @@ class FairHead:
         layers = self._layers(model, data, x)
         features, z = Features.of(network, layers, self.inputs and readable(x), data)
         y, group = data.y.numpy().astype(np.int64), data.group.numpy()
-        classes = metrics.class_count(y)
-        n_cells = classes * len(data.group_names)
+        classes, n_groups = metrics.class_count(y), len(data.group_names)
         cell = classes * group + y
         seed = int(torch.randint(2**31, (), generator=generator))
-        unseen, head, strength = cross_fitted(z, cell, n_cells, self.strengths, seed, classes)
-        about = {"strength": strength, "group_auc": _group_auc(unseen, group, classes)}
+        unseen, head, strengths = cross_fitted(
+            z, group, y, (n_groups, classes), self.strengths, seed
+        )
+        about = {"strengths": strengths, "group_auc": _group_auc(unseen, group, classes)}
         if classes > 2:
             if self.attribute == "given":
                 raise InputError(
@@ -128,9 +128,9 @@ class FairHead:
                 )
             return fit_of_classes(features, head, unseen, cell, data, objective, about)
         if self.attribute == "given":
-            value, cut = np.tile([0.0, STEEP], n_cells // 2), STEEP / 2
+            value, cut = np.tile([0.0, STEEP], n_groups), STEEP / 2
             score = _squashed(unseen @ value, cut)
-            thresholds, counts = best_thresholds(score, y, group, n_cells // 2, objective)
+            thresholds, counts = best_thresholds(score, y, group, n_groups, objective)
             rule: Rule = PerGroup(thresholds)
             choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
             decisions = rule(score, group)
@@ -140,7 +140,7 @@ class FairHead:
             decisions = (score > choice.threshold).astype(np.int64)
             rule, cut = Cut(0.5), _cut(choice.threshold)
             choice = replace(choice, threshold=0.5)  # which its sign is, for the network's score
-        made = HeadedNetwork(features, head.weight, head.bias, value, cut).eval()
+        made = HeadedNetwork(features, head, value, cut).eval()
         chances = unseen.reshape(len(y), -1, 2).sum(-1)
         return Fit(
             made,
@@ -154,42 +154,6 @@ class FairHead:
             last = last_layer(model, data)
             return [last] if last else []
         return weight_layers(model, first_rows(x, 2))[1:]
-
-
-def cross_fitted(
-    z: Array,
-    cell: Array,
-    n_cells: int,
-    strengths: tuple[float, ...],
-    seed: int,
-    classes: int = 2,
-) -> tuple[Array, Softmax, float]:
-    """(n, 2G) chances by heads that had not seen the row, the head of all rows, its strength.
-
-    Raises:
-        InputError: fewer rows of a group and label than folds.
-    """
-    sizes = np.bincount(cell, minlength=n_cells)
-    few = np.flatnonzero((sizes > 0) & (sizes < FOLDS))
-    if len(few):
-        raise InputError(
-            f"expected at least {FOLDS} rows of every group and label, got {sizes[few[0]]} of "
-            f"group {few[0] // classes} with label {few[0] % classes}: merge groups, or use "
-            "another method"
-        )
-    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(z, cell))
-    least, chosen, kept = np.inf, strengths[0], np.empty((0, n_cells))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for chances
-        for strength in strengths:
-            unseen = np.empty((len(z), n_cells))
-            for train, left in folds:
-                unseen[left] = Softmax(z[train], cell[train], n_cells, strength)(z[left])
-            loss = -float(np.log(unseen[np.arange(len(cell)), cell].clip(1e-12)).mean())
-            if loss < least:
-                least, chosen, kept = loss, strength, unseen
-        head = Softmax(z, cell, n_cells, chosen)
-    return kept, head, chosen
 
 
 def _group_auc(chances: Array, group: Array, classes: int = 2) -> float:

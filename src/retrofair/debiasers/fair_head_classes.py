@@ -20,7 +20,8 @@ from scipy.optimize import linprog
 from retrofair.data import Batches
 from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, Unseen, record, search_any
-from retrofair.debiasers.head import Features, HeadedNetwork, Softmax
+from retrofair.debiasers.chances import Chances
+from retrofair.debiasers.head import Features, HeadedNetwork
 from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax
 from retrofair.metrics import Array, Measure, PerformanceMeasure, WorstClass, performance
@@ -40,7 +41,7 @@ STEEP = 4.0  # the spread of the scores
 
 def fit_of_classes(
     features: Features,
-    head: Softmax,
+    head: Chances,
     chances: Array,
     cell: Array,
     data: Batches,
@@ -56,7 +57,7 @@ def fit_of_classes(
     search = search_any(data, objective)
     assert isinstance(search, OffsetSearch)
     value, found = Candidates(chances, cell, objective, search).best()
-    made = HeadedNetwork(features, head.weight, head.bias, value, -np.array(found.offsets)).eval()
+    made = HeadedNetwork(features, head, value, -np.array(found.offsets)).eval()
     choice = replace(found, offsets=(0.0,) * len(found.offsets))
     history = (record(objective, choice, trial=0, **about),)
     scores = chances @ value + np.array(found.offsets)

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from retrofair.data import Batches
+from retrofair.debiasers.chances import Chances
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.layers import reading
 from retrofair.networks.outputs import device_of, evaluating, forward
 
-SMALLEST = 1e-6  # a feature's spread below which it says nothing
-STEPS, TOLERANCE = 100, 1e-3
+WEIGHTS = ("group_weight", "group_bias", "label_weight", "label_bias")
 COLUMNS = 5_000  # of a table that a head reads, at most
 CODES = 10  # values up to which a column is a code, not a number
 KNOTS = 8  # per number
@@ -114,36 +113,37 @@ def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class HeadedNetwork(nn.Module):
-    """Weighs the chances of each group and label, which a softmax on the features tells.
+    """Weighs the chances of each group and label, which a softmax of each tells from the features.
 
     Its output is a score, (n,), whose sign is the decision; it needs no group. With K > 2 classes
-    there are G * K cells, and a score for each class, (n, K), of which the largest decides.
+    there is a score for each, (n, K), of which the largest decides.
 
     Args:
-        weight, bias: (2G, k) and (2G,) of the softmax.
+        chances: the regressions of group and label, whose weights it takes.
         value: (2G,) what a decision for a person of this group and label is worth; with K > 2
             classes (G * K, K), what each decision is.
         cut: the value from which on it is positive; with K > 2 classes (K,), taken off the scores.
     """
 
-    weight: Tensor
-    bias: Tensor
+    group_weight: Tensor  # (G, k)
+    group_bias: Tensor  # (G,)
+    label_weight: Tensor  # (G, K, k)
+    label_bias: Tensor  # (G, K)
     value: Tensor
     cut: Tensor
 
     def __init__(
-        self, features: Features, weight: Array, bias: Array, value: Array, cut: float | Array
+        self, features: Features, chances: Chances, value: Array, cut: float | Array
     ) -> None:
         super().__init__()
         self.features = features
-        given = {"weight": weight, "bias": bias, "value": value, "cut": np.array(cut)}
+        given = {name: getattr(chances, name) for name in WEIGHTS} | {"value": value, "cut": cut}
         for name, values in given.items():
             buffer = torch.from_numpy(np.asarray(values)).float()
             self.register_buffer(name, buffer.to(device_of(features.network)))
 
     def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
-        z = self.features(*x, **named)
-        return self.cells(z.to(self.weight)) @ self.value - self.cut
+        return self.cells(self.features(*x, **named)) @ self.value - self.cut
 
     @classmethod
     def empty(
@@ -151,17 +151,18 @@ class HeadedNetwork(nn.Module):
         network: nn.Module,
         layers: Sequence[str],
         inputs: bool,
-        shape: Sequence[int],
         knots: int,
-        classes: int = 2,
+        shape: Sequence[int],
     ) -> HeadedNetwork:
         """One of this structure, whose weights are still to be loaded."""
-        features = Features(network, layers, inputs, knots)
-        rows = np.zeros(shape[0])
-        if classes == 2:
-            return cls(features, np.zeros(tuple(shape)), rows, rows, 0.0).eval()
-        value, cut = np.zeros((shape[0], classes)), np.zeros(classes)
-        return cls(features, np.zeros(tuple(shape)), rows, value, cut).eval()
+        n_groups, n_classes, _ = shape
+        cells = n_groups * n_classes
+        return cls(
+            Features(network, layers, inputs, knots),
+            Chances.empty(*shape),
+            np.zeros(cells if n_classes == 2 else (cells, n_classes)),
+            np.zeros(() if n_classes == 2 else n_classes),
+        ).eval()
 
     def structure(self) -> dict[str, Any]:
         """What `empty` takes besides the network."""
@@ -169,15 +170,14 @@ class HeadedNetwork(nn.Module):
         return {
             "layers": list(features.layers),
             "inputs": features.inputs,
-            "shape": list(self.weight.shape),
             "knots": len(features.knot),
-            "classes": self.classes,
+            "shape": list(self.label_weight.shape),
         }
 
     @property
     def classes(self) -> int:
         """How many it decides among."""
-        return 2 if self.value.ndim == 1 else self.value.shape[1]
+        return self.label_weight.shape[1]
 
     def group_chances(self, data: Batches) -> Array:
         """(n, G) what the head thinks of every row's group."""
@@ -186,36 +186,18 @@ class HeadedNetwork(nn.Module):
             for x, _, _ in data:
                 own, read = self.features.plain(x)
                 z = torch.cat([self.features.bent(own), read], 1)
-                parts.append(self.cells(z.to(self.weight)).cpu())
-        chances: Array = torch.cat(parts).double().numpy()
-        return np.asarray(chances.reshape(len(chances), -1, self.classes).sum(-1))
+                parts.append(self.groups(z).cpu())
+        return np.asarray(torch.cat(parts).double().numpy())
+
+    def groups(self, z: Tensor) -> Tensor:
+        """(n, G) the chances of each group, of features (n, k)."""
+        return torch.softmax(z.to(self.group_weight) @ self.group_weight.T + self.group_bias, 1)
 
     def cells(self, z: Tensor) -> Tensor:
-        """(n, 2G), or (n, G * K), the chances of each group and label, of features (n, k)."""
-        return torch.softmax(z @ self.weight.T + self.bias, 1)
-
-
-class Softmax:
-    """Multinomial regression of the cell on standardised features."""
-
-    def __init__(self, z: Array, cell: Array, n_cells: int, strength: float) -> None:
-        self.mean, spread = z.mean(0), z.std(0)
-        self.scale = np.where(spread > SMALLEST, 1 / np.maximum(spread, SMALLEST), 0.0)
-        model = LogisticRegression(C=strength, max_iter=STEPS, tol=TOLERANCE)
-        model.fit((z - self.mean) * self.scale, cell)
-        weight, bias = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # a single row of coefficients, of the second class
-            weight, bias = np.concatenate([0 * weight, weight]), np.array([0.0, bias[0]])
-        # cells without rows have no chance
-        self.weight, self.bias = np.zeros((n_cells, z.shape[1])), np.full(n_cells, -1e3)
-        self.weight[model.classes_] = weight * self.scale
-        self.bias[model.classes_] = bias - (weight * self.scale) @ self.mean
-
-    def __call__(self, z: Array) -> Array:
-        """(n, 2G) chances."""
-        a = z @ self.weight.T + self.bias
-        a = np.exp(a - a.max(1, keepdims=True))
-        return np.asarray(a / a.sum(1, keepdims=True))
+        """(n, G * K) the chances of each group and label, of features (n, k)."""
+        logits = torch.einsum("nk,gyk->ngy", z.to(self.label_weight), self.label_weight)
+        labels = torch.softmax(logits + self.label_bias, 2)
+        return (self.groups(z)[:, :, None] * labels).flatten(1)
 
 
 def readable(x: Any) -> bool:

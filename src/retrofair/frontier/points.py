@@ -13,7 +13,7 @@ import pandas as pd
 from retrofair.debiasers import Debiased, Status
 from retrofair.debiasers.run import RARE
 from retrofair.errors import InputError, unknown
-from retrofair.metrics import Array, Measure, Performance
+from retrofair.metrics import Array, Measure, PerformanceMeasure
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def check_choice(rule: str | None, bias: float | None, performance: float | None
         raise InputError(f"expected performance in [0, 1], got {performance!r}")
 
 
-def figures(measure: Measure, performance: Performance, counts: Array) -> dict[str, Any]:
+def figures(measure: Measure, performance: PerformanceMeasure, counts: Array) -> dict[str, Any]:
     """The fields of a `Reference` that come from counts (G, 2, 2)."""
     value, bias = float(measure(counts)), float(measure.bias(counts))
     low, high = measure.interval(counts)
