@@ -81,13 +81,13 @@ def near(done: pd.DataFrame) -> str:
     if not lines:
         return ""
     text = (
-        f"Balanced accuracy on test data, medians over seeds, and the paired difference. "
-        f"`group_thresholds` is told everybody's group where `fair_head` infers it. On Adult, Bank "
+        "Balanced accuracy on test data, medians over seeds, and the paired difference. "
+        "`group_thresholds` is told everybody's group where `fair_head` infers it. On Adult, Bank "
         f"and ACSIncome the median difference is {-NEAR:g} or better in {kept} of {asked} "
-        "settings. More balanced accuracy at a broken bound is no gain: *within the bound* counts the seeds "
-        "with |bias| < epsilon on test data, `fair_head` first. Where *95 % half-width* (of the "
-        "measure on one test set) is above epsilon, no test set of this size can tell whether a "
-        "bound is kept."
+        "settings. More balanced accuracy at a broken bound is no gain: *within the bound* counts "
+        "the seeds with |bias| < epsilon on test data, `fair_head` first. Where *95 % half-width* "
+        "(of the measure on one test set) is above epsilon, no test set of this size can tell "
+        "whether a bound is kept."
     )
     heading = "## `fair_head` against thresholds that are told the group"
     return f"{heading}\n\n{text}\n\n{pages.table(header, lines)}"
