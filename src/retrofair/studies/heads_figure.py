@@ -20,6 +20,7 @@ from retrofair.studies.results import CONSTANT, ORIGINAL
 from retrofair.studies.shown import words
 from retrofair.studies.styles import Styles
 
+MORE = ("#882255", "#CC3311", "#999933", "#332288", "#44AA99")  # of Tol's palettes
 SIZE = 4.6, 2.9  # inches of a panel
 ROOM = 1.25  # below and above the panels
 
@@ -59,7 +60,7 @@ def planes(done: pd.DataFrame, methods: Sequence[Method], epsilon: float, path: 
             else f"{counted.min()} to {counted.max()}"
         )
         text = (
-            f"Medians over {n} seeds, arms from the smallest to the largest. Green: |bias| < "
+            f"Medians over seeds (n = {n}), arms from the smallest to the largest. Green: |bias| < "
             f"{epsilon:g}, what was asked for on validation data."
         )
         figure.supxlabel(text, x=0.01, ha="left", fontsize=9)
@@ -95,11 +96,12 @@ _DASHED: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.0
 
 
 def _look(styles: Styles, name: str, index: int) -> dict[str, Any]:
-    """Colours are those of all figures; shapes tell methods of one colour apart."""
-    colour = styles[name].colour
-    shape = (
-        "*" if name == "fair_head" else "o" if name == ORIGINAL else MARKERS[index % len(MARKERS)]
-    )
+    """Colours are those of all figures, those that come again there replaced; shapes differ too."""
+    style = styles[name]
+    repeats = [other for other in styles.names if styles[other].hatch]
+    colour = MORE[repeats.index(name) % len(MORE)] if name in repeats else style.colour
+    shape = "o" if name == ORIGINAL else MARKERS[index % len(MARKERS)]
+    shape = "*" if name == "fair_head" else shape
     return {
         "marker": shape,
         "markerfacecolor": colour,
