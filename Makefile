@@ -47,7 +47,7 @@ both: .venv/dev.stamp
 
 ## All studies, whole (a few hours on two cores); goes on where it was stopped; docs/results/.
 STORE ?= $(HOME)/.cache/retrofair/studies
-STUDIES ?= seeds networks coefficients intra posthoc variants fairnn
+STUDIES ?= seeds networks coefficients intra posthoc variants fairnn heads
 results: .venv/dev.stamp
 	for study in $(STUDIES); do \
 		$(BIN)/retrofair study $$study --store $(STORE) --out docs/results --jobs $(JOBS) || exit; done

@@ -11,9 +11,14 @@ import pytest
 
 from retrofair.debiasers import (
     Adversarial,
+    BiasGradient,
     CalibratedEqualizedOdds,
     EqualizedOdds,
+    FairHead,
+    GroupThresholds,
+    Lagrangian,
     Layerwise,
+    Pruning,
     Random,
     RejectOption,
     Threshold,
@@ -31,6 +36,11 @@ QUICK = {
     "layerwise": Layerwise(evaluations=2, layers=1),
     "adversarial": Adversarial(epochs=1, critic_steps=2, actor_steps=2),
     "zhang": Zhang(epochs=1, critic_steps=2, actor_steps=2),
+    "pruning": Pruning(rounds=2),
+    "bias_gradient": BiasGradient(looks=1, steps=2),
+    "lagrangian": Lagrangian(epochs=1, steps=2),
+    "fair_head": FairHead(strengths=(0.1,)),
+    "group_thresholds": GroupThresholds(),
     "threshold": Threshold(),
     "reject_option": RejectOption(thresholds=5, margins=3),
     "equalized_odds": EqualizedOdds(),
@@ -59,12 +69,30 @@ def _shrink(study: Any) -> Study:
         return dataclasses.replace(study, grid=_small_grid(study.grid))
     if study.name == "fairnn":
         return _small_fairnn(study)
+    if study.name == "heads":
+        return _small_heads(study)
     fewer: dict[str, Any] = {"seeds": (0, 1), "training": SMALL}
     if hasattr(study, "sources"):
         fewer["sources"] = SOURCES[:1]
     else:
         fewer |= {"source": SOURCES[0], "trials": 60}
     return dataclasses.replace(study, **fewer)
+
+
+def _small_heads(study: Any) -> Study:
+    """One setting of the embedded data, and its intersections as the many groups."""
+    return dataclasses.replace(
+        study,
+        sources=SOURCES[:1],
+        many=(Source("synthetic", ("sex", "region")),),
+        measures=("spd",),
+        seeds=(0, 1),
+        training=SMALL,
+        **{
+            field: tuple(Method(m.name, QUICK[m.debiaser.name]) for m in getattr(study, field))
+            for field in ("methods", "blind_methods")
+        },
+    )
 
 
 def _small_fairnn(study: Any) -> Study:

@@ -9,6 +9,7 @@ from retrofair.studies.coefficients import COEFFICIENTS
 from retrofair.studies.fairnn import FAIRNN
 from retrofair.studies.grid import Grid, Method
 from retrofair.studies.grid_study import GridStudy
+from retrofair.studies.heads import HEADS
 from retrofair.studies.intra import INTRA
 from retrofair.studies.networks import NETWORKS
 from retrofair.studies.posthoc import POSTHOC
@@ -28,6 +29,7 @@ ALL: tuple[Study, ...] = (
     COEFFICIENTS,
     INTRA,
     FAIRNN,
+    HEADS,
 )
 
 __all__ = [

@@ -150,6 +150,8 @@ class DebiasCell:
     Args:
         name: what tables call the method; the debiaser's own name without it. It plays no part
             in the result.
+        place: its place among the cells of a study that says in which order they run; no part in
+            the result either.
     """
 
     network: NetworkCell
@@ -157,6 +159,7 @@ class DebiasCell:
     objective: Objective
     seed: int
     name: str = ""
+    place: int = 0
     kind: ClassVar[str] = "debias"
 
     def __post_init__(self) -> None:

@@ -120,6 +120,9 @@ def _core_seconds(records: Iterable[dict[str, Any]]) -> float:
             continue
         config = record["config"]
         source = {key: config["source"][key] for key in ("data", "split", "include_sensitive")}
+        source["rows"] = config["source"].get("rows")
+        if not source["include_sensitive"] or config["source"].get("others"):
+            source["sensitive"] = config["source"]["sensitive"]  # other columns, other networks
         shared = json.dumps([source, config["seed"], config["training"]], sort_keys=True)
         # a network of an older cache has no time of its own
         trained[shared] = max(record["seconds"] or 0.0, record["wall_seconds"])

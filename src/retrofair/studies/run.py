@@ -165,13 +165,18 @@ def _run_wave(plan: Plan, cells: list[Cell], pool: Pool, each: Each) -> None:
 def _ordered(plan: Plan, cells: list[Cell]) -> list[Cell]:
     """Split by split, so that a study stopped early has whole seeds.
 
-    In each the longest come first, so that no core waits for a long one at the end.
+    In each the longest come first, so that no core waits for a long one at the end. A study that
+    gives its cells places has its own order.
     """
     known = Durations(plan.store)
     splits = {
         split: place for place, split in enumerate(dict.fromkeys(c.source.split for c in cells))
     }
-    return sorted(cells, key=lambda c: (splits[c.source.split], -known.guess(c)))
+
+    def order(cell: Cell) -> tuple[int, int, float]:
+        return getattr(cell, "place", 0), splits[cell.source.split], -known.guess(cell)
+
+    return sorted(cells, key=order)
 
 
 def _task(plan: Plan, key: str, cell: Cell, threads: int) -> Any:

@@ -25,6 +25,8 @@ class Source:
         sensitive: the protected columns.
         split: seed of the split.
         include_sensitive: keep the protected columns among the features.
+        rows: of a data set by name, a sample of so many rows, the same for every split.
+        others: of a data set by name, everybody not privileged as one group of each column.
         label, positive, privileged: for a file, as in `GroupedData.from_frame`.
     """
 
@@ -35,12 +37,18 @@ class Source:
     label: str | None = None
     positive: str | None = None
     privileged: tuple[str, ...] | None = None
+    rows: int | None = None
+    others: bool = False
 
     def __post_init__(self) -> None:
         if not self.is_file:
             datasets.get(self.data).attributes(self.sensitive)
         elif self.label is None:
             raise InputError(f"expected label = COLUMN for the file {self.data}, got none")
+        elif self.rows is not None or self.others:
+            raise InputError(f"expected a data set's name with rows or others, got {self.data}")
+        if self.rows is not None and self.rows < 1:
+            raise InputError(f"expected at least one row, got {self.rows} (rows)")
 
     @property
     def is_file(self) -> bool:
@@ -54,7 +62,11 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """What decides the rows, apart from the files' content; a file by its name alone."""
-        return {**asdict(self), "data": Path(self.data).name if self.is_file else self.data}
+        about = {**asdict(self), "data": Path(self.data).name if self.is_file else self.data}
+        for option in ("rows", "others"):  # unused, they are not there: stores keep their keys
+            if not about[option]:
+                del about[option]
+        return about
 
     def load(self, root: str | None = None) -> Splits:
         """Training, validation and test data; the last few are kept in memory.
@@ -103,12 +115,38 @@ def _load(source: Source, root: str | None, _checksum: str) -> Splits:
             privileged=None if source.privileged is None else list(source.privileged),
             include_sensitive=source.include_sensitive,
         )
+    if source.rows is not None or source.others:
+        return _reduced(source, root)
     return datasets.load(
         source.data,
         sensitive=list(source.sensitive),
         root=root,
         seed=source.split,
         include_sensitive=source.include_sensitive,
+    )
+
+
+def _reduced(source: Source, root: str | None) -> Splits:
+    """As `datasets.load`, of fewer rows or groups."""
+    data_set = datasets.get(source.data)
+    table = data_set.frame(source.sensitive, root)
+    if source.rows is not None:
+        if source.rows > len(table):
+            raise InputError(f"expected at most {len(table):,} rows, got {source.rows:,} (rows)")
+        table = table.sample(source.rows, random_state=0).reset_index(drop=True)
+    privileged = [data_set.protected[column].privileged for column in source.sensitive]
+    if source.others:
+        for column, name in zip(source.sensitive, privileged, strict=True):
+            table[column] = table[column].where(table[column] == name, f"non-{name}")
+    return split_frame(
+        table,
+        seed=source.split,
+        label=data_set.label,
+        positive=data_set.positive,
+        sensitive=list(source.sensitive),
+        privileged=privileged,
+        include_sensitive=source.include_sensitive,
+        flags=data_set.flags(table),
     )
 
 
