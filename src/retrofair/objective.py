@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from retrofair.metrics import (
 )
 
 MeasureLike = str | Callable[..., Any] | Measure
-Bounded = list[tuple[MeasureLike, float]] | tuple[tuple[MeasureLike, float], ...]
+Bounded = Sequence[tuple[MeasureLike, float]]
 EPSILON = 0.05
 
 
@@ -106,7 +106,7 @@ class Constrained(_Named):
     def bias_measure(self) -> Measure:
         if isinstance(self.measure, list | tuple):
             return _several(self.measure)
-        return get(self.measure)
+        return get(cast(MeasureLike, self.measure))
 
     def feasible(self, counts: Array) -> Array:
         return self.bias_measure.bias(counts) < self.epsilon

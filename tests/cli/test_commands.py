@@ -190,6 +190,33 @@ def test_debias_of_a_table_trains_a_network_and_says_so(people, capsys, monkeypa
         assert text in out
 
 
+def test_several_constraints_and_costs(people, own, capsys, tmp_path):
+    command = ["debias", people, *COLUMNS, *own, "--drop", "decision", "--out", "fair"]
+    command += ["--method", "group_thresholds", "--measure", "spd=0.2,eod=0.3"]
+    command += ["--performance", "cost=0,1,5,0"]
+    assert run([str(c) for c in command]) in (0, 3)  # the network is not trained
+    out = capsys.readouterr().out
+    for text in ("spd on test", "eod on test", "spd < 0.2", "eod < 0.3", "cost[0,1,5,0] on test"):
+        assert text.split()[0] in out
+    about = json.loads((tmp_path / "fair" / "result.json").read_text())["about"]
+    assert about["constraints"] == [["spd", 0.2], ["eod", 0.3]]
+    assert about["performance"] == "cost[0,1,5,0]"
+    written = json.loads((tmp_path / "fair" / "audit.json").read_text())["after"]
+    assert written["spd and eod"]["value"] == pytest.approx(
+        max(abs(written["spd"]["value"]), abs(written["eod"]["value"]) * 0.2 / 0.3)
+    )
+
+
+def test_constraints_that_cannot_be_read(people, capsys):
+    debias = ["debias", people, *COLUMNS]
+    fails(capsys, "every constraint once", *debias, "--measure", "spd,spd")
+    fails(capsys, "numbers after = in --measure", *debias, "--measure", "spd=x,eod")
+    fails(capsys, "epsilon in (0, 1]", *debias, "--measure", "spd=7,eod")
+    fails(capsys, "one --measure with --lam", *debias, "--measure", "spd,eod", "--lam", "0.5")
+    fails(capsys, "four costs", *debias, "--performance", "cost=1,2")
+    fails(capsys, "costs that differ", *debias, "--performance", "cost=1,1,1,1")
+
+
 def test_an_unreached_goal_is_exit_status_3(people, own, capsys):
     command = ["debias", people, *COLUMNS, *own, "--drop", "decision", "--method"]
     command += ["calibrated_equalized_odds", "--measure", "accuracy_difference"]

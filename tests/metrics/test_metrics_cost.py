@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import retrofair as rf
 from retrofair import metrics
 from retrofair.errors import InputError
 from retrofair.metrics import CostMatrix
+from retrofair.objective import Constrained
 
 MISSED = CostMatrix(((0, 1), (5, 0)))
 
@@ -61,3 +63,18 @@ def test_what_rows_add(name: str) -> None:
     assert (counts * gain).sum() / counts.sum() == pytest.approx(float(performance(counts)))
     assert performance.additive
     assert not metrics.get_performance("precision").additive
+
+
+def test_audited_beside_the_others() -> None:
+    rng = np.random.default_rng(0)
+    y, decided, group = rng.integers(2, size=(3, 200))
+    both = Constrained([("spd", 0.1), ("eod", 0.2)]).bias_measure
+    found = rf.audit_predictions(y, decided, group, measures=[MISSED, both])
+    counts = metrics.count(y, decided, group, 2)
+    assert found[MISSED.name].value == pytest.approx(float(MISSED(counts)))
+    assert found[MISSED.name].kind == "performance"
+    assert found["spd and eod"].value == pytest.approx(
+        max(abs(found["spd"].value), abs(found["eod"].value) / 2)
+    )
+    with pytest.raises(InputError, match="a measure of bias, got the performance"):
+        Constrained(MISSED)

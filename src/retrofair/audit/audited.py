@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from retrofair import metrics
 from retrofair.audit.classes import audit_classes, checked_names
 from retrofair.audit.estimates import (
     FEW_ROWS,
+    Further,
     all_measures,
+    all_performances,
     measured,
     performed,
     rates_of,
@@ -20,9 +22,9 @@ from retrofair.audit.estimates import (
 )
 from retrofair.audit.found import Audit, Estimate
 from retrofair.data import Batches
+from retrofair.debiasers.base import RARE
 from retrofair.debiasers.result import Debiased
 from retrofair.debiasers.rules import classes_of
-from retrofair.debiasers.run import RARE
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.outputs import Outputs, as_logits, chances, columns, probabilities
@@ -36,7 +38,7 @@ def audit(
     *,
     threshold: float | None = None,
     outputs: Outputs | None = None,
-    measures: Sequence[Callable[..., Any]] = (),
+    measures: Sequence[Further] = (),
     class_names: Sequence[str] | None = None,
 ) -> Audit:
     """Audit a debiased result or a network.
@@ -46,7 +48,8 @@ def audit(
         data: rows that were used neither for training nor for debiasing.
         threshold: for a network: a probability, 0.5 by default; positive means strictly above.
         outputs: for a network: "logits" or "probabilities" (see `debias`).
-        measures: further measures, callables `(y, prediction, group) -> number`.
+        measures: further measures, callables `(y, prediction, group) -> number`, measures such as
+            an objective's `bias_measure`, or a `metrics.CostMatrix`.
         class_names: with three classes or more, a name for each; without them, their codes.
 
     A network of K > 2 classes, (n, ...) -> (n, K), decides for its most probable one, and labels
@@ -121,7 +124,7 @@ def audit_predictions(
     group_names: Sequence[str] | None = None,
     scores: Any = None,
     threshold: float | None = None,
-    measures: Sequence[Callable[..., Any]] = (),
+    measures: Sequence[Further] = (),
     class_names: Sequence[str] | None = None,
 ) -> Audit:
     """Audit decisions that were made elsewhere.
@@ -168,7 +171,7 @@ def audit_predictions(
             raise InputError(f"expected no scores= with {classes} classes: they have no one curve")
         return audit_classes(counts, names, class_names or (), measures)
     estimates = {each.name: measured(each, counts) for each in all_measures(measures)}
-    estimates |= {each.name: performed(each, counts) for each in metrics.performance.ALL}
+    estimates |= {each.name: performed(each, counts) for each in all_performances(measures)}
     if scores is not None:
         scores = np.asarray(scores).reshape(-1)
         if len(scores) != len(y) or scores.dtype.kind not in "iufb" or np.isnan(scores).any():

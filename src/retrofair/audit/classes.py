@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from retrofair import metrics
 from retrofair.audit.estimates import (
     FEW_ROWS,
     LEVEL,
+    Further,
     all_measures,
     measured,
     performed,
@@ -18,7 +18,7 @@ from retrofair.audit.estimates import (
     wide_flag,
 )
 from retrofair.audit.found import Audit, Estimate
-from retrofair.debiasers.run import RARE
+from retrofair.debiasers.base import RARE
 from retrofair.errors import InputError
 from retrofair.metrics import Array, Measure, WorstClass
 from retrofair.metrics.rates import CORRECT, SELECTION
@@ -28,7 +28,7 @@ def audit_classes(
     counts: Array,
     names: tuple[str, ...],
     class_names: Sequence[str],
-    measures: Sequence[Callable[..., Any]],
+    measures: Sequence[Further],
 ) -> Audit:
     """Audit counts (G, K, K) by group, label and prediction; the groups were checked.
 

@@ -9,14 +9,23 @@ from typing import Any
 from retrofair import metrics
 from retrofair.audit.found import Estimate
 from retrofair.errors import InputError
-from retrofair.metrics import Array, Measure, Performance
+from retrofair.metrics import Array, CostMatrix, Measure, PerformanceMeasure
 
 LEVEL = metrics.LEVEL
 FEW_ROWS = 30
 WIDE = 0.1
 
 
-def all_measures(measures: Sequence[Callable[..., Any]]) -> Iterator[Measure]:
+Further = Callable[..., Any] | Measure | CostMatrix
+
+
+def all_performances(measures: Sequence[Further]) -> Iterator[PerformanceMeasure]:
+    """The known performances, then the caller's costs."""
+    yield from metrics.performance.ALL
+    yield from (each for each in measures if isinstance(each, CostMatrix))
+
+
+def all_measures(measures: Sequence[Further]) -> Iterator[Measure]:
     """The known measures, then the caller's own.
 
     Raises:
@@ -25,7 +34,7 @@ def all_measures(measures: Sequence[Callable[..., Any]]) -> Iterator[Measure]:
     yield from metrics.ALL
     taken = {known.name for known in metrics.ALL}
     taken |= {known.name for known in metrics.performance.ALL} | {"roc_auc"}
-    for measure in map(metrics.get, measures):
+    for measure in (metrics.get(m) for m in measures if not isinstance(m, CostMatrix)):
         if measure.name in taken and measure not in metrics.ALL:
             raise InputError(
                 f"expected a measure with a name of its own, got another {measure.name!r}: "
@@ -45,7 +54,7 @@ def measured(measure: Measure, counts: Array, note: str = "") -> Estimate:
     return Estimate(measure.name, value, low, high, "bias", measure.meaning, measure.ideal, note)
 
 
-def performed(performance: Performance, counts: Array) -> Estimate:
+def performed(performance: PerformanceMeasure, counts: Array) -> Estimate:
     """A performance with its interval."""
     low, high = performance.interval(counts)
     value = float(performance(counts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from retrofair.data import GroupedData
 from retrofair.debiasers import Debiased, Effects, Status, compare
 from retrofair.debiasers import debias as debias_network
 from retrofair.debiasers.run import check_data, resolve
+from retrofair.errors import InputError
 from retrofair.files import json_text, write_json
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.plots import Point, bias_performance
@@ -25,7 +27,12 @@ Method = Annotated[
     str, typer.Option(help="One of: " + ", ".join(known.name for known in debiasers.ALL) + ".")
 ]
 MeasureName = Annotated[
-    str, typer.Option(help="One of: " + ", ".join(known.name for known in metrics.ALL) + ".")
+    str,
+    typer.Option(
+        help="One of: "
+        + ", ".join(known.name for known in metrics.ALL)
+        + "; or several that must hold together, with a bound each: spd=0.05,eod=0.1."
+    ),
 ]
 Epsilon = Annotated[float, typer.Option(help="Bound on the bias.")]
 Lam = Annotated[
@@ -35,7 +42,10 @@ Lam = Annotated[
 PerformanceName = Annotated[
     str,
     typer.Option(
-        help="One of: " + ", ".join(known.name for known in metrics.performance.ALL) + "."
+        help="One of: "
+        + ", ".join(known.name for known in metrics.performance.ALL)
+        + "; or costs of a true negative, false positive, false negative and true positive: "
+        "cost=0,1,5,0."
     ),
 ]
 
@@ -95,9 +105,14 @@ def debias(
     result = debias_network(what.network, what.fit, objective, method, seed=seed, outputs=answers)
     # with probabilities the first audit warned; the second must read the outputs alike
     kind = result.about["outputs"]
-    before = audit_network(what.network, what.test, outputs=kind)
-    after = audit_network(result, what.test)
-    constant = constant_audit(what.test, result)
+    good = objective.performance_measure
+    wanted: list[Any] = [
+        objective.bias_measure,
+        *([good] if isinstance(good, metrics.CostMatrix) else []),
+    ]
+    before = audit_network(what.network, what.test, outputs=kind, measures=wanted)
+    after = audit_network(result, what.test, measures=wanted)
+    constant = constant_audit(what.test, result, wanted)
     effects = compare(what.network, result, what.test, measure=objective.bias_measure, outputs=kind)
     rows = [
         Row("constant classifier", constant, result.constant.objective, note="yardstick"),
@@ -123,13 +138,48 @@ def debias(
 
 
 def objective_of(measure: str, epsilon: float, lam: float | None, performance: str) -> Objective:
-    """The objective that the options say."""
+    """The objective that the options say.
+
+    Raises:
+        InputError: unknown names, or numbers that cannot be read.
+    """
+    good = _performance(performance)
+    if "=" not in measure and "," not in measure:
+        if lam is not None:
+            return Weighted(measure, lam=lam, performance=good)
+        return Constrained(measure, epsilon=epsilon, performance=good)
     if lam is not None:
-        return Weighted(measure, lam=lam, performance=performance)
-    return Constrained(measure, epsilon=epsilon, performance=performance)
+        raise InputError("expected one --measure with --lam, got several constraints")
+    pairs = []
+    for each in measure.split(","):
+        name, _, bound = each.partition("=")
+        pairs.append((name.strip(), _numbers(bound, "--measure")[0] if bound else epsilon))
+    if len(pairs) == 1:
+        return Constrained(pairs[0][0], epsilon=pairs[0][1], performance=good)
+    return Constrained(pairs, performance=good)
 
 
-def constant_audit(test: GroupedData, result: Debiased) -> Audit:
+def _performance(text: str) -> str | metrics.CostMatrix:
+    name, _, costs = text.partition("=")
+    if name != "cost":
+        return text
+    found = _numbers(costs, "--performance")
+    if len(found) != 4:
+        raise InputError(
+            "expected four costs, of a true negative, false positive, false negative and true "
+            f"positive, such as --performance cost=0,1,5,0, got {costs!r}"
+        )
+    return metrics.CostMatrix(((found[0], found[1]), (found[2], found[3])))
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise InputError(f"expected numbers after = in {option}, got {text!r}") from None
+
+
+def constant_audit(test: GroupedData, result: Debiased, measures: Sequence[Any] = ()) -> Audit:
     """The better constant classifier of the fit data, on the test data."""
     positive = result.constant.array[..., 1].sum() > 0
     return audit_predictions(
@@ -137,6 +187,7 @@ def constant_audit(test: GroupedData, result: Debiased) -> Audit:
         np.full(len(test), positive),
         test.group.numpy(),
         group_names=test.group_names,
+        measures=measures,
     )
 
 
@@ -195,3 +246,5 @@ def verdict(result: Debiased) -> None:
         "classifier scores as well; do not use it",
     }
     notes.say(lines[result.status])
+    for note in result.notes:
+        notes.say(note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from retrofair.audit import Audit, Estimate
 from retrofair.debiasers import Debiased, Effects, Status
+from retrofair.metrics import Measure, Several
 from retrofair.objective import Constrained, Objective
 
 STATUS_STYLE = {Status.MET: "green", Status.NOT_MET: "red", Status.DEGENERATE: "yellow"}
@@ -103,36 +105,51 @@ def show_comparison(
     rows: Sequence[Row], objective: Objective, title: str, *, caption: str = ""
 ) -> None:
     """Original, constant and debiased networks side by side."""
-    measure = objective.bias_measure.name
+    bounded = _bounded(objective)
     performance = objective.performance_measure.name
     if any(row.name.endswith("*") for row in rows):
         caption = "; ".join(filter(None, [caption, "* must be told each row's group to decide"]))
     table = Table(title=escape(title), title_justify="left", caption=escape(caption) or None)
     table.add_column("network", no_wrap=True)
     table.add_column("objective\non fit data", justify="right")
-    table.add_column(f"{measure} on test\n\\[95 % interval]", justify="right", no_wrap=True)
-    good = performance.replace("_", " ")
+    for measure, _ in bounded:
+        name = "\n".join(textwrap.wrap(measure.name.replace("_", " "), 22))
+        table.add_column(f"{name} on test\n\\[95 % interval]", justify="right", no_wrap=True)
+    good = escape(performance.replace("_", " "))
     table.add_column(f"{good} on test\n\\[95 % interval]", justify="right", no_wrap=True)
     table.add_column("goal on\nfit data")
     if isinstance(objective, Constrained):
-        table.add_column(f"bias < {objective.epsilon:g}\non test")
+        for measure, epsilon in bounded:
+            said = measure.name.replace("_", " ") if len(bounded) > 1 else "bias"
+            table.add_column(f"{said} < {epsilon:g}\non test")
     table.add_column("seconds", justify="right")
     for row in rows:
-        bias = row.audit[measure]
+        found = [row.audit[measure.name] for measure, _ in bounded]
         style = STATUS_STYLE.get(row.status, "") if row.status else ""
         verdict = row.status.value.replace("_", " ") if row.status else row.note
         cells = [
             escape(row.name),
             "" if row.score is None else number(row.score),
-            str(bias).replace("[", "\\["),
+            *(str(bias).replace("[", "\\[") for bias in found),
             str(row.audit[performance]).replace("[", "\\["),
             f"[{style}]{verdict}[/{style}]" if style else verdict,
         ]
         if isinstance(objective, Constrained):
-            cells.append(holds(bias, objective.epsilon, objective.bias_measure.ideal))
+            cells += [
+                holds(bias, epsilon, measure.ideal)
+                for bias, (measure, epsilon) in zip(found, bounded, strict=True)
+            ]
         cells.append("" if row.seconds is None else f"{row.seconds:.1f}")
         table.add_row(*cells)
     console().print(table)
+
+
+def _bounded(objective: Objective) -> list[tuple[Measure, float]]:
+    """The measures of an objective with their bounds; of one without a bound, nan."""
+    measure = objective.bias_measure
+    if isinstance(measure, Several):
+        return list(zip(measure.measures, measure.bounds, strict=True))
+    return [(measure, getattr(objective, "epsilon", float("nan")))]
 
 
 def holds(bias: Estimate, epsilon: float, ideal: float) -> str:

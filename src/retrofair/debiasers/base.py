@@ -35,6 +35,9 @@ class Unseen:
     group_chances: Array | None = None
 
 
+RARE = 0.005  # the share of rows that must be decided unlike the rest, or a rule is constant
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A method's answer: a new network, how its probabilities become decisions, and the way there.

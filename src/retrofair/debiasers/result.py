@@ -112,6 +112,11 @@ class Debiased:
         return float(self.rule.threshold)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before it is used: groups too small for their rates, bounds out of reach."""
+        return tuple(self.about.get("notes", ()))
+
+    @property
     def needs_group(self) -> bool:
         """Whether `predict` needs the group of each row."""
         return self.rule.needs_group

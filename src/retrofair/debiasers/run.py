@@ -12,8 +12,9 @@ from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
-from retrofair.debiasers.base import Debiaser, Unseen, search_any
+from retrofair.debiasers.base import RARE, Debiaser, Unseen, search_any
 from retrofair.debiasers.compare import effects_of
+from retrofair.debiasers.notes import notes_of
 from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
@@ -23,8 +24,6 @@ from retrofair.networks.randomness import generator_of
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.thresholds import Choice
-
-RARE = 0.005
 
 
 def debias(
@@ -121,11 +120,16 @@ def debias(
             rows_seen=fit.unseen is None,
             needs_group=result.needs_group,
         )
+    status = judge(objective, before, after, constant)
+    notes: tuple[str, ...] = ()
+    if classes == 2:
+        notes = notes_of(objective, data, chance, after, status is Status.MET)
     return dataclasses.replace(
         result,
         effects=effects,
         after=scores(objective, after),
-        status=judge(objective, before, after, constant),
+        status=status,
+        about=result.about | {"notes": list(notes)},
     )
 
 

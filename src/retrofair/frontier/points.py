@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from retrofair.debiasers import Debiased, Status
-from retrofair.debiasers.run import RARE
+from retrofair.debiasers.base import RARE
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array, Measure, PerformanceMeasure
 

@@ -49,6 +49,8 @@ class Measure(Protocol):
     def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]: ...
 
 
+PerformanceMeasure = Performance | CostMatrix
+
 SPD = SignedGap(
     "spd",
     "statistical parity difference: selection rate, unprivileged minus privileged",
@@ -135,14 +137,13 @@ def get(measure: str | Callable[..., Any] | Measure) -> Measure:
             if measure in (known.name, *known.aliases):
                 return known
         raise unknown("measure", measure, [known.name for known in ALL])
+    if isinstance(measure, PerformanceMeasure):
+        raise InputError(f"expected a measure of bias, got the performance {measure.name}")
     if isinstance(measure, Measure):
         return measure
     if callable(measure):
         return CallableMeasure(measure)
     raise InputError(f"expected a measure's name or a callable, got {type(measure).__name__}")
-
-
-PerformanceMeasure = Performance | CostMatrix
 
 
 def get_performance(name: str | PerformanceMeasure) -> PerformanceMeasure:

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from retrofair.data import Splits
-from retrofair.debiasers.run import RARE
+from retrofair.debiasers.base import RARE
 from retrofair.networks import Training
 from retrofair.studies import pages
 from retrofair.studies.cells import PAPERS, Answer, Cell, NetworkCell, decided

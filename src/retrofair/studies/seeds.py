@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from retrofair import metrics
-from retrofair.debiasers.run import RARE
+from retrofair.debiasers.base import RARE
 from retrofair.files import replacing
 from retrofair.networks import Training
 from retrofair.plots import COLOURS

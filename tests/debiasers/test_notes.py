@@ -1,0 +1,87 @@
+"""What a result says of groups too small and of bounds out of reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import retrofair as rf
+from retrofair.debiasers import Status
+from retrofair.objective import Constrained
+
+
+def people(n: int, seed: int = 0, few: int = 0) -> rf.GroupedData:
+    """A calibrated score in the first column; the groups' base rates are far apart."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(2, size=n)
+    if few:
+        group = (np.arange(n) >= few).astype(int)
+    logit = rng.normal(size=n) + np.where(group == 1, 1.5, -1.5)
+    y = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(int)
+    x = torch.tensor(np.stack([logit, group], 1), dtype=torch.float32)
+    return rf.GroupedData(
+        x=x, y=torch.tensor(y), group=torch.tensor(group), group_names=("few", "many")
+    )
+
+
+class Score(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(2, 1)
+        with torch.no_grad():
+            self.last.weight.copy_(torch.tensor([[1.0, 0.0]]))
+            self.last.bias.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x)[:, 0]  # type: ignore[no-any-return]
+
+
+# calibrated scores with other base rates: both rates alike and precisions alike is for nobody
+APART = [("equalized_odds_difference", 0.01), ("predictive_parity_difference", 0.01)]
+
+
+@pytest.mark.parametrize("method", ["threshold", "fair_head", "group_thresholds", "random"])
+def test_constraints_that_cannot_hold_together(method: str) -> None:
+    result = rf.debias(Score(), people(3000), Constrained(APART), method)
+    assert result.status is not Status.MET
+    (note,) = result.notes
+    assert "cannot be kept together" in note
+    assert "a constant classifier is the only answer" in note
+    assert "alone, equalized_odds_difference can (" in note
+
+
+def test_where_thresholds_told_the_group_would_do() -> None:
+    data = people(3000)
+    result = rf.debias(Score(), data, Constrained("spd", epsilon=0.004), "threshold")
+    assert result.status is not Status.MET
+    (note,) = result.notes
+    told = rf.debias(Score(), data, Constrained("spd", epsilon=0.004), "group_thresholds")
+    assert told.status is Status.MET
+    assert told.notes == ()
+    assert f"with balanced accuracy {told.after.performance:.3f}" in note
+
+
+def test_a_group_too_small_is_named_with_its_size() -> None:
+    data = people(600, few=25)
+    result = rf.debias(Score(), data, Constrained([("spd", 0.5), ("eod", 0.5)]), "threshold")
+    positives = int(data.y[:25].sum())
+    assert any("group 'few' has only 25 rows" in note for note in result.notes)
+    assert any(f"group 'few' has only {positives} true positives" in n for n in result.notes)
+    assert not any("'many'" in note for note in result.notes)
+
+
+def test_notes_are_saved(tmp_path: object) -> None:
+    result = rf.debias(Score(), people(600, few=25), Constrained("spd", 0.5), "threshold")
+    folder = result.save(f"{tmp_path}/out")
+    assert rf.load_result(folder, Score()).notes == result.notes != ()
+
+
+def test_an_own_measure_has_no_bound_to_look_for() -> None:
+    def always(y: object, prediction: object, group: object) -> float:
+        return 1.0
+
+    result = rf.debias(Score(), people(300), Constrained(always), "threshold")
+    assert result.status is not Status.MET
+    assert result.notes == ()
