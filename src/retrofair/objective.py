@@ -91,6 +91,7 @@ class Constrained(_Named):
     def __post_init__(self) -> None:
         if isinstance(self.measure, list | tuple):
             several = _several(self.measure)
+            _check_epsilon(self.epsilon)
             if self.epsilon not in (EPSILON, several.epsilon):
                 raise InputError(
                     f"expected no epsilon beside several constraints, got {self.epsilon!r}: each "

@@ -51,8 +51,9 @@ class ThresholdSearch:
         self._code = code.astype(small)
         self._total = np.bincount(self._code, minlength=2 * n_groups).astype(np.float64)
         measure = objective.bias_measure
-        measures = measure.measures if isinstance(measure, Several) else (measure,)
-        self._slow = any(isinstance(each, CallableMeasure) for each in measures)
+        self._slow = isinstance(measure, CallableMeasure) or (
+            isinstance(measure, Several) and measure.has(CallableMeasure)
+        )
 
     def best(self, probability: Array) -> Choice:
         """The best threshold of one vector of n probabilities; positive means strictly above.

@@ -76,3 +76,20 @@ def test_what_an_objective_says_and_refuses() -> None:
         Constrained([("spd", 0.1), ("eod", 0.1)], epsilon=0.2)
     with pytest.raises(InputError, match="epsilon in"):
         Constrained("spd", epsilon="0.1")  # type: ignore[arg-type]
+
+
+def test_of_several_classes_each_measure_has_its_own_worst_class() -> None:
+    # class 2 has no rows in one group: eod says nothing of it, spd does
+    counts = np.zeros((2, 3, 3), int)
+    counts[0] = [[60, 0, 0], [0, 40, 0], [0, 0, 0]]
+    counts[1] = [[30, 0, 0], [0, 30, 0], [0, 0, 40]]
+    several = metrics.of_classes(Constrained([("spd", 0.15), ("eod", 0.15)]).bias_measure)
+    assert float(several.bias(counts)) == pytest.approx(0.4)
+    assert float(metrics.of_classes(metrics.get("spd")).bias(counts)) == pytest.approx(0.4)
+
+
+def test_the_interval_holds_the_value_of_a_ratio_among_three() -> None:
+    counts = np.array([[[900, 0], [0, 100]], [[100, 0], [0, 900]], [[900, 0], [0, 100]]])
+    measure = Constrained([("disparate_impact", 0.2), ("eod", 0.3)]).bias_measure
+    low, high = measure.interval(counts)
+    assert low <= float(measure(counts)) <= high

@@ -161,6 +161,11 @@ def cross_fitted(
         InputError: fewer rows of a group than folds.
     """
     logits = 1 if shape[1] == 2 else shape[1]
+    if len(z) < FOLDS or np.bincount(shape[1] * group + y).max() < FOLDS:
+        raise InputError(
+            f"expected at least {FOLDS} rows of some group and label, got {len(z)} rows with fewer "
+            "of each: use another method"
+        )
     sizes = np.bincount(group, minlength=shape[0])
     few = np.flatnonzero((sizes > 0) & (sizes < FOLDS))
     if len(few):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
@@ -11,10 +13,10 @@ from retrofair.debiasers.effects import BETTER, Effects, GroupAuc, MeasureChange
 from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import Debiased
 from retrofair.errors import InputError
-from retrofair.metrics import Array, Measure, paired
+from retrofair.metrics import Array, CallableMeasure, Measure, Several, paired
 from retrofair.metrics.rates import BASE_RATE, FPR, SELECTION, TPR
 from retrofair.networks.outputs import Outputs, as_logits, probabilities
-from retrofair.objective import MeasureLike
+from retrofair.objective import Constrained, MeasureLike
 
 AUC_ROWS = 100_000  # beyond these a sample of them tells an area well enough
 
@@ -57,9 +59,7 @@ def compare(
             f"expected labels 0/1 to compare on, got {classes} classes: audit both instead"
         )
     if measure is None:
-        about = after.about if isinstance(after, Debiased) else {}
-        known = {each.name for each in metrics.ALL}
-        measure = about["measure"] if about.get("measure") in known else "spd"
+        measure = _aimed_at(after.about) if isinstance(after, Debiased) else "spd"
     first, second = (_decided(each, data, outputs) for each in (before, after))
     inner = None
     if isinstance(after, Debiased) and isinstance(after.model, HeadedNetwork):
@@ -73,6 +73,15 @@ def compare(
         rows_seen=False,
         needs_group=isinstance(after, Debiased) and after.needs_group,
     )
+
+
+def _aimed_at(about: dict[str, Any]) -> MeasureLike:
+    """What a result was to lower, as far as names tell."""
+    known = {each.name for each in metrics.ALL}
+    pairs = about.get("constraints", [])
+    if pairs and all(name in known for name, _ in pairs):
+        return Constrained([(name, bound) for name, bound in pairs]).bias_measure
+    return about["measure"] if about.get("measure") in known else "spd"
 
 
 def _decided(
@@ -118,6 +127,8 @@ def effects_of(
 
 
 def _compared(measure: Measure) -> tuple[str, ...]:
+    if isinstance(measure, Several):
+        return tuple(dict.fromkeys(name for each in measure.measures for name in _compared(each)))
     rates = getattr(measure, "rates", (SELECTION,))
     if TPR in rates:
         rates = [rate for rate in rates if rate is not FPR]
@@ -153,7 +164,7 @@ def _measures(pairs: Array, own: Measure) -> tuple[MeasureChange, ...]:
     for measure in metrics.ALL if own in metrics.ALL else (own, *metrics.ALL):
         bias = float(measure.bias(now) - measure.bias(was))
         low = high = np.nan
-        if measure in metrics.ALL and np.isfinite(bias):
+        if _in_closed_form(measure) and np.isfinite(bias):
             values = measure.bias(drawn_now) - measure.bias(drawn_was)
             values = values[np.isfinite(values)]
             if len(values):
@@ -170,6 +181,13 @@ def _measures(pairs: Array, own: Measure) -> tuple[MeasureChange, ...]:
             )
         )
     return tuple(found)
+
+
+def _in_closed_form(measure: Measure) -> bool:
+    """Whether it can be computed of many counts at once."""
+    if isinstance(measure, Several):
+        return all(map(_in_closed_form, measure.measures))
+    return not isinstance(measure, CallableMeasure)
 
 
 def _group_aucs(

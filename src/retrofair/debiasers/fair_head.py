@@ -95,8 +95,12 @@ class FairHead:
         for option, choices in (("stages", ("last", "all")), ("attribute", ("inferred", "given"))):
             if getattr(self, option) not in choices:
                 raise unknown(f"choice for {option}", getattr(self, option), choices)
-        if not self.strengths or not all(
-            isinstance(each, Real) and 0 < float(each) < np.inf for each in self.strengths
+        if (
+            not isinstance(self.strengths, tuple | list)
+            or not self.strengths
+            or not all(
+                isinstance(each, Real) and 0 < float(each) < np.inf for each in self.strengths
+            )
         ):
             raise InputError(f"expected strengths above 0, got {self.strengths}")
 

@@ -24,7 +24,7 @@ from retrofair.debiasers.chances import Chances
 from retrofair.debiasers.head import Features, HeadedNetwork
 from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax
-from retrofair.metrics import Array, Measure, PerformanceMeasure, WorstClass, performance
+from retrofair.metrics import Array, Measure, PerformanceMeasure, Several, WorstClass, performance
 from retrofair.objective import Constrained, Objective
 
 BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0)  # shares of epsilon that are aimed at
@@ -104,6 +104,20 @@ def gaps_of_classes(measure: Measure, shares: Array) -> ClassGaps:
     Args:
         shares: (G, K) of the rows in each cell.
     """
+    if isinstance(measure, Several):
+        parts = [gaps_of_classes(each, shares) for each in measure.measures]
+        free = np.zeros(0, dtype=int)
+        for part in parts:  # middles of their own
+            free = np.append(
+                free, np.where(part.free < 0, -1, part.free + 1 + free.max(initial=-1))
+            )
+        each = zip(parts, measure.scales, strict=True)
+        return ClassGaps(
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.of for part in parts]),
+            free,
+            np.concatenate([part.width / scale for part, scale in each]),
+        )
     n_groups, n_classes = shares.shape
     of_two = measure.measure if isinstance(measure, WorstClass) else measure
     found = []

@@ -19,6 +19,7 @@ from retrofair.errors import InputError
 from retrofair.metrics import (
     Array,
     CallableMeasure,
+    Several,
     count_classes,
     of_classes,
     performance_of_classes,
@@ -83,7 +84,9 @@ class OffsetSearch:
         self.objective, self.n_groups, self.n_classes = objective, n_groups, n_classes
         self.y, self.group = np.asarray(y).astype(np.int64), np.asarray(group).astype(np.int64)
         self._row = (self.group * n_classes + self.y) * n_classes
-        slow = isinstance(objective.bias_measure, CallableMeasure)
+        measure = objective.bias_measure
+        slow = isinstance(measure, CallableMeasure)
+        slow = slow or (isinstance(measure, Several) and measure.has(CallableMeasure))
         self.coarse = FEW if slow else COARSE
 
     def at(self, scores: Array, offsets: Sequence[float] | Array) -> OffsetChoice:

@@ -167,7 +167,7 @@ def check_data(data: Batches, objective: Objective) -> Array:
     if classes > 2 and by_class.min() == 0:
         raise InputError(
             f"expected labels of all classes from 0 to {classes - 1} in the data to debias, got "
-            f"none of {int(by_class.argmin())} in all {len(y):,} rows"
+            f"none of {int(by_class.argmin())} in all {len(y):,} rows; count classes from 0"
         )
     if by_class.min() == 0:
         raise InputError(

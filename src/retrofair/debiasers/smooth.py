@@ -75,6 +75,10 @@ def soft_bias_of_classes(
     measure: Measure, decided: Tensor, y: Tensor, group: Tensor, n_groups: int
 ) -> Tensor:
     """The largest smooth bias of a class, one against the rest, of decisions (n, K) in [0, 1]."""
+    if isinstance(measure, Several):
+        each = zip(measure.measures, measure.scales, strict=True)
+        of_each = [s * soft_bias_of_classes(one, decided, y, group, n_groups) for one, s in each]
+        return torch.stack(of_each).amax()
     of_two = measure.measure if isinstance(measure, WorstClass) else measure
     biases = [
         soft_bias(of_two, soft_counts(decided[:, k], (y == k).long(), group, n_groups))

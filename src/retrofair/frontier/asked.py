@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -65,8 +66,12 @@ def goals_of(
     measure: MeasureLike, bounds: Sequence[float], performance: str
 ) -> tuple[Constrained, ...]:
     """One objective per bound, the middle one first and then outwards."""
-    if isinstance(bounds, int | float | str):
-        raise InputError(f"expected a list of bounds, got {bounds!r}")
+    if isinstance(measure, list | tuple):
+        raise InputError(
+            f"expected one measure for a frontier, which varies its bound, got {measure!r}"
+        )
+    if not isinstance(bounds, Iterable) or isinstance(bounds, str):
+        raise InputError(f"expected a list of bounds, got {bounds!r} (bounds, --bounds)")
     goals = [Constrained(measure, epsilon, performance) for epsilon in bounds]
     goals.sort(key=lambda goal: -goal.epsilon)
     if not goals:
@@ -79,6 +84,9 @@ def goals_of(
 
 def check_numbers(seconds: float | None, held_out: float) -> None:
     """Refuse a budget or a share out of range."""
+    for name, number in (("seconds", seconds), ("held_out", held_out)):
+        if not (isinstance(number, Real) or (number is None and name == "seconds")):
+            raise InputError(f"expected a number for {name}, got {number!r}")
     if seconds is not None and not 0 < seconds < math.inf:
         raise InputError(f"expected seconds above 0, or None, got {seconds!r} (seconds, --seconds)")
     if not 0 < held_out < 1:

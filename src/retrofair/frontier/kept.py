@@ -15,10 +15,12 @@ from retrofair.errors import InputError
 from retrofair.files import write_json
 from retrofair.metrics import CallableMeasure
 from retrofair.networks.digest import digest
+from retrofair.networks.outputs import Outputs, as_logits, probabilities
 from retrofair.objective import Constrained
 from retrofair.version import __version__
 
 RUN = "run.json"
+ANSWERS = 512  # of a network, that are part of the question
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class KeptRuns:
 
     @classmethod
     def of(
-        cls, folder: str | Path | None, network: nn.Module, data: GroupedData, outputs: str
+        cls, folder: str | Path | None, network: nn.Module, data: GroupedData, outputs: Outputs
     ) -> KeptRuns:
         """Runs on these data.
 
@@ -45,10 +47,22 @@ class KeptRuns:
         """
         if folder is None:
             return cls(None, network, "")
+        if not isinstance(folder, str | Path):
+            raise InputError(f"expected a folder to keep runs in, got {folder!r} (store)")
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"expected a folder to keep runs in, but {folder} is a file (store)")
-        question = digest(network, outputs, data.x, data.y, data.group, data.group_names)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"expected a folder to keep runs in, cannot make {folder}: {error} (store)"
+            ) from None
+        # what it answers too: a network may depend on more than its weights
+        answers = probabilities(as_logits(network, data, outputs), data[:ANSWERS])
+        question = digest(
+            network, outputs, data.x, data.y, data.group, data.group_names, answers.tolist()
+        )
         return cls(folder, network, question)
 
     def read(
@@ -93,5 +107,10 @@ def _code(objective: Constrained) -> Any:
     measure = objective.bias_measure
     if not isinstance(measure, CallableMeasure):
         return None
-    code = getattr(measure.function, "__code__", None)
-    return measure.function if code is None else (code.co_code, code.co_consts, code.co_names)
+    function = measure.function
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return function
+    closed = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    given = (getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None))
+    return (code.co_code, code.co_consts, code.co_names, closed, given)

@@ -54,7 +54,7 @@ class CostMatrix:
 
     @property
     def name(self) -> str:
-        return "cost[" + ",".join(f"{cost:g}" for row in self.costs for cost in row) + "]"
+        return "cost[" + ",".join(f"{cost:.15g}" for row in self.costs for cost in row) + "]"
 
     @property
     def meaning(self) -> str:

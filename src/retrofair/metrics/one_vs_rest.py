@@ -17,6 +17,7 @@ from retrofair.metrics.from_callable import CallableMeasure
 from retrofair.metrics.gaps import largest_absolute, nan_max
 from retrofair.metrics.intervals import LEVEL, linear, quantile
 from retrofair.metrics.performance import ACCURACY, BALANCED_ACCURACY, RECALL, Performance
+from retrofair.metrics.several import Several
 
 if TYPE_CHECKING:
     from retrofair.metrics import Measure, PerformanceMeasure
@@ -191,6 +192,8 @@ class OverClasses(Performance):
 def of_classes(measure: Measure) -> Measure:
     """The measure for K classes; a caller's own function sees labels and predictions from 0 to
     K - 1 and stays as it is."""
+    if isinstance(measure, Several):  # each has a worst class of its own
+        return Several(tuple(map(of_classes, measure.measures)), measure.bounds)
     if isinstance(measure, CallableMeasure | WorstClass):
         return measure
     return WorstClass(measure)

@@ -31,6 +31,10 @@ class Several:
     ideal: ClassVar[float] = 0.0
     aliases: ClassVar[tuple[str, ...]] = ()
 
+    def has(self, kind: type) -> bool:
+        """Whether one of the measures is of a kind."""
+        return any(isinstance(measure, kind) for measure in self.measures)
+
     @property
     def epsilon(self) -> float:
         """The bound on this measure: the smallest of all."""
@@ -69,7 +73,9 @@ class Several:
             for measure, scale in zip(self.measures, self.scales, strict=True)
         ]
         lows, highs = zip(*limits, strict=True)
-        return (float(np.max(lows)), float(np.max(highs)))
+        low, high, value = float(np.max(lows)), float(np.max(highs)), float(self(counts))
+        # the bias of a ratio among more than two groups may be that of another pair
+        return min(low, value), max(high, value)
 
 
 def _of_bias(measure: Measure, low: float, high: float) -> tuple[float, float]:

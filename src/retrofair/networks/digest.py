@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -14,7 +15,8 @@ def digest(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             known.update(f"{tuple(part.shape)} {part.dtype}".encode())
-            known.update(part.detach().cpu().contiguous().numpy().tobytes())
+            flat = part.detach().cpu().contiguous().reshape(-1)
+            known.update(flat.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
         elif isinstance(part, nn.Module):
             known.update(repr(part).encode())
             for name, value in sorted(part.state_dict().items()):
