@@ -23,12 +23,12 @@ from retrofair.networks.outputs import forward
 from retrofair.networks.randomness import generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 from retrofair.progress import track
-from retrofair.regression.audited import FEW_ROWS, group_counts, of_predictions
+from retrofair.regression.audited import group_counts, of_predictions
 from retrofair.regression.losses import check_rows, labels, of_errors, predictions
 from retrofair.regression.objective import BoundedGroupLoss, Rank
 from retrofair.regression.result import BoundedLoss, snapshot
 
-HELD_OUT = 3  # one row of so many judges, where that leaves FEW_ROWS of every group
+HELD_OUT = 3  # one row of so many judges, and at least one of every group
 MOST = 50.0  # that a multiplier can rise to
 STEP = 0.3  # of a multiplier, per epoch and per relative excess over the bound
 STILL = 0.01  # outputs that vary less than this, relative to y, hardly vary
@@ -78,9 +78,9 @@ def bound_group_loss(
     Args:
         net: (n, ...) -> (n,) or (n, 1) values, as y is; it is left as it is.
         data: rows for the gradient; y any finite numbers.
-        valid: rows to judge by. Without it a third of `data`, the same share of every group, where
-            30 rows of every group are left to judge; otherwise all of `data` judge. A result
-            without `valid` is never worse than `net` on all of `data` either.
+        valid: rows to judge by. Without it a third of `data`, the same share of every group: a
+            network can learn the rows of its gradient by heart, and would keep any bound there.
+            A result without `valid` is never worse than `net` on all of `data` either.
         epochs, learning_rate, batch_size: of Adam; the rate falls to a twentieth.
         seed: of the split, the order of the rows and dropout.
         layers: how many of the last layers with a weight to change; None changes all. The rest
@@ -116,7 +116,7 @@ def bound_group_loss(
     model = clone(net)
     if valid is None:
         fit, judge = _split(data, generator)
-        whole = data if fit is not data else None
+        whole: GroupedData | None = data
     else:
         check_rows(valid, "valid")
         if tuple(valid.group_names) != tuple(data.group_names):
@@ -150,25 +150,27 @@ def bound_group_loss(
             **dataclasses.asdict(options),
             "rows": len(fit),
             "judged_rows": len(judge),
-            "held_out": judge is not fit,
+            "held_out": valid is None,
             "seconds": round(seconds, 3),
             "torch": torch.__version__,
         },
     )
-    notes += _notes(result, fit, judge, best.least_worst)
+    notes += _notes(result, fit, best.least_worst)
     return dataclasses.replace(result, notes=tuple(notes))
 
 
 def _split(data: GroupedData, generator: torch.Generator) -> tuple[GroupedData, GroupedData]:
-    """Rows for the gradient and rows that judge: the same where groups are too small to split."""
-    counts = group_counts(data)
-    if counts[counts > 0].min() < HELD_OUT * FEW_ROWS:
-        return data, data
+    """Rows for the gradient and rows that judge, of every group."""
     judges = torch.zeros(len(data), dtype=torch.bool)
-    for code in np.flatnonzero(counts):
-        rows = torch.nonzero(data.group == int(code)).flatten()
+    for code in range(len(data.group_names)):
+        rows = torch.nonzero(data.group == code).flatten()
         order = torch.randperm(len(rows), generator=generator)
-        judges[rows[order[: len(rows) // HELD_OUT]]] = True
+        judges[rows[order[: max(len(rows) // HELD_OUT, 1)]]] = True
+    if judges.all():
+        raise InputError(
+            f"expected rows for the gradient beside those that judge, got {len(data)} rows: give "
+            "more, or valid="
+        )
     return data[~judges], data[judges]
 
 
@@ -303,9 +305,7 @@ def _status(objective: BoundedGroupLoss, best: _Best, constant: float) -> Status
     return Status.DEGENERATE if best.rank <= of_constant else Status.MET
 
 
-def _notes(
-    result: BoundedLoss, fit: GroupedData, judge: GroupedData, least_worst: float
-) -> Iterator[str]:
+def _notes(result: BoundedLoss, fit: GroupedData, least_worst: float) -> Iterator[str]:
     bound, after, before = result.objective.bound, result.after, result.before
     worst = max(each.constant_loss for each in after.groups if each.rows)
     if after.worst_loss.value > bound:
@@ -319,11 +319,6 @@ def _notes(
         yield (
             f"A constant keeps the bound of {bound:g} as well (its worst group is at {worst:.4g}): "
             "the network is of no more use than it."
-        )
-    if judge is fit:
-        yield (
-            "No rows were held out: the same ones gave the gradient and judged, so expect more on "
-            f"new rows. {HELD_OUT * FEW_ROWS} rows of every group, or valid=, would change that."
         )
     yield from after.flags
     missing = group_counts(fit)
