@@ -34,6 +34,7 @@ BELOW: dict[str, set[str]] = {
     "debiasers": {"data", "metrics", "objective", "thresholds", "networks"},
     "certifiers": {"data", "networks"},
     "individual": {"data", "metrics", "networks", "certifiers"},
+    "regression": {"data", "metrics", "networks", "debiasers"},
     "frontier": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
     "guarantee": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
 }

@@ -30,10 +30,20 @@ from retrofair.individual import (
     train_individually_fair,
 )
 from retrofair.objective import Constrained, Weighted
+from retrofair.regression import (
+    BoundedGroupLoss,
+    BoundedLoss,
+    RegressionAudit,
+    audit_regression,
+    bound_group_loss,
+    load_bounded_loss,
+)
 from retrofair.version import __version__
 
 __all__ = [
     "Audit",
+    "BoundedGroupLoss",
+    "BoundedLoss",
     "Certificate",
     "Constrained",
     "Continuous",
@@ -48,6 +58,7 @@ __all__ = [
     "Integer",
     "Mahalanobis",
     "OneHot",
+    "RegressionAudit",
     "Repair",
     "RepairStatus",
     "RetrofairError",
@@ -61,6 +72,8 @@ __all__ = [
     "attack",
     "audit",
     "audit_predictions",
+    "audit_regression",
+    "bound_group_loss",
     "certifiers",
     "certify",
     "certify_curve",
@@ -72,6 +85,7 @@ __all__ = [
     "empirical_delta",
     "frontier",
     "individual",
+    "load_bounded_loss",
     "load_repair",
     "load_result",
     "metrics",

@@ -159,8 +159,8 @@ def check_data(data: Batches, objective: Objective) -> Array:
     classes = metrics.class_count(y.numpy())
     if classes == 2 and y.is_floating_point() and not bool(((y == 0) | (y == 1)).all()):
         raise InputError(
-            "expected 0/1 labels, got other numbers; for a regression target choose "
-            "target='binary' or cut it first"
+            "expected 0/1 labels, got other numbers; for a regression target use "
+            "rf.bound_group_loss, choose target='binary' or cut it first"
         )
     counts = _counts(data, np.zeros(len(y), bool), classes)
     by_class = counts.sum(axis=(0, 2))
