@@ -315,3 +315,24 @@ def test_a_group_that_is_too_small_is_named() -> None:
     few = rf.GroupedData(x=data.x, y=data.y, group=group, group_names=("few", "many"))
     with pytest.raises(InputError, match="at least 3 rows of every group, got 2"):
         rf.debias(base(data), few, Constrained("spd", epsilon=0.1), "fair_head")
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("groups", [2, 4])
+def test_what_is_lost_to_the_best_randomised_rule(measure: str, groups: int) -> None:
+    data = people(2000, groups)
+    chances = chances_of(data, groups)
+    cell = 2 * data.group.numpy() + data.y.numpy()
+    objective = Constrained(measure, epsilon=0.05)
+    shares = np.bincount(cell, minlength=2 * groups) / len(cell)
+    worth = chances @ cells.of_performance(metrics.get_performance("balanced_accuracy"), shares)
+    gaps = cells.of_gaps(metrics.get(measure), shares)
+    prices, _ = cells.multipliers(worth, chances @ gaps.rows.T, gaps.width * 0.05, free=gaps.free)
+    best = worth > chances @ gaps.rows.T @ prices
+    assert 0 <= cells.shortfall(chances, cell, best, objective) + 1e-9 < 3e-3
+    # other decisions have less at their own bias, and never more
+    for seed in range(3):
+        other = np.random.default_rng(seed).random(len(cell)) < 0.5
+        assert cells.shortfall(chances, cell, other, objective) > 0.05
+    result = rf.debias(base(data), data, objective, "fair_head")
+    assert -1e-9 < result.history[0]["shortfall"] < 0.05

@@ -23,7 +23,7 @@ from retrofair.networks.train import cache_folder
 from retrofair.objective import Constrained
 from retrofair.plots import Point, bias_performance
 
-METHODS = ("threshold", "random", "layerwise", "adversarial", "reject_option")
+METHODS = ("threshold", "random", "layerwise", "adversarial", "fair_head", "reject_option")
 PATIENCE = 20
 
 

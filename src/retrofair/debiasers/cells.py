@@ -15,6 +15,9 @@ from scipy.optimize import linprog
 from retrofair.metrics import Array, Measure, PerformanceMeasure, Rate, Several, SignedGap
 from retrofair.metrics.performance import ACCURACY
 from retrofair.metrics.rates import SELECTION
+from retrofair.objective import Objective
+
+ROWS = 5_000  # of a linear program, at most
 
 
 def of_performance(performance: PerformanceMeasure, shares: Array) -> Array:
@@ -137,3 +140,27 @@ def multipliers(
         return np.zeros(m), float("nan")
     prices = -np.asarray(found.ineqlin.marginals)
     return prices[:m] - prices[m:], -float(found.fun or 0.0)
+
+
+def shortfall(chances: Array, cell: Array, decided: Array, objective: Objective) -> float:
+    """How much more the best randomised rule has in performance than these decisions, at the bias
+    that they have by the chances; 0 where nothing was lost by a single threshold.
+
+    Args:
+        chances: (n, 2G).
+        cell: (n,) the row's own.
+        decided: (n,) of 0/1.
+    """
+    rows = np.linspace(0, len(cell) - 1, min(len(cell), ROWS)).astype(int)
+    shares = np.bincount(cell, minlength=chances.shape[1]) / len(cell)
+    worth = chances[rows] @ of_performance(objective.performance_measure, shares)
+    known = of_gaps(objective.bias_measure, shares)
+    gaps, decided = chances[rows] @ known.rows.T, decided[rows]
+    reached = (gaps * decided[:, None]).mean(0)
+    bias = 0.0
+    for middle in np.unique(known.free):
+        of = reached[known.free == middle] / known.width[known.free == middle]
+        # from a middle that may lie anywhere, the furthest two have half of their range each
+        bias = max(bias, float(abs(of).max() if middle < 0 else np.ptp(of) / 2))
+    _, best = multipliers(worth, gaps, known.width * bias, free=known.free)
+    return best - float((worth * decided).mean())

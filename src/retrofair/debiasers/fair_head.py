@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ CORRECTIONS = 3
 WEIGHTED = 0.05  # stands for epsilon where the objective has none
 STEPS = (0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
 ROUNDS = 3
+MOVES = 200  # of one multiplier each, at most
 PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
-ROWS = 5_000  # of a linear program, at most
 FARTHEST = 1e6  # where the score of a rule that decides alike for all is cut
 STEEP = 4.0  # of the sigmoid that makes scores of spread 1 into what thresholds are searched in
 Tried = Callable[[Array], float]
@@ -123,7 +123,8 @@ class FairHead:
         unseen, head, strengths = cross_fitted(
             z, group, y, (n_groups, classes), self.strengths, seed
         )
-        about = {"strengths": strengths, "group_auc": _group_auc(unseen, group, classes)}
+        about: dict[str, Any] = {"strengths": strengths}
+        about |= {"group_auc": _group_auc(unseen, group, classes)}
         if classes > 2:
             if self.attribute == "given":
                 raise InputError(
@@ -144,6 +145,7 @@ class FairHead:
             decisions = (score > choice.threshold).astype(np.int64)
             rule, cut = Cut(0.5), _cut(choice.threshold)
             choice = replace(choice, threshold=0.5)  # which its sign is, for the network's score
+            about["shortfall"] = cells.shortfall(unseen, cell, decisions, objective)
         made = HeadedNetwork(features, head, value, cut).eval()
         chances = unseen.reshape(len(y), -1, 2).sum(-1)
         return Fit(
@@ -245,7 +247,7 @@ def _by_programs(
         seen: (n, m) the same gaps, by its own group and label.
     """
     n, m = gaps.shape
-    rows = np.linspace(0, n - 1, min(n, ROWS)).astype(int)
+    rows = np.linspace(0, n - 1, min(n, cells.ROWS)).astype(int)
     epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
     bound = known.width * epsilon
     best, price = tried(np.zeros(m)), np.zeros(m)
@@ -259,9 +261,10 @@ def _by_programs(
             # how far the chances are off where they decide: aimed away from the next time
             decided = worth > gaps @ found
             centre = (seen[decided].sum(0) - gaps[decided].sum(0)) / n
+    left = MOVES // max(2 * m, 1)  # rounds; many gaps on many rows would take minutes
     for step in STEPS:
-        for _ in range(ROUNDS):
-            before = best
+        for _ in range(min(ROUNDS, left)):
+            left, before = left - 1, best
             for k, way in itertools.product(range(m), (step, -step)):
                 moved = price.copy()
                 moved[k] += way * max(abs(price[k]), 0.1)
