@@ -337,9 +337,11 @@ def key(cell: DebiasCell | NetworkCell) -> str:
     return key_of(cell, cell.source.checksum())
 
 
-def changed(value: Any) -> Iterator[Any]:
+def changed(value: Any, without: tuple[str, ...] = ()) -> Iterator[Any]:
     """A dataclass with each of its fields changed in turn."""
     for field in dataclasses.fields(value):
+        if field.name in without:
+            continue
         old = getattr(value, field.name)
         new = {
             "data": None,
@@ -361,7 +363,7 @@ def changed(value: Any) -> Iterator[Any]:
 def variants(cell: DebiasCell) -> Iterator[DebiasCell]:
     """The cell with every setting of it changed, one at a time."""
     network, replace = cell.network, dataclasses.replace
-    for source in changed(network.source):
+    for source in changed(network.source, without=("rows", "others")):  # not of a file
         yield replace(cell, network=replace(network, source=source))
     for training in changed(network.training):
         yield replace(cell, network=replace(network, training=training))

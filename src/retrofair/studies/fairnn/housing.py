@@ -41,12 +41,10 @@ class Fold(Source):
     Args:
         fold: from 0 to folds - 1; None for all rows in each of the three parts, as the paper has
             them, for figures in which no label and no choice by one occurs.
-        rows: of generated data; 0 otherwise.
     """
 
     fold: int | None = None
     folds: int = 5
-    rows: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

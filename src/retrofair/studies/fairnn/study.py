@@ -78,7 +78,7 @@ class FairNN:
 
     def source(self, fold: int | None, split: int = 0) -> Fold:
         return Fold(
-            self.data, (self.sensitive,), split, fold=fold, folds=self.folds, rows=self.rows
+            self.data, (self.sensitive,), split, fold=fold, folds=self.folds, rows=self.rows or None
         )
 
     def cells(self) -> list[Cell]:
