@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrofair.errors import InputError
-from retrofair.metrics import Array, CallableMeasure, Several
+from retrofair.metrics import Array, CallableMeasure, each_of
 from retrofair.objective import Objective
 
 BLOCK = 16_384
@@ -50,10 +50,8 @@ class ThresholdSearch:
         code = np.asarray(group, dtype=np.int64) * 2 + np.asarray(y, dtype=np.int64)
         self._code = code.astype(small)
         self._total = np.bincount(self._code, minlength=2 * n_groups).astype(np.float64)
-        measure = objective.bias_measure
-        self._slow = isinstance(measure, CallableMeasure) or (
-            isinstance(measure, Several) and measure.has(CallableMeasure)
-        )
+        measures = each_of(objective.bias_measure)
+        self._slow = any(isinstance(each, CallableMeasure) for each in measures)
 
     def best(self, probability: Array) -> Choice:
         """The best threshold of one vector of n probabilities; positive means strictly above.

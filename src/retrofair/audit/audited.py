@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from retrofair import metrics
 from retrofair.audit.classes import audit_classes, checked_names
 from retrofair.audit.estimates import (
-    FEW_ROWS,
     Further,
     all_measures,
     all_performances,
@@ -27,6 +26,7 @@ from retrofair.debiasers.result import Debiased
 from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
 from retrofair.metrics import Array
+from retrofair.metrics.intervals import FEW_ROWS
 from retrofair.networks.outputs import Outputs, as_logits, chances, columns, probabilities
 
 MANY_GROUPS = 1_000

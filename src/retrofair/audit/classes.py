@@ -8,7 +8,6 @@ import numpy as np
 
 from retrofair import metrics
 from retrofair.audit.estimates import (
-    FEW_ROWS,
     LEVEL,
     Further,
     all_measures,
@@ -21,6 +20,7 @@ from retrofair.audit.found import Audit, Estimate
 from retrofair.debiasers.base import RARE
 from retrofair.errors import InputError
 from retrofair.metrics import Array, Measure, WorstClass
+from retrofair.metrics.intervals import FEW_ROWS
 from retrofair.metrics.rates import CORRECT, SELECTION
 
 

@@ -12,7 +12,6 @@ from retrofair.errors import InputError
 from retrofair.metrics import Array, CostMatrix, Measure, PerformanceMeasure
 
 LEVEL = metrics.LEVEL
-FEW_ROWS = 30
 WIDE = 0.1
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 
 from retrofair.debiasers.effects_text import sentences
 from retrofair.errors import unknown
+from retrofair.metrics.intervals import FEW_ROWS
 
 Levelling = Literal["no", "partial", "full", "unclear"]
-FEW_ROWS = 30
 # 1 where more of it is better for the group, -1 where less is; precision is for whoever decides,
 # and falls by itself when more are selected
 BETTER = {

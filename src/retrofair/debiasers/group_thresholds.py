@@ -15,7 +15,7 @@ from retrofair.debiasers.base import Fit, clone, record, search
 from retrofair.debiasers.curves import Curve, curves_of, range_maximum
 from retrofair.debiasers.rules import PerGroup
 from retrofair.errors import InputError
-from retrofair.metrics import Array, LargestGap, Measure, RateRatio, Several, SignedGap
+from retrofair.metrics import Array, LargestGap, Measure, RateRatio, Several, SignedGap, each_of
 from retrofair.metrics.rates import FPR, SELECTION, TPR, Rate
 from retrofair.networks.outputs import probabilities
 from retrofair.objective import Constrained, Objective
@@ -92,9 +92,8 @@ def best_thresholds(
     if not np.isfinite(probability).all():
         raise InputError("expected finite probabilities")
     curves = curves_of(probability, y, group, n_groups, objective.performance_measure)
-    measure = objective.bias_measure
-    measures = measure.measures if isinstance(measure, Several) else (measure,)
-    if all(map(_rising, measures)) and objective.performance_measure.additive:
+    rising = all(map(_rising, each_of(objective.bias_measure)))
+    if rising and objective.performance_measure.additive:
         bounds = [objective.epsilon] if isinstance(objective, Constrained) else BOUNDS
         found = [_within(curves, objective, float(bound)) for bound in bounds]
         found.append(np.array([int(curve.worth.argmax()) for curve in curves]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,10 +10,9 @@ from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE, search
 from retrofair.debiasers.group_thresholds import best_thresholds
-from retrofair.metrics import Array, CallableMeasure, Measure, Rate, Several
+from retrofair.metrics import Array, CallableMeasure, Measure, Rate, Several, each_of
+from retrofair.metrics.intervals import FEW_ROWS
 from retrofair.objective import Constrained, Objective
-
-FEW_ROWS = 30  # of a rate, below which a difference of rates is mostly luck
 
 
 def notes_of(
@@ -32,14 +31,8 @@ def notes_of(
     return tuple(found)
 
 
-def _measures(measure: Measure) -> Sequence[Measure]:
-    return measure.measures if isinstance(measure, Several) else (measure,)
-
-
 def _small_groups(measure: Measure, counts: Array, names: tuple[str, ...]) -> Iterator[str]:
-    rates = list(
-        dict.fromkeys(r for each in _measures(measure) for r in getattr(each, "rates", ()))
-    )
+    rates = list(dict.fromkeys(r for each in each_of(measure) for r in getattr(each, "rates", ())))
     rates = [rate for rate in rates if rate.condition != "predicted positives"]
     z = metrics.intervals.quantile(metrics.LEVEL)
     for condition in dict.fromkeys(rate.condition for rate in rates):
@@ -68,7 +61,7 @@ def _half_width(rate: Rate, counts: Array, z: float) -> float:
 def _out_of_reach(objective: Constrained, data: Batches, chance: Array) -> Iterator[str]:
     """Whether even thresholds told the group keep the bound, all constraints and each alone."""
     measure = objective.bias_measure
-    if any(isinstance(each, CallableMeasure) for each in _measures(measure)):
+    if any(isinstance(each, CallableMeasure) for each in each_of(measure)):
         return
     together = _reached(objective, data, chance)
     if together is not None:
@@ -80,7 +73,7 @@ def _out_of_reach(objective: Constrained, data: Batches, chance: Array) -> Itera
         return
     bounds = measure.bounds if isinstance(measure, Several) else (objective.epsilon,)
     alone, said = [], []
-    for each, bound in zip(_measures(measure), bounds, strict=True):
+    for each, bound in zip(each_of(measure), bounds, strict=True):
         reached = _reached(
             Constrained(each, epsilon=bound, performance=objective.performance), data, chance
         )

@@ -19,8 +19,8 @@ from retrofair.errors import InputError
 from retrofair.metrics import (
     Array,
     CallableMeasure,
-    Several,
     count_classes,
+    each_of,
     of_classes,
     performance_of_classes,
 )
@@ -84,9 +84,8 @@ class OffsetSearch:
         self.objective, self.n_groups, self.n_classes = objective, n_groups, n_classes
         self.y, self.group = np.asarray(y).astype(np.int64), np.asarray(group).astype(np.int64)
         self._row = (self.group * n_classes + self.y) * n_classes
-        measure = objective.bias_measure
-        slow = isinstance(measure, CallableMeasure)
-        slow = slow or (isinstance(measure, Several) and measure.has(CallableMeasure))
+        measures = each_of(objective.bias_measure)
+        slow = any(isinstance(each, CallableMeasure) for each in measures)
         self.coarse = FEW if slow else COARSE
 
     def at(self, scores: Array, offsets: Sequence[float] | Array) -> OffsetChoice:

@@ -29,7 +29,7 @@ from retrofair.metrics.one_vs_rest import (
 from retrofair.metrics.performance import Performance
 from retrofair.metrics.rates import CORRECT, FPR, PPV, SELECTION, TPR, Rate
 from retrofair.metrics.ratios import RateRatio
-from retrofair.metrics.several import Several
+from retrofair.metrics.several import Several, each_of
 
 
 @runtime_checkable
@@ -221,6 +221,7 @@ __all__ = [
     "collapse",
     "count",
     "count_classes",
+    "each_of",
     "get",
     "get_performance",
     "of_classes",

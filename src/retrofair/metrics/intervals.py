@@ -27,6 +27,7 @@ from retrofair.metrics.counts import Array
 from retrofair.metrics.rates import divide
 
 LEVEL = 0.95
+FEW_ROWS = 30  # of a rate or a mean, below which a difference is mostly luck
 Bounds = tuple[Array, Array]
 
 

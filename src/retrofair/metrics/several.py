@@ -31,10 +31,6 @@ class Several:
     ideal: ClassVar[float] = 0.0
     aliases: ClassVar[tuple[str, ...]] = ()
 
-    def has(self, kind: type) -> bool:
-        """Whether one of the measures is of a kind."""
-        return any(isinstance(measure, kind) for measure in self.measures)
-
     @property
     def epsilon(self) -> float:
         """The bound on this measure: the smallest of all."""
@@ -76,6 +72,11 @@ class Several:
         low, high, value = float(np.max(lows)), float(np.max(highs)), float(self(counts))
         # the bias of a ratio among more than two groups may be that of another pair
         return min(low, value), max(high, value)
+
+
+def each_of(measure: Measure) -> tuple[Measure, ...]:
+    """The measures of several, or the one alone."""
+    return measure.measures if isinstance(measure, Several) else (measure,)
 
 
 def _of_bias(measure: Measure, low: float, high: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from torch import nn
 from retrofair.data import GroupedData
 from retrofair.errors import InputError
 from retrofair.metrics import Array
+from retrofair.metrics.intervals import FEW_ROWS
 from retrofair.regression.found import ALL_ROWS, GroupLoss, RegressionAudit
 from retrofair.regression.losses import (
     Loss,
@@ -23,8 +24,6 @@ from retrofair.regression.losses import (
     of_errors,
     predictions,
 )
-
-FEW_ROWS = 30
 
 
 def audit_regression(
