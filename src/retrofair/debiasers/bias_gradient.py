@@ -70,7 +70,7 @@ class BiasGradient:
         model = clone(model)
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, look=0)]
-        optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early))
+        optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early), fused=True)
         for look in track(range(1, self.looks + 1), "bias gradient"):
             middle = centre(model, data, objective)
             with seeded(generator):

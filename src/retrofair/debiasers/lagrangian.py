@@ -93,7 +93,7 @@ class Lagrangian:
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, epoch=0)]
         weight = _row_weights(data, objective)
-        optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early))
+        optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early), fused=True)
         price, bound = 1.0, 0.0
         if isinstance(objective, Constrained):
             bound = AIM * objective.epsilon
