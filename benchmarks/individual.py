@@ -3,7 +3,8 @@
     python benchmarks/individual.py --store FOLDER --page docs/results/individual.md
 
 Hours where nothing is stored; stopped, it goes on where it was. One cell at a time, the seeds
-outermost. Needs the data sets (RETROFAIR_DATA). The networks of SenSR and SenSeI come from
+outermost. Beside the page lies its table (.csv), whose rows stay where the store has fewer seeds.
+Needs the data sets (RETROFAIR_DATA). The networks of SenSR and SenSeI come from
 rivals_individual.py, which says how (--export, --rivals).
 """
 
@@ -44,6 +45,7 @@ from individual_cells import (
     untrained,
 )
 from individual_page import page
+from individual_rows import merged, read_rows, rows_of, write_rows
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -255,7 +257,10 @@ def main() -> None:
             f"Written by `python benchmarks/individual.py`. {os.cpu_count()} cores, Python "
             f"{platform.python_version()}, torch {version('torch')}, retrofair {rf.__version__}."
         )
-        text = page(arguments.store, arguments.page.with_suffix(".png"))
+        table = arguments.page.with_suffix(".csv")
+        found = merged(read_rows(table), rows_of(arguments.store))
+        write_rows(table, found.values())
+        text = page(found, arguments.page.with_suffix(".png"))
         write_page(arguments.page, "Training for individuals", made, text)
 
 

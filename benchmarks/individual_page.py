@@ -1,15 +1,14 @@
-"""The page of individual.py: tables, findings and the picture, from the stored cells."""
+"""The page of individual.py: tables, findings and the picture, from the rows."""
 
 from __future__ import annotations
 
-import json
+import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 from individual_cells import (
     BOUND,
     EPSILON,
@@ -19,16 +18,15 @@ from individual_cells import (
     RIVALS,
     SECONDS,
     SECONDS_OURS,
+    SEEDS,
     SETS,
     SMALL,
     SPARSITY,
     WIDTHS,
-    Cell,
-    cells,
-    path_of,
 )
+from individual_rows import CONSTANT, Key, Row
 
-from retrofair.studies.pages import spread, table
+from retrofair.studies.pages import table
 
 INTRO = (
     f"Two hidden layers, ReLU; epsilon {EPSILON:g} in l_inf on the columns as the network takes "
@@ -51,132 +49,129 @@ SHOWN = 1e-4  # the smallest delta that the picture tells apart: less is shown t
 LOADED = "beside other work (median load {:.0f} on two cores)"
 
 
-def page(store: Path, picture: Path) -> str:
-    found = {
-        c: json.loads(path_of(store, c).read_text()) for c in cells() if path_of(store, c).exists()
-    }
-    draw(found, picture)
-    tables = [tables_of(found, data) for data in SETS]
+def page(rows: dict[Key, Row], picture: Path) -> str:
+    draw(rows, picture)
+    tables = [tables_of(rows, data) for data in SETS]
     return "\n\n".join(
         [
             INTRO,
-            rivals_of(found),
+            rivals_of(rows),
             f"![Error against delta]({picture.name})",
-            "\n".join(f"- {each}" for each in findings(found)),
+            "\n".join(f"- {each}" for each in findings(rows)),
             *filter(None, tables),
         ]
     )
 
 
-def tables_of(found: dict[Cell, Any], data: str) -> str:
+def tables_of(rows: dict[Key, Row], data: str) -> str:
     """What was found on one data set; empty where nothing was."""
-    lines = []
-    for widths in WIDTHS:
-        here = {c: r for c, r in found.items() if (c.data, c.widths) == (data, widths)}
-        for method in METHODS:
-            of = [r for c, r in here.items() if c.method == method]
-            if of:
-                lines.append([str(list(widths)), method, str(len(of)), *row_of(data, of)])
-        if here:
-            constant = spread([r["constant"] for r in here.values()])
-            even = "-" if data == "boston" else "0.5"
-            lines.append([str(list(widths)), "constant", "", constant, even, *["0"] * 3, *[""] * 3])
-    if not lines:
+    here = [row for row in rows.values() if row.data == data]
+    if not here:
         return ""
     first = "MSE" if data == "boston" else "accuracy"
-    n = sorted({r["n"] for c, r in found.items() if c.data == data})
     head = ["widths", "method", "seeds", first, "bal. accuracy", "rows", "at least", "at most"]
     head += ["tight", "trained, s", "certified, s"]
-    title = f"## {data}, {SETS[data]} free\n\nTest rows: {', '.join(map(str, n))}."
-    return title + "\n\n" + table(head, lines)
+    n = ", ".join(map(str, sorted({row.n for row in here})))
+    title = f"## {data}, {SETS[data]} free\n\nTest rows: {n}."
+    return title + "\n\n" + table(head, map(line_of, here))
 
 
-def row_of(data: str, of: list[Any]) -> list[str]:
-    names = ["mse"] if data == "boston" else ["accuracy", "balanced"]
-    shown = [spread([r[name] for r in of]) for name in names] + ["-"] * (2 - len(names))
+def line_of(row: Row) -> list[str]:
+    start, good = [row.widths, row.method], spread(row.good, row.good_sd)
+    if row.method == CONSTANT:
+        even = "-" if math.isnan(row.balanced) else "0.5"
+        return [*start, "", good, even, *["0"] * 3, *[""] * 3]
+    defined = row.rows_defined
+    note = f" ({defined} of {row.seeds} defined)" if 0 < defined < row.seeds else ""
     return [
-        *shown,
-        *(spread([r[name] for r in of]) for name in ("rows", "lower", "upper")),
-        f"{sum(map(tight, of))} of {len(of)}",
-        f"{statistics.median(r['trained_in'] for r in of):.0f}",
-        f"{statistics.median(r['certified_in'] for r in of):.0f}",
+        *start,
+        str(row.seeds),
+        good,
+        spread(row.balanced, row.balanced_sd, "-"),
+        spread(row.rows, row.rows_sd) + note,
+        spread(row.lower, row.lower_sd),
+        spread(row.upper, row.upper_sd),
+        f"{row.tight} of {row.seeds}",
+        f"{row.trained:.0f}",
+        f"{row.certified:.0f}",
     ]
 
 
-def tight(result: dict[str, Any]) -> bool:
-    return bool(result["gap"] <= GAP or result["upper"] - result["lower"] <= SMALL)
+def spread(mean: float, deviation: float, without: str = "undefined") -> str:
+    if math.isnan(mean):
+        return without
+    return f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} +- {deviation:.3f}"
 
 
-def findings(found: dict[Cell, Any]) -> Iterator[str]:
-    for widths in WIDTHS:
-        ours = [r for c, r in found.items() if c.method in OURS and c.widths == widths]
+def findings(rows: dict[Key, Row]) -> Iterator[str]:
+    for widths in map(str, map(list, WIDTHS)):
+        ours = [r for r in rows.values() if r.method in OURS and r.widths == widths]
         if ours:
-            load = statistics.median(r["load"] for r in ours)
+            load = statistics.median(r.load for r in ours)
             yield (
-                f"{list(widths)}: {sum(map(tight, ours))} of {len(ours)} certificates of lambda's "
-                f"networks are tight within {SECONDS_OURS:g} s, {LOADED.format(load)}."
+                f"{widths}: {sum(r.tight for r in ours)} of {sum(r.seeds for r in ours)} "
+                f"certificates of lambda's networks are tight within {SECONDS_OURS:g} s, "
+                f"{LOADED.format(load)}."
             )
     for data in SETS:
-        here = {c: r for c, r in found.items() if c.data == data}
-        if plains := [r for c, r in here.items() if c.method == "plain"]:
+        here = [r for r in rows.values() if r.data == data]
+        if plains := [r for r in here if r.method == "plain"]:
             yield f"{data}: " + "; ".join(compared(here, plains, data))
 
 
-def compared(here: dict[Cell, Any], plains: list[Any], data: str) -> Iterator[str]:
+def compared(here: list[Row], plains: list[Row], data: str) -> Iterator[str]:
     """The networks of a data set in a few words, means over widths and seeds."""
     name, digits = ("mse", 1) if data == "boston" else ("accuracy", 3)
-
-    def mean(of: list[Any], key: str) -> float:
-        return statistics.mean(r[key] for r in of)
-
-    before = mean(plains, "lower")
-    yield f"plain {mean(plains, name):.{digits}f} {name}, delta at least {before:.3f}"
+    yield (
+        f"plain {mean(plains, 'good'):.{digits}f} {name}, "
+        f"delta at least {mean(plains, 'lower'):.3f}"
+    )
     for method in METHODS[1:]:
-        of = [r for c, r in here.items() if c.method == method]
-        if len(of) == len(plains):
+        of = [r for r in here if r.method == method]
+        if sum(r.seeds for r in of) == sum(r.seeds for r in plains):
             ends = f"{mean(of, 'lower'):.3f} to {mean(of, 'upper'):.3f}"
-            yield f"{method} {mean(of, name):.{digits}f}, {ends}"
+            yield f"{method} {mean(of, 'good'):.{digits}f}, {ends}"
+
+
+def mean(of: Iterable[Row], name: str) -> float:
+    """Over the seeds of all rows."""
+    of = list(of)
+    return sum(getattr(r, name) * r.seeds for r in of) / sum(r.seeds for r in of)
 
 
 def legend_of(ax: plt.Axes) -> tuple[list[Any], list[str]]:
     return ax.get_legend_handles_labels()
 
 
-def draw(found: dict[Cell, Any], picture: Path) -> None:
+def draw(rows: dict[Key, Row], picture: Path) -> None:
     """Accuracy or error by proved delta: a point per method, bars of one standard deviation."""
     figure, axes = plt.subplots(2, 2, figsize=(9.5, 7), layout="constrained")
     for ax, data in zip(axes.flat, SETS, strict=True):
-        name = "mse" if data == "boston" else "accuracy"
-        for k, method in enumerate(METHODS):
-            for widths, marker in zip(WIDTHS, "os", strict=True):
-                of = [
-                    r
-                    for c, r in found.items()
-                    if (c.data, c.method, c.widths) == (data, method, widths)
-                ]
-                if not of:
+        for widths, marker in zip(WIDTHS, "os", strict=True):
+            for k, method in enumerate(METHODS):
+                row = rows.get((data, str(list(widths)), method))
+                if row is None:
                     continue
-                x, low, y = (np.array([r[key] for r in of]) for key in ("upper", "lower", name))
-                x, low = np.maximum(x, SHOWN), np.maximum(low, SHOWN)
+                upper, lower = max(row.upper, SHOWN), max(row.lower, SHOWN)
                 ax.errorbar(
-                    x.mean(),
-                    y.mean(),
-                    xerr=[[x.mean() - low.mean()], [0.0]],
-                    yerr=y.std(ddof=1) if len(y) > 1 else 0.0,
+                    upper,
+                    row.good,
+                    xerr=[[upper - lower], [0.0]],
+                    yerr=0.0 if math.isnan(row.good_sd) else row.good_sd,
                     fmt=marker,
                     color=f"C{k}",
                     label=method if widths == WIDTHS[0] else None,
                     markersize=5,
                     linewidth=0.9,
                 )
-        of = [r["constant"] for c, r in found.items() if c.data == data]
+        of = [r for r in rows.values() if (r.data, r.method) == (data, CONSTANT)]
         if not of:
             ax.axis("off")
         else:
-            ax.axhline(statistics.mean(of), color="grey", linestyle=":", linewidth=1)
+            ax.axhline(mean(of, "good"), color="grey", linestyle=":", linewidth=1)
             ax.annotate(
                 "constant (delta 0)",
-                (0.02, statistics.mean(of)),
+                (0.02, mean(of, "good")),
                 color="grey",
                 fontsize=8,
                 xycoords=("axes fraction", "data"),
@@ -184,7 +179,8 @@ def draw(found: dict[Cell, Any], picture: Path) -> None:
             )
         ax.set_xscale("log")
         ax.set_title(f"{data}, {SETS[data]} free", fontsize=10)
-        ax.set_ylabel("squared error, test rows" if name == "mse" else "accuracy, test rows")
+        error = data == "boston"
+        ax.set_ylabel("squared error, test rows" if error else "accuracy, test rows")
         ax.set_xlabel("delta, proved at most; bar down to the worst pair")
     lines = {label: line for ax in axes.flat for line, label in zip(*legend_of(ax), strict=True)}
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, fontsize=8)
@@ -192,11 +188,11 @@ def draw(found: dict[Cell, Any], picture: Path) -> None:
     plt.close(figure)
 
 
-def rivals_of(found: dict[Cell, Any]) -> str:
+def rivals_of(rows: dict[Key, Row]) -> str:
     """How the networks of another package were trained, and how many are missing."""
-    all_of = [cell for cell in cells() if cell.method in RIVALS]
-    missing = sum(cell not in found for cell in all_of)
-    if missing == len(all_of):
+    wanted = len(SETS) * len(WIDTHS) * len(SEEDS) * len(RIVALS)
+    missing = wanted - sum(row.seeds for row in rows.values() if row.method in RIVALS)
+    if missing == wanted:
         return "SenSR and SenSeI are left out: their networks were not there (--rivals)."
     said = (
         "SenSR and SenSeI are those of inFairness 0.2.3, trained on from the plain network with as "
@@ -206,4 +202,4 @@ def rivals_of(found: dict[Cell, Any]) -> str:
         "average, that neither the protected column nor what tells it from the other columns adds "
         "to; no epsilon for each column, no box. Here all networks are measured by the first idea."
     )
-    return said if not missing else f"{said} {missing} of their {len(all_of)} cells are left out."
+    return said if not missing else f"{said} {missing} of their {wanted} cells are left out."
