@@ -42,6 +42,7 @@ from individual_cells import (
     path_of,
     performance,
     rows,
+    sparsity,
     untrained,
 )
 from individual_page import page
@@ -115,7 +116,7 @@ def fitted(cell: Cell, splits: rf.Splits, domain: rf.Domain) -> tuple[nn.Module,
     network, before = plain(replace(cell, method="plain"))
     if cell.method in OURS:
         lam = float(cell.method.split()[1])
-        settings = Settings(lam=lam, bound=BOUND, sparsity=SPARSITY)
+        settings = Settings(lam=lam, bound=BOUND, sparsity=sparsity(cell.data, lam))
     elif cell.method == "attack 0.5":
         settings = Settings(lam=0.5, bound=0.0)
     elif cell.method == "sparse":
