@@ -51,7 +51,8 @@ STORE ?= $(HOME)/.cache/retrofair/studies
 STUDIES ?= seeds networks coefficients intra posthoc variants fairnn heads
 results: .venv/dev.stamp
 	for study in $(STUDIES); do \
-		$(BIN)/retrofair study $$study --store $(STORE) --out docs/results --jobs $(JOBS) || exit; done
+		$(BIN)/retrofair study $$study --store $(STORE) --out docs/results --jobs $(JOBS) \
+			--cells docs/results/cells/$$study.jsonl.gz || exit; done
 	# times alone, one cell at a time
 	$(BIN)/retrofair study runtimes --store $(STORE)-quiet --out docs/results --jobs 1
 

@@ -54,6 +54,22 @@ def test_a_study_of_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "again" / "tiny.md").read_text() == first
 
 
+def test_finished_cells_go_to_another_machine_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ["study", "tiny.toml", "--jobs", "1", "--cells", "kept/cells.jsonl.gz"]
+    assert run([*here, "--seeds", "1", "--store", "store", "--out", "out"]) == 0
+    assert "cells.jsonl.gz" in capsys.readouterr().out
+    assert run([*here, "--store", "other", "--out", "out"]) == 0
+    shown = capsys.readouterr()
+    assert "3 finished cells in kept/cells.jsonl.gz that are not in other" in shown.err
+    assert "6 cells, 3 of them stored" in shown.err
+    assert run([*here, "--store", "third", "--out", "out", "--page-only"]) == 0
+    assert "6 of 6 cells done" in capsys.readouterr().out
+    assert run([*here[:4], "--cells", "tiny.toml"]) == 2
+    assert "--cells" in capsys.readouterr().err
+
+
 def test_a_dry_run_prints_the_cells_and_runs_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

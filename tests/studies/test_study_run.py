@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import importlib
 import json
 import os
@@ -300,6 +301,64 @@ def test_a_network_whose_file_is_lost_is_trained_again(tmp_path: Path) -> None:
         run(again, jobs=1)
         assert file.read_bytes() == whole
         assert answers(again) == before
+
+
+def found(plan: Plan) -> list[Any]:
+    """What each cell answered, wherever it was computed."""
+    records = [plan.record(cell) for cell in plan.cells]
+    return [record["answer"] for record in records if record is not None]
+
+
+def test_cells_travel_in_a_file_and_networks_come_back_only_where_needed(tmp_path: Path) -> None:
+    cells = real(1)
+    plan = study(tmp_path / "here", cells, jobs=1)
+    file = tmp_path / "cells.jsonl.gz"
+    assert plan.store.give(file, plan.keys) == len(plan.cells)
+    again = tmp_path / "again.jsonl.gz"
+    plan.store.give(again, reversed(plan.keys))
+    assert file.read_bytes() == again.read_bytes()
+    there = Store(tmp_path / "there")
+    assert there.take(file) == len(plan.cells)
+    assert there.take(file) == 0
+    known = Plan.of(cells, there)
+    assert known.missing == []
+    assert found(known) == found(plan)
+    assert not (tmp_path / "there").exists()  # nothing was computed there
+    # one cell was not in the file: its network, which has no weights there, is trained for it
+    network, *others = plan.cells
+    plan.store.give(file, [plan.key(cell) for cell in (network, *others[1:])])
+    fewer = Store(tmp_path / "there")
+    fewer.take(file)
+    known = Plan.of(cells, fewer)
+    assert known.missing == [network, others[0]]
+    run(known, jobs=1)
+    assert found(known) == found(plan)
+    assert Plan.of(cells, Store(tmp_path / "there")).missing == list(others[1:])
+
+
+def test_cells_of_another_machine_do_not_replace_what_is_here(tmp_path: Path) -> None:
+    plan = study(tmp_path, real(1), jobs=1)
+    file = tmp_path / "cells.jsonl.gz"
+    plan.store.give(file, plan.keys)
+    store = Store(tmp_path)
+    assert store.take(file) == 0
+    assert store.has_tensors(plan.keys[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no gzip", "cannot be read"),
+        (gzip.compress(b"{}\n"), "something else: choose another file"),
+        (gzip.compress(b'{"format": 9, "retrofair": "3"}\n'), "has format 9, .* another file"),
+        (gzip.compress(b'{"format": 1, "retrofair": "0"}\n{"key": 1}\n'), "is damaged"),
+        (gzip.compress(b'{"format": 1, "retrofair": "0"}\n' * 99)[:-9], "cannot be read"),
+    ],
+)
+def test_a_file_of_cells_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "cells.jsonl.gz").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        Store(tmp_path / "store").take(tmp_path / "cells.jsonl.gz")
 
 
 def test_a_network_lost_under_a_running_study_stops_it(tmp_path: Path) -> None:

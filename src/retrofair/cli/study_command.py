@@ -42,6 +42,13 @@ def study(
     store: Annotated[
         Path | None, typer.Option(help="Folder of the finished cells, shared by all studies.")
     ] = None,
+    cells: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of finished cells (.jsonl.gz): known from the start where it is there, and "
+            "written at the end. To share them, or to go on on another machine."
+        ),
+    ] = None,
     root: o.Root = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Cells at a time; without it, one per core.")
@@ -65,7 +72,10 @@ def study(
     check(jobs, backend, scheduler)
     if dry_run and page_only:
         raise InputError("expected --dry-run or --page-only, got both")
-    plan = Plan.of(chosen.cells(), Store(place), None if root is None else str(root))
+    known = Store(place)
+    if cells is not None and cells.exists():
+        notes.say(f"{known.take(cells):,} finished cells in {cells} that are not in {place}")
+    plan = Plan.of(chosen.cells(), known, None if root is None else str(root))
     say_elsewhere(plan)
     if dry_run:
         show_plan(chosen, plan, workers(jobs, backend), as_json)
@@ -78,6 +88,9 @@ def study(
             "to run them, or name another folder (--store)"
         )
     written = chosen.write(plan, folder)
+    if cells is not None:
+        known.give(cells, plan.keys)
+        written.append(cells)
     failed = [record for cell in plan.cells if (record := failure(plan, cell)) is not None]
     stored = len(plan.cells) - len(plan.missing)
     if as_json:

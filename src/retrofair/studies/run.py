@@ -62,9 +62,16 @@ class Plan:
 
     @property
     def missing(self) -> list[Cell]:
-        """The cells that have to run; one that failed before is tried again."""
-        pairs = zip(self.cells, self.keys, strict=True)
-        return [cell for cell, key in pairs if not self.store.done(key)]
+        """The cells that have to run; one that failed before is tried again.
+
+        Among them networks that are known from a file, without tensors, where others start from
+        them.
+        """
+        pairs = list(zip(self.cells, self.keys, strict=True))
+        left = {key for _, key in pairs if not self.store.done(key)}
+        needed = {self.key(cell.needs) for cell, key in pairs if key in left and cell.needs}
+        left |= {key for key in needed if not self.store.has_tensors(key)}
+        return [cell for cell, key in pairs if key in left]
 
     def checksum(self, cell: Cell) -> str:
         known = self.checksums.get(cell.source)

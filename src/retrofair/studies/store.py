@@ -3,15 +3,20 @@
 `cells.jsonl` has a header and one line per finished cell; tensors lie beside it, one safetensors
 file per cell, written before the line that names them. Killed while writing, it ends in part of a
 line, which the next reader ignores and the next writer cuts off.
+
+Finished cells travel without their tensors: `give` writes them into one small file, and `take`
+reads it on another machine.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,6 +129,50 @@ class Store:
             end.write(line)
         self._records[record["key"]] = json.loads(line)
 
+    def has_tensors(self, key: str) -> bool:
+        """Whether a cell was stored with tensors; one that was taken from a file was not."""
+        return bool(self._records.get(key, {}).get("tensors"))
+
+    def give(self, path: Path, keys: Iterable[str]) -> int:
+        """Write the finished ones of these cells into a file for `take`; how many there are.
+
+        Cells that answer with tensors beside their values are left out, but for networks, which
+        can be trained again.
+        """
+        found = [self._records[key] for key in sorted(set(keys)) if self._travels(key)]
+        lines = [json_text(_header(), indent=None)]
+        lines += [json_text({**each, "tensors": None}, indent=None) for each in found]
+        content = ("\n".join(lines) + "\n").encode()
+        with replacing(path) as temporary:
+            temporary.write_bytes(gzip.compress(content, mtime=0))  # no time: the same cells alike
+        return len(found)
+
+    def _travels(self, key: str) -> bool:
+        record = self._records.get(key)
+        if record is None or record["status"] != "done":
+            return False
+        return not record.get("tensors") or record["kind"] == "network"
+
+    def take(self, path: Path) -> int:
+        """Know the cells of a file that `give` wrote, until the program ends; how many are new.
+
+        Raises:
+            InputError: the file is no such file, damaged, or of another format.
+        """
+        try:
+            content = gzip.decompress(path.read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                f"expected a file of finished cells, but {path} cannot be read: {error} (--cells)"
+            ) from None
+        self._check(content, path)
+        records = [_record(line) for line in content.split(b"\n")[1:-1]]
+        if None in records:
+            raise InputError(f"expected a file of finished cells, but {path} is damaged (--cells)")
+        new = [each for each in records if each is not None and not self.done(each["key"])]
+        self._records |= {each["key"]: each for each in new}
+        return len(new)
+
     def _tensor_file(self, key: str) -> Path:
         return self.folder / "tensors" / f"{key}.safetensors"
 
@@ -169,7 +218,8 @@ class Store:
                 stacklevel=3,
             )
 
-    def _check(self, content: bytes) -> None:
+    def _check(self, content: bytes, path: Path | None = None) -> None:
+        place = path or self.file
         line, whole, _ = content.partition(b"\n")
         if not whole and line[: len(START)] == START[: len(line)]:
             return  # empty, or torn in the header
@@ -178,13 +228,14 @@ class Store:
             found, by = header["format"], header["retrofair"]
         except (ValueError, KeyError, TypeError):
             raise InputError(
-                f"expected a store of studies, but {self.file} is something else: choose another "
-                "folder (--store)"
+                f"expected a store of studies, but {place} is something else: choose another "
+                + ("folder (--store)" if path is None else "file (--cells)")
             ) from None
         if found != FORMAT:
             raise InputError(
-                f"expected a store of format {FORMAT}, but {self.folder} has format {found}, "
-                f"written by version {by}: use that version, or another folder (--store)"
+                f"expected a store of format {FORMAT}, but {path or self.folder} has format "
+                f"{found}, written by version {by}: use that version, or another "
+                + ("folder (--store)" if path is None else "file (--cells)")
             )
 
 
