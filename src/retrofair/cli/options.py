@@ -12,54 +12,123 @@ import typer
 from torch import nn
 
 from retrofair import datasets
+from retrofair.cli.config import apply
 from retrofair.cli.notes import flush, say
 from retrofair.data import GroupedData, Missing, Splits, read_table, split_frame
+from retrofair.data.split import check_seed
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, unknown
 from retrofair.networks import MLP, Outputs, load_network, load_weights, train_mlp
 from retrofair.networks.train import cache_folder
 
+# headings of --help for the options that commands share
+OF_DATA, OF_NETWORK, OF_ALL = "Data", "Network", "In general"
+
 File = Annotated[
     str | None, typer.Argument(help="A data set's name or a table; the same as --data.")
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=apply,
+        is_eager=True,
+        expose_value=False,
+        show_default=False,
+        help="A TOML file of options, such as `retrofair init` writes; those given here win.",
+        rich_help_panel=OF_ALL,
+    ),
+]
 Data = Annotated[
     str | None,
-    typer.Option(help="A data set's name, or a .csv or .parquet file.", show_default=False),
+    typer.Option(
+        help="A data set's name, or a .csv or .parquet file.",
+        show_default=False,
+        rich_help_panel=OF_DATA,
+    ),
 ]
-Label = Annotated[str | None, typer.Option(help="Column to predict (for a file).")]
-Positive = Annotated[str | None, typer.Option(help="The label's positive value.")]
+Label = Annotated[
+    str | None, typer.Option(help="Column to predict (for a file).", rich_help_panel=OF_DATA)
+]
+Positive = Annotated[
+    str | None, typer.Option(help="The label's positive value.", rich_help_panel=OF_DATA)
+]
 Sensitive = Annotated[
     str | None,
-    typer.Option(help="Protected column; several, separated by commas: their intersections."),
+    typer.Option(
+        help="Protected column; several, separated by commas: their intersections.",
+        rich_help_panel=OF_DATA,
+    ),
 ]
 Privileged = Annotated[
-    str | None, typer.Option(help="Privileged value (one per protected column, by commas).")
+    str | None,
+    typer.Option(
+        help="Privileged value (one per protected column, by commas).", rich_help_panel=OF_DATA
+    ),
 ]
 Blind = Annotated[
-    bool, typer.Option("--blind", help="Leave the protected columns out of the features.")
+    bool,
+    typer.Option(
+        "--blind", help="Leave the protected columns out of the features.", rich_help_panel=OF_DATA
+    ),
 ]
 MissingChoice = Annotated[
-    str, typer.Option("--missing", help="Rows with missing values: drop, impute or raise.")
+    str,
+    typer.Option(
+        "--missing",
+        help="Rows with missing values: drop, impute or raise.",
+        rich_help_panel=OF_DATA,
+    ),
 ]
-Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
-NoScale = Annotated[bool, typer.Option("--no-scale", help="Keep the numbers' own units.")]
+Drop = Annotated[
+    str | None,
+    typer.Option(help="Columns to leave out, separated by commas.", rich_help_panel=OF_DATA),
+]
+NoScale = Annotated[
+    bool, typer.Option("--no-scale", help="Keep the numbers' own units.", rich_help_panel=OF_DATA)
+]
 Root = Annotated[
-    Path | None, typer.Option(help="Folder with the data sets' files (or set RETROFAIR_DATA).")
+    Path | None,
+    typer.Option(
+        help="Folder with the data sets' files (or set RETROFAIR_DATA).", rich_help_panel=OF_DATA
+    ),
 ]
-Network = Annotated[str | None, typer.Option(help="Your own network, as package.module:factory.")]
-Weights = Annotated[Path | None, typer.Option(help="Its weights, a .safetensors file.")]
+Network = Annotated[
+    str | None,
+    typer.Option(help="Your own network, as package.module:factory.", rich_help_panel=OF_NETWORK),
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="Its weights, a .safetensors file.", rich_help_panel=OF_NETWORK)
+]
 Trust = Annotated[
     bool,
-    typer.Option("--trust-network-file", help="Load a .pt2 network: it can run code it holds."),
+    typer.Option(
+        "--trust-network-file",
+        help="Load a .pt2 network: it can run code it holds.",
+        rich_help_panel=OF_NETWORK,
+    ),
 ]
 OutputsChoice = Annotated[
-    str | None, typer.Option("--outputs", help="What the network answers: logits, probabilities.")
+    str | None,
+    typer.Option(
+        "--outputs",
+        help="What the network answers: logits, probabilities.",
+        rich_help_panel=OF_NETWORK,
+    ),
 ]
 Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split, the training and the method.")
+    int,
+    typer.Option(
+        callback=check_seed,
+        help="Seed of the split, the training and the method.",
+        rich_help_panel=OF_ALL,
+    ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to.", rich_help_panel=OF_ALL)]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object instead of tables.", rich_help_panel=OF_ALL),
+]
 # training, validation and test share of a file that comes with a network
 WHOLE, HALVES, USUAL = (0.0, 0.0, 1.0), (0.0, 0.5, 0.5), (0.6, 0.2, 0.2)
 
