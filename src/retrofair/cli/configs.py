@@ -10,6 +10,47 @@ from typing import Any
 from retrofair.data.guesses import Guess, Guesses
 
 WIDTH = 96  # of a comment
+ABOUT = (
+    "Options of retrofair's commands, read only when asked for with --config; those on the command "
+    "line win. A key above the first [table] is for every command that has the option, one below "
+    "for that command alone. Paths are relative to this file."
+)
+USES = """
+   retrofair audit --config {name}
+   retrofair debias --config {name} --out fair/
+   retrofair certify --config {name}"""
+FURTHER = """
+# true: leave the protected columns out of the features
+blind = false
+seed = 0
+
+# Your own network; without one, debias and the others train a base network.
+# network = "mymodels:make_net"  # a function that returns an nn.Module
+# weights = "net.safetensors"
+
+[audit]
+{audit}
+
+[debias]
+measure = "spd"  # selection rates; "eod", "aod": given the label. See retrofair debias --help
+epsilon = 0.05  # the bound on the bias
+method = "fair_head"
+performance = "balanced_accuracy"
+
+[frontier]
+measure = "spd"
+choose = "bias=0.05"
+
+[certify]
+epsilon = 0.2  # how far apart two similar people are, in standard deviations
+# tolerance = {example}  # or in the columns' own units; then remove epsilon
+# delta = 0.1  # ask whether no such pair differs by more
+seconds = 60
+
+[repair]
+epsilon = 0.2
+delta = 0.1
+"""
 
 
 @dataclass(frozen=True)
@@ -64,18 +105,13 @@ def text_of_config(
         prediction: a column of decisions, or None.
         numbers: names of numeric features, for an example.
     """
-    config = f"--config {name}"
-    out = [
-        *_comment(
-            "Options of retrofair's commands, read only when asked for with --config; those on the "
-            "command line win. A key above the first [table] is for every command that has the "
-            "option, one below for that command alone. Paths are relative to this file."
-        ),
-        "#",
-        f"#   retrofair audit {config}",
-        f"#   retrofair debias {config} --out fair/",
-        f"#   retrofair certify {config}",
-    ]
+    tables = {
+        "example": f"{{ {_key(numbers[0])} = 1 }}" if numbers else "{ age = 5 }",
+        "audit": 'threshold = 0.5\n# prediction = "decision"  # a column of decisions'
+        if prediction is None
+        else _assigned("prediction", prediction),
+    }
+    out = [*_comment(ABOUT), *(f"#{line}" for line in USES.format(name=name).splitlines())]
     for line in lines:
         out += ["", *_comment(line.why)]
         if line.key == "sensitive" and protected:
@@ -83,43 +119,7 @@ def text_of_config(
             for column, remark in protected.items():
                 out += _comment(f"  {column}: {remark}")
         out.append(_assigned(line.key, line.value))
-    tolerance = f"{{ {_key(numbers[0])} = 1 }}" if numbers else "{ age = 5 }"
-    out += [
-        "",
-        *_comment("true: leave the protected columns out of the features"),
-        "blind = false",
-        "seed = 0",
-        "",
-        *_comment("Your own network; without one, debias and the others train a base network."),
-        '# network = "mymodels:make_net"  # a function that returns an nn.Module',
-        '# weights = "net.safetensors"',
-        "",
-        "[audit]",
-        *([] if prediction is None else [_assigned("prediction", prediction)]),
-        *([] if prediction is not None else ['# prediction = "decision"  # a column of decisions']),
-        *([] if prediction is not None else ["threshold = 0.5"]),
-        "",
-        "[debias]",
-        'measure = "spd"  # selection rates; "eod", "aod": given the label. See debias --help',
-        "epsilon = 0.05  # the bound on the bias",
-        'method = "fair_head"',
-        'performance = "balanced_accuracy"',
-        "",
-        "[frontier]",
-        'measure = "spd"',
-        'choose = "bias=0.05"',
-        "",
-        "[certify]",
-        "epsilon = 0.2  # how far apart two similar people are, in standard deviations",
-        f"# tolerance = {tolerance}  # or in the columns' own units; then remove epsilon",
-        "# delta = 0.1  # ask whether no such pair differs by more",
-        "seconds = 60",
-        "",
-        "[repair]",
-        "epsilon = 0.2",
-        "delta = 0.1",
-    ]
-    return "\n".join(out) + "\n"
+    return "\n".join(out) + "\n" + FURTHER.format(**tables)
 
 
 def _assigned(key: str, value: Any) -> str:

@@ -37,7 +37,8 @@ class RetrofairClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     `fit` debiases the given network on the given rows, and leaves the network as it is: these are
     rows that it was not trained on. Without a network, the papers' is trained on a part of the
-    rows and debiased on the rest. Numbers are handed to the network as they are: scale before.
+    rows and debiased on the rest. Numbers are handed to the network as they are: what prepared them
+    for its training belongs before it in a pipeline, as scikit-learn's `FrozenEstimator`.
 
     Without `sensitive_features` nothing can be debiased: then the network decides at a probability
     of 0.5, a warning says so, and `status_` is "not_debiased".
