@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import re
 from pathlib import Path
+
+import pytest
+import sklearn
+
+from retrofair.cli import run
+from retrofair.cli.config import defaults_of
+from retrofair.datasets.synthetic import read
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -22,3 +30,40 @@ def test_the_session_of_regression_gives_the_output_it_shows() -> None:
     )
     assert tried >= 10
     assert not failed
+
+
+@pytest.mark.filterwarnings("ignore")  # of AIF360's own imports
+def test_the_session_of_scikit_learn_gives_the_output_it_shows() -> None:
+    try:
+        failed, tried = doctest.testfile(
+            str(DOCS / "sklearn.md"), module_relative=False, optionflags=doctest.ELLIPSIS
+        )
+    finally:
+        sklearn.set_config(enable_metadata_routing=False)
+    assert tried >= 20
+    assert not failed
+
+
+def test_the_page_of_options_from_a_file_tells_the_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its commands run, and its example is one."""
+    page = (DOCS / "config.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    people = read({}, n=600, seed=1).assign(person_id=range(600))
+    people["hired"] = people["hired"].map({0: "no", 1: "yes"})
+    people.to_csv("people.csv", index=False)
+    commands = re.findall(r"^retrofair (.*?)(?: +#.*)?$", page, re.MULTILINE)
+    assert len(commands) == 3
+    for line in commands:
+        # a network of the papers takes its time; what is asked here is the page
+        short = ["--network", "small:make"] if "debias" in line or "audit" in line else []
+        Path("small.py").write_text("from torch import nn\nmake = lambda: nn.Linear(9, 1)\n")
+        assert run([*line.split(), *short]) in (0, 3), line
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    Path("example.toml").write_text(example)
+    assert defaults_of(Path("example.toml"), "debias")["epsilon"] == 0.05
+    found = defaults_of(Path("example.toml"), "certify")
+    assert (found["epsilon"], found["tolerance"]) == (0.2, "age=5,hours=2")
+    assert (found["sensitive"], found["seed"]) == ("sex,region", 3)

@@ -29,6 +29,14 @@ from retrofair.individual import (
     repair,
     train_individually_fair,
 )
+from retrofair.interop import (
+    RetrofairClassifier,
+    audit_decisions,
+    from_aif360,
+    make_fairness_scorer,
+    to_aif360,
+    to_metric_frame,
+)
 from retrofair.objective import Constrained, Weighted
 from retrofair.regression import (
     BoundedGroupLoss,
@@ -61,6 +69,7 @@ __all__ = [
     "RegressionAudit",
     "Repair",
     "RepairStatus",
+    "RetrofairClassifier",
     "RetrofairError",
     "RetrofairWarning",
     "Splits",
@@ -71,6 +80,7 @@ __all__ = [
     "__version__",
     "attack",
     "audit",
+    "audit_decisions",
     "audit_predictions",
     "audit_regression",
     "bound_group_loss",
@@ -83,14 +93,18 @@ __all__ = [
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "from_aif360",
     "frontier",
     "individual",
     "load_bounded_loss",
     "load_repair",
     "load_result",
+    "make_fairness_scorer",
     "metrics",
     "networks",
     "preprocessing",
     "repair",
+    "to_aif360",
+    "to_metric_frame",
     "train_individually_fair",
 ]

@@ -36,6 +36,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> InputError:
     "unknown measure 'sdp': did you mean 'spd'? (choose from: eod, spd)"
     """
     known = sorted(map(str, choices))
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    near = [each for each in known if each.casefold() == str(name).casefold()]
+    near = near or difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f": did you mean {near[0]!r}?" if near else ""
     return InputError(f"unknown {kind} {str(name)!r}{hint} (choose from: {', '.join(known)})")

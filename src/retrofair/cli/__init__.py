@@ -40,6 +40,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except (typer.Abort, KeyboardInterrupt):
             status = INTERRUPTED
         except USAGE_ERROR as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # which has shown the help
+                return BAD_INPUT
             where = getattr(getattr(error, "ctx", None), "command_path", "retrofair")
             return _stop(f"{error.format_message()} (see {where} --help)", BAD_INPUT)
         except RetrofairError as error:

@@ -48,12 +48,16 @@ Sensitive = Annotated[
     str | None,
     typer.Option(
         help="Protected column, free to differ; several by commas. Of a .nnet file the number "
-        "of the input, from 0 (8 or x8)."
+        "of the input, from 0 (8 or x8).",
+        rich_help_panel=o.OF_DATA,
     ),
 ]
 Network = Annotated[
     str | None,
-    typer.Option(help="Your own network, as package.module:factory, or a .nnet file."),
+    typer.Option(
+        help="Your own network, as package.module:factory, or a .nnet file.",
+        rich_help_panel=o.OF_NETWORK,
+    ),
 ]
 Delta = Annotated[
     float | None, typer.Option(help="Ask: does no similar pair differ by more than this?")
@@ -107,6 +111,7 @@ def certify(
     drop: o.Drop = None,
     no_scale: o.NoScale = False,
     root: o.Root = None,
+    config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
     as_json: o.Json = False,

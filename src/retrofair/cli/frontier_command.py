@@ -73,6 +73,7 @@ def frontier(
     drop: o.Drop = None,
     no_scale: o.NoScale = False,
     root: o.Root = None,
+    config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
     as_json: o.Json = False,

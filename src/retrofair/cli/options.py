@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -12,54 +13,68 @@ import typer
 from torch import nn
 
 from retrofair import datasets
+from retrofair.cli.config import apply
 from retrofair.cli.notes import flush, say
 from retrofair.data import GroupedData, Missing, Splits, read_table, split_frame
+from retrofair.data.split import check_seed
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, unknown
 from retrofair.networks import MLP, Outputs, load_network, load_weights, train_mlp
 from retrofair.networks.train import cache_folder
 
+# headings of --help for the options that commands share
+OF_DATA, OF_NETWORK, OF_ALL = "Data", "Network", "In general"
+of_data = partial(typer.Option, rich_help_panel=OF_DATA)
+of_network = partial(typer.Option, rich_help_panel=OF_NETWORK)
+of_all = partial(typer.Option, rich_help_panel=OF_ALL)
+
 File = Annotated[
     str | None, typer.Argument(help="A data set's name or a table; the same as --data.")
 ]
-Data = Annotated[
-    str | None,
-    typer.Option(help="A data set's name, or a .csv or .parquet file.", show_default=False),
+Config = Annotated[
+    Path | None,
+    of_all(
+        "--config",
+        callback=apply,
+        is_eager=True,
+        expose_value=False,
+        show_default=False,
+        help="A TOML file of options, such as `retrofair init` writes; those given here win.",
+    ),
 ]
-Label = Annotated[str | None, typer.Option(help="Column to predict (for a file).")]
-Positive = Annotated[str | None, typer.Option(help="The label's positive value.")]
+Data = Annotated[
+    str | None, of_data(help="A data set's name, or a .csv or .parquet file.", show_default=False)
+]
+Label = Annotated[str | None, of_data(help="Column to predict (for a file).")]
+Positive = Annotated[str | None, of_data(help="The label's positive value.")]
 Sensitive = Annotated[
-    str | None,
-    typer.Option(help="Protected column; several, separated by commas: their intersections."),
+    str | None, of_data(help="Protected column; several, separated by commas: their intersections.")
 ]
 Privileged = Annotated[
-    str | None, typer.Option(help="Privileged value (one per protected column, by commas).")
+    str | None, of_data(help="Privileged value (one per protected column, by commas).")
 ]
-Blind = Annotated[
-    bool, typer.Option("--blind", help="Leave the protected columns out of the features.")
-]
+Blind = Annotated[bool, of_data("--blind", help="Leave the protected columns out of the features.")]
 MissingChoice = Annotated[
-    str, typer.Option("--missing", help="Rows with missing values: drop, impute or raise.")
+    str, of_data("--missing", help="Rows with missing values: drop, impute or raise.")
 ]
-Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
-NoScale = Annotated[bool, typer.Option("--no-scale", help="Keep the numbers' own units.")]
+Drop = Annotated[str | None, of_data(help="Columns to leave out, separated by commas.")]
+NoScale = Annotated[bool, of_data("--no-scale", help="Keep the numbers' own units.")]
 Root = Annotated[
-    Path | None, typer.Option(help="Folder with the data sets' files (or set RETROFAIR_DATA).")
+    Path | None, of_data(help="Folder with the data sets' files (or set RETROFAIR_DATA).")
 ]
-Network = Annotated[str | None, typer.Option(help="Your own network, as package.module:factory.")]
-Weights = Annotated[Path | None, typer.Option(help="Its weights, a .safetensors file.")]
+Network = Annotated[str | None, of_network(help="Your own network, as package.module:factory.")]
+Weights = Annotated[Path | None, of_network(help="Its weights, a .safetensors file.")]
 Trust = Annotated[
-    bool,
-    typer.Option("--trust-network-file", help="Load a .pt2 network: it can run code it holds."),
+    bool, of_network("--trust-network-file", help="Load a .pt2 network: it can run code it holds.")
 ]
 OutputsChoice = Annotated[
-    str | None, typer.Option("--outputs", help="What the network answers: logits, probabilities.")
+    str | None, of_network("--outputs", help="What the network answers: logits, probabilities.")
 ]
 Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split, the training and the method.")
+    int, of_all(callback=check_seed, help="Seed of the split, the training and the method.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Out = Annotated[Path | None, of_all(help="Folder to write to.")]
+Json = Annotated[bool, of_all("--json", help="Print one JSON object instead of tables.")]
 # training, validation and test share of a file that comes with a network
 WHOLE, HALVES, USUAL = (0.0, 0.0, 1.0), (0.0, 0.5, 0.5), (0.6, 0.2, 0.2)
 

@@ -92,6 +92,7 @@ def mend(
     drop: o.Drop = None,
     no_scale: o.NoScale = False,
     root: o.Root = None,
+    config: o.Config = None,
     seed: o.Seed = 0,
     checkpoint: Kept = None,
     out: o.Out = None,

@@ -33,6 +33,7 @@ def train(
     depth: Annotated[int, typer.Option(help="Hidden layers.")] = 10,
     dropout: Annotated[float, typer.Option(help="Share of units dropped.")] = 0.2,
     patience: Annotated[int, typer.Option(help="Epochs without improvement.")] = 100,
+    config: o.Config = None,
     seed: o.Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("retrofair-out"),
     as_json: o.Json = False,
