@@ -22,7 +22,7 @@ import retrofair as rf
 from retrofair import certifiers
 from retrofair.certifiers.pairs import Pairs
 from retrofair.cli import run
-from retrofair.cli.certificates import down, up
+from retrofair.certifiers.words import down, up
 from retrofair.cli.similarity import Similarity, named_numbers
 from retrofair.datasets.synthetic import read
 from retrofair.progress import Interval

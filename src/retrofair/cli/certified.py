@@ -10,9 +10,9 @@ import torch
 
 from retrofair.certifiers import Certificate, Curve, EmpiricalDelta
 from retrofair.certifiers.curve import Measured
+from retrofair.certifiers.words import empty
 from retrofair.cli import notes
 from retrofair.cli.cases import Case
-from retrofair.cli.certificates import empty
 from retrofair.cli.similarity import Similarity
 from retrofair.files import replacing
 from retrofair.plots import delta_curve

@@ -12,12 +12,12 @@ import typer
 
 from retrofair.certifiers.pairs import EVERYONE, Pairs
 from retrofair.certifiers.question import Question
+from retrofair.certifiers.words import down, up
 from retrofair.cli import certify_options as c
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.asked import Asked, rehearse
 from retrofair.cli.cases import of_table
-from retrofair.cli.certificates import down, up
 from retrofair.cli.certified import write_certificate
 from retrofair.cli.repairs import figure, on_test_rows, show_repair
 from retrofair.cli.similarity import Similarity, similar_lines
