@@ -38,6 +38,7 @@ from retrofair.regression import (
     bound_group_loss,
     load_bounded_loss,
 )
+from retrofair.report import report
 from retrofair.version import __version__
 
 __all__ = [
@@ -92,5 +93,6 @@ __all__ = [
     "networks",
     "preprocessing",
     "repair",
+    "report",
     "train_individually_fair",
 ]

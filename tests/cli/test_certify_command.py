@@ -21,8 +21,8 @@ from torch import nn
 import retrofair as rf
 from retrofair import certifiers
 from retrofair.certifiers.pairs import Pairs
-from retrofair.cli import run
 from retrofair.certifiers.words import down, up
+from retrofair.cli import run
 from retrofair.cli.similarity import Similarity, named_numbers
 from retrofair.datasets.synthetic import read
 from retrofair.progress import Interval

@@ -13,6 +13,7 @@ from retrofair.cli import (
     demo_command,
     frontier_command,
     repair_command,
+    report_command,
     study_command,
     train_command,
 )
@@ -79,6 +80,7 @@ app.command(
     epilog="Example: retrofair repair --data german --sensitive sex --depth 1 --width 8 --epsilon "
     "0.2 --delta 0.1 --floor 0.6 --out repaired/",
 )(repair_command.mend)
+app.command("report", epilog="Example: retrofair report fair/")(report_command.report)
 app.command("study", epilog="Example: retrofair study intra --seeds 1 --dry-run")(
     study_command.study
 )

@@ -128,7 +128,9 @@ def group_rows(found: Audit, moves: bool) -> list[dict[str, Any]]:
             estimate = found.groups[name].get(rate.name)
             if estimate is not None:
                 live = f"g.{position}.{rate.name}" if moves else ""
-                cells.append({"e": estimate, "live": live, "strip": strip(estimate, RATE_AXIS, None)})
+                cells.append(
+                    {"e": estimate, "live": live, "strip": strip(estimate, RATE_AXIS, None)}
+                )
         rows.append({"name": name, "cells": cells})
     return rows
 
@@ -146,12 +148,12 @@ def class_rows(found: Audit) -> list[dict[str, Any]]:
 
 
 def histograms(found: Audit) -> list[dict[str, Any]]:
-    """Paths above (label 1) and below (label 0) a line, by group, heights by square root."""
+    """Outlines above (label 1) and below (label 0) a line, by group, of each label's own shares."""
     if found.scores is None:
         return []
     bars = found.scores.bars(BARS).astype(float)
-    shares = bars / np.maximum(bars.sum(axis=(1, 2), keepdims=True), 1)
-    top = math.sqrt(shares.max()) or 1.0
+    shares = bars / np.maximum(bars.sum(axis=2, keepdims=True), 1)
+    top = shares.max(axis=(0, 2))  # of each label, over all groups: these can be compared
     order = sorted(range(len(bars)), key=lambda g: -bars[g].sum())[:MOST_PAIRS]
     return [
         {"name": found.group_names[g], "n": int(bars[g].sum()), **asdict(butterfly(shares[g], top))}
@@ -163,8 +165,8 @@ def why_no_scores(found: Audit) -> str:
     """Why there is no slider."""
     if found.classes:
         return (
-            "With three classes or more a row goes to its most probable class: there is no threshold "
-            "to move."
+            "With three classes or more a row goes to its most probable class: there is no "
+            "threshold to move."
         )
     return (
         "There is no threshold to move: only the decisions were audited, or they were made with a "

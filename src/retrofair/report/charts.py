@@ -53,16 +53,20 @@ class Butterfly:
     below: str
 
 
-def butterfly(shares: Array, top: float) -> Butterfly:
-    """The outlines of (2, bars) shares; heights by square root, so that few rows are seen too."""
-    return Butterfly(_outline(shares[1], top, -1), _outline(shares[0], top, 1))
+def butterfly(shares: Array, top: Array) -> Butterfly:
+    """The outlines of (2, bars) shares; heights by square root, so that few rows are seen too.
+
+    Args:
+        top: (2,) the share of each label that is drawn at full height.
+    """
+    return Butterfly(_outline(shares[1], top[1], -1), _outline(shares[0], top[0], 1))
 
 
 def _outline(shares: Array, top: float, way: int) -> str:
     step = WIDE / len(shares)
     path = [f"M0 {HALF}"]
     for i, share in enumerate(shares):
-        height = HALF + way * HALF * math.sqrt(share) / top
+        height = HALF + way * HALF * math.sqrt(share / top if top > 0 else 0)
         path.append(f"V{height:.1f}H{step * (i + 1):g}")
     return "".join([*path, f"V{HALF}Z"])
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from retrofair.certifiers.words import down, up
 from retrofair.report.charts import Axis, ticks
 from retrofair.report.text import number, span
 
@@ -36,7 +37,7 @@ def curve_context(rows: Sequence[Mapping[str, Any]], delta: float | None) -> dic
         lines.append({"name": name, "meaning": meaning, "series": series, "dots": dots})
     return {
         "lines": lines,
-        "rows": rows,
+        "rows": [{**r, "found": down(_n(r["lower"])), "proved": up(_n(r["upper"]))} for r in rows],
         "delta": None if delta is None else _down(delta, y),
         "x_ticks": [(_across(t, x), f"{t:g}") for t in ticks(x.low, x.high)],
         "y_ticks": [(_down(t, y), f"{t:g}") for t in ticks(0.0, y.high, 5)],
@@ -50,8 +51,13 @@ def repair_context(values: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for r in values["rounds"]:
         figures = [(number(r[n]), span(r[f"{n}_low"], r[f"{n}_high"])) for n in names]
-        rows.append({**r, "figures": figures})
-    return {**values, "rows": rows, "names": [name.replace("_", " ") for name in names]}
+        bounds = {"found": down(_n(r["lower"])), "proved": up(_n(r["upper"]))}
+        rows.append({**r, **bounds, "figures": figures})
+    return {**values, "lines": rows, "names": [name.replace("_", " ") for name in names]}
+
+
+def _n(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _across(value: float, axis: Axis) -> float:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 from retrofair.debiasers import Effects
@@ -22,6 +22,8 @@ from retrofair.report.text import number, per_cent, signed, span, threshold_text
 STYLES = ("page.css", "figures.css")
 SCRIPTS = ("formulas.js", "slider.js", "points.js", "layout.js")
 GRAVE = ("Degenerate", "degenerate")
+# of what is said of effects, what an expert would object to
+GREW = ("Levelling down", "Partly levelling", "Perhaps levelling", "Other bias that grew")
 
 
 def page(values: Mapping[str, Any]) -> str:
@@ -31,15 +33,14 @@ def page(values: Mapping[str, Any]) -> str:
         InputError: values that no command of this version writes.
     """
     try:
-        context = _context(values)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return environment().get_template("page.html").render(_context(values))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, UndefinedError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"expected the values that a command of this version writes, got others: {error!r}; "
             "run the command again with the same --out"
         ) from None
-    return environment().get_template("page.html").render(context)
 
 
 @cache
@@ -68,11 +69,11 @@ def script_json(values: Any) -> Markup:
     text = json_text(values, indent=None)
     for char in "<>&\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)  # noqa: S704 -- nothing in it is markup any more
+    return Markup(text)
 
 
 def _asset(name: str) -> Markup:
-    return Markup(files("retrofair.report").joinpath("assets", name).read_text(encoding="utf-8"))  # noqa: S704
+    return Markup(files("retrofair.report").joinpath("assets", name).read_text(encoding="utf-8"))
 
 
 def _context(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _context(values: Mapping[str, Any]) -> dict[str, Any]:
     certificate, comparison = values.get("certificate"), values.get("comparison")
     repaired = values.get("repair")
     delta = certificate["delta"] if certificate else None
-    found = {
+    found: dict[str, Any] = {
         "main": main,
         "result": values.get("result"),
         "effects": None if effects is None else Effects.from_dict(effects),
@@ -93,20 +94,23 @@ def _context(values: Mapping[str, Any]) -> dict[str, Any]:
         "curve": None if not curve else curve_context(curve, delta),
         "repair": None if repaired is None else repair_context(repaired),
     }
-    flags = _flags(values, main)
+    flags = _flags(values, main, found["effects"])
     return {
         **found,
         "about": values,
         "grave": [flag for flag in flags if flag.startswith(GRAVE)],
         "flags": [flag for flag in flags if not flag.startswith(GRAVE)],
         "contents": _contents(found),
+        "known": _known(values),
         "live": None if main is None or main["live"] is None else script_json(main["live"]),
         "styles": [_asset(name) for name in STYLES],
         "scripts": [_asset(name) for name in SCRIPTS],
     }
 
 
-def _flags(values: Mapping[str, Any], main: Mapping[str, Any] | None) -> list[str]:
+def _flags(
+    values: Mapping[str, Any], main: Mapping[str, Any] | None, effects: Effects | None
+) -> list[str]:
     """What an expert would object to, of all results, each once; degenerate ones first."""
     flags = []
     result = values.get("result")
@@ -121,10 +125,18 @@ def _flags(values: Mapping[str, Any], main: Mapping[str, Any] | None) -> list[st
         if result["status"] == "not_met":
             flags.append("The goal was not met on the data that the method was fitted to.")
         flags += result["notes"]
+    if effects is not None:
+        flags += [line for line in effects.sentences() if line.startswith(GREW)]
     for name in ("certificate", "repair"):
         if values.get(name) is not None:
             flags += values[name]["flags"]
     return list(dict.fromkeys(flag[:1].upper() + flag[1:] for flag in flags))
+
+
+def _known(values: Mapping[str, Any]) -> set[str]:
+    """What a result says of itself and the options or versions say too."""
+    said = {name.lstrip("-").replace("-", "_") for name, _ in values["options"]}
+    return said | {name for name, _ in values["versions"]} | {"seed", "method", "data"}
 
 
 def _contents(found: Mapping[str, Any]) -> list[tuple[str, str]]:

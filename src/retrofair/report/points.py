@@ -55,7 +55,7 @@ def frontier_context(values: Mapping[str, Any], command: str) -> dict[str, Any]:
     others = [_dot(p, x, y, methods, None, p["kind"]) for p in _others(values)]
     best = [_dot(p, x, y, methods, i, "best") for i, p in enumerate(points)]
     return {
-        "values": values,
+        "about": values,
         "measure": plain(values["measure"]),
         "performance": plain(values["performance"]),
         "rows": [

@@ -52,8 +52,10 @@ def sections(*results: Shown, before: Audit | None = None) -> dict[str, Any]:
             )
     if before is not None:
         found["before"] = audit_to_dict(before)
-    if "result" in found and found["result"]["effects"] is not None:
-        found.setdefault("effects", found["result"]["effects"])
+    if "result" in found:
+        on_fit = found["result"].pop("effects")
+        if on_fit is not None:
+            found.setdefault("effects", on_fit)
     if "repair" in found:
         found.setdefault("certificate", found["repair"]["certificate"])
     return found
@@ -64,7 +66,7 @@ def result_values(result: Debiased) -> dict[str, Any]:
     return {
         "status": result.status.value,
         "method": result.about.get("method", ""),
-        "about": {k: v for k, v in result.about.items() if isinstance(v, str | int | float)},
+        "about": {k: _said(v) for k, v in result.about.items() if isinstance(v, str | int | float)},
         "notes": list(result.notes),
         "needs_group": result.needs_group,
         "rule": result.rule.kind,
@@ -76,6 +78,10 @@ def result_values(result: Debiased) -> dict[str, Any]:
         },
         "effects": None if result.effects is None else result.effects.to_dict(),
     }
+
+
+def _said(value: object) -> object:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _scores(scores: Any) -> list[float]:

@@ -13,22 +13,22 @@ LAY = {
     "spd": "Below 0 the unprivileged group gets the positive decision less often: "
     f"{MINUS}0.10 is ten "
     "people fewer in every hundred.",
-    "eod": "The same among those whose true label is positive: who deserves it and gets it.",
+    "eod": "The same among people whose true label is positive: how often they get it.",
     "aod": "Looks at both kinds of errors: people wrongly refused and people wrongly accepted.",
     "disparate_impact": "0.80 means that for every ten of the privileged group eight of the other "
     "are selected, in equal numbers of people.",
     "demographic_parity_difference": "How far apart the most and the least often selected groups "
     "are.",
-    "demographic_parity_ratio": "The least often selected group beside the most often selected one.",
-    "equal_opportunity_difference": "How much more often the best-served group's true positives are "
-    "found than the worst-served group's.",
+    "demographic_parity_ratio": "The least often selected group beside the most often selected.",
+    "equal_opportunity_difference": "How much more often true positives are found in the "
+    "best-served group than in the worst-served.",
     "false_positive_rate_difference": "How unequally the groups are wrongly given the positive "
     "decision.",
     "equalized_odds_difference": "Neither kind of error should fall on one group more than on "
     "another: the larger of the two gaps.",
     "equalized_odds_ratio": "The same as a ratio; 1 would be equal.",
     "accuracy_difference": "Whether the decisions are right more often for one group.",
-    "predictive_parity_difference": "Whether a positive decision is equally reliable in each group.",
+    "predictive_parity_difference": "Whether a positive decision is as reliable in each group.",
     "balanced_accuracy": "0.5 is no better than tossing a coin.",
     "accuracy": "With rare positives it is high even if nobody is ever selected.",
     "precision": "Of those selected, how many should be.",
