@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,3 +46,11 @@ class Elements(HTMLParser):
 
 def elements(path: Path) -> Elements:
     return Elements(path.read_text(encoding="utf-8"))
+
+
+def opened(browser: Any, path: Path) -> Any:
+    """A page from disk, with empty logs before it."""
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(path.as_uri())
+    return browser
