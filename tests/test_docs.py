@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -22,3 +24,15 @@ def test_the_session_of_regression_gives_the_output_it_shows() -> None:
     )
     assert tried >= 10
     assert not failed
+
+
+def test_the_session_of_the_report_gives_the_output_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it writes pages
+    failed, tried = doctest.testfile(
+        str(DOCS / "report.md"), module_relative=False, optionflags=doctest.ELLIPSIS
+    )
+    assert tried >= 10
+    assert not failed
+    assert {each.name for each in tmp_path.iterdir()} == {"report.html", "both.html"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class Reported:
@@ -22,4 +23,5 @@ class Reported:
         # the one import that points upwards: a result knows how to ask for its page, no more
         from retrofair.report import report
 
-        return report(path, self, *others, title=title)
+        given: tuple[Any, ...] = (self, *others)  # which are checked there
+        return report(path, *given, title=title)

@@ -80,7 +80,7 @@ def trouble(browser) -> list[str]:
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
             url = message["params"]["request"]["url"]
-            if message["params"]["documentURL"].startswith("chrome:"):
+            if message["params"]["documentURL"].startswith(("chrome:", "chrome-untrusted:")):
                 continue  # the browser's own first page
             if not url.startswith(("file:", "data:")):
                 said.append(url)

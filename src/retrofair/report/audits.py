@@ -21,7 +21,7 @@ from retrofair.report.impact import (
     selection_lines,
 )
 from retrofair.report.live import SHOWN_RATES, live_values, start_edge
-from retrofair.report.text import LAY, per_cent, plain
+from retrofair.report.text import LAY, LAY_MANY, per_cent, plain
 
 BARS = 50
 RATE_AXIS, RATIO_AXIS, SIGNED_AXIS = Axis(0.0, 1.0), Axis(0.0, 2.0), Axis(-1.0, 1.0)
@@ -52,7 +52,8 @@ def audit_context(values: Mapping[str, Any], before: Mapping[str, Any] | None) -
     moves = scores is not None
     start = start_edge(scores) if scores is not None else 0
     formulas = {each.name for each in metrics.ALL} | {each.name for each in metrics.performance.ALL}
-    rows = [_row(e, moves and e.name in formulas) for e in found.estimates.values()]
+    two = len(found.group_names) == 2
+    rows = [_row(e, moves and e.name in formulas, two) for e in found.estimates.values()]
     impact, scoring = selection_lines(found), scoring_lines(found)
     return {
         "audit": found,
@@ -77,23 +78,23 @@ def audit_context(values: Mapping[str, Any], before: Mapping[str, Any] | None) -
     }
 
 
-def _row(estimate: Estimate, moves: bool) -> Row:
+def _row(estimate: Estimate, moves: bool, two_groups: bool) -> Row:
     bias = estimate.kind == "bias"
     return Row(
         plain(estimate.name),
         estimate.meaning + (f" ({estimate.note})" if estimate.note else ""),
-        LAY.get(estimate.name, ""),
+        (LAY if two_groups else LAY | LAY_MANY).get(estimate.name, ""),
         estimate,
         estimate.ideal if bias else None,
         f"m.{estimate.name}" if moves else "",
-        strip(estimate, _axis(estimate), estimate.ideal if bias else None),
+        strip(estimate, _axis(estimate, two_groups), estimate.ideal if bias else None),
     )
 
 
-def _axis(estimate: Estimate) -> Axis:
+def _axis(estimate: Estimate, two_groups: bool) -> Axis:
     if estimate.ideal == 1 and estimate.kind == "bias":
         return RATIO_AXIS if "impact" in estimate.name else RATE_AXIS
-    signed = estimate.name in ("spd", "eod", "aod") or not estimate.low >= 0
+    signed = (two_groups and estimate.name in ("spd", "eod", "aod")) or not estimate.low >= 0
     return SIGNED_AXIS if estimate.kind == "bias" and signed else RATE_AXIS
 
 

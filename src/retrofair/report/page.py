@@ -21,7 +21,7 @@ from retrofair.report.text import number, per_cent, signed, span, threshold_text
 
 STYLES = ("page.css", "figures.css")
 SCRIPTS = ("formulas.js", "slider.js", "points.js", "layout.js")
-GRAVE = ("Degenerate", "degenerate")
+GRAVE = ("Degenerate", "The network is degenerate", "The network is (nearly) constant")
 # of what is said of effects, what an expert would object to
 GREW = ("Levelling down", "Partly levelling", "Perhaps levelling", "Other bias that grew")
 

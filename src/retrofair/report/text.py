@@ -35,6 +35,11 @@ LAY = {
     "recall": "Of those who should be selected, how many are.",
     "roc_auc": "How well the scores rank people, whatever the threshold; 0.5 is chance.",
 }
+# where more than two groups take the sign away
+LAY_MANY = dict.fromkeys(
+    ("spd", "eod", "aod"),
+    "With more than two groups: the largest difference to the privileged one, without its sign.",
+)
 
 
 def number(value: Any, digits: int = 3) -> str:
