@@ -29,7 +29,7 @@ from retrofair.individual.judged import Judge, Performance
 from retrofair.individual.wishes import check_wishes, largest_difference
 from retrofair.plots import repair_history
 from retrofair.report import sections
-from retrofair.report.sections import certificate_values
+from retrofair.report.sections import certificate_values, repair_values
 
 Delta = Annotated[
     float | None,
@@ -202,6 +202,7 @@ def mend(
         reporting.begin()
         write(found, case.title, out)
         values = sections(found)
+        values["repair"] = repair_values(found, on_test)
         values["repair"]["flags"] = [*flags, *found.flags]
         values["certificate"] = certificate_values(found.certificate, lines=lines)
         reporting.about(

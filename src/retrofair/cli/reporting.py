@@ -111,9 +111,10 @@ class Reporting:
             notes.say(f"wrote {written}")
 
     def begin(self) -> None:
-        """Remove the values of an earlier call: a folder without them is known to be unfinished."""
+        """Remove values and page of an earlier call: a folder without them is unfinished."""
         if self.out is not None:
-            (self.out / NAME).unlink(missing_ok=True)
+            for name in (NAME, PAGE):
+                (self.out / name).unlink(missing_ok=True)
 
 
 def asked(given: Mapping[str, object]) -> list[tuple[str, object]]:

@@ -50,10 +50,20 @@ def repair_context(values: Mapping[str, Any]) -> dict[str, Any]:
     names = ["mse"] if values["regression"] else ["balanced_accuracy", "accuracy"]
     rows = []
     for r in values["rounds"]:
-        figures = [(number(r[n]), span(r[f"{n}_low"], r[f"{n}_high"])) for n in names]
+        figures = _figures(r, names)
         bounds = {"found": down(_n(r["lower"])), "proved": up(_n(r["upper"]))}
         rows.append({**r, **bounds, "figures": figures})
-    return {**values, "lines": rows, "names": [name.replace("_", " ") for name in names]}
+    tests = [{**r, "figures": _figures(r, names)} for r in values["test"]]
+    return {
+        **values,
+        "lines": rows,
+        "test": tests,
+        "names": [name.replace("_", " ") for name in names],
+    }
+
+
+def _figures(row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(number(row[n]), span(row[f"{n}_low"], row[f"{n}_high"])) for n in names]
 
 
 def _n(value: Any) -> float:

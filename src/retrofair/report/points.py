@@ -79,7 +79,13 @@ def comparison_context(values: Mapping[str, Any]) -> dict[str, Any]:
         cells = [f"{number(v)}" for v, _, _ in row["figures"]]
         spans = [(low, high) for _, low, high in row["figures"]]
         rows.append({**row, "cells": list(zip(cells, spans, strict=True))})
-    return {**values, "rows": rows, "names": [plain(name) for name in values["columns"]]}
+    starred = any(row["name"].endswith("*") for row in rows)
+    return {
+        **values,
+        "rows": rows,
+        "starred": starred,
+        "names": [plain(name) for name in values["columns"]],
+    }
 
 
 def _others(values: Mapping[str, Any]) -> list[dict[str, Any]]:

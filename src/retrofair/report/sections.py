@@ -24,7 +24,7 @@ from retrofair.certifiers.words import (
 from retrofair.debiasers import Debiased, Effects
 from retrofair.errors import InputError
 from retrofair.frontier import Frontier, Point
-from retrofair.individual import Repair
+from retrofair.individual import Performance, Repair
 
 Shown = Audit | Debiased | Effects | Frontier | Certificate | Curve | Repair
 
@@ -155,8 +155,10 @@ def _place(front: Frontier, chosen: Point) -> int | None:
     return next((i for i, point in enumerate(front.points) if point is chosen), None)
 
 
-def repair_values(found: Repair) -> dict[str, Any]:
-    """Round by round."""
+def repair_values(
+    found: Repair, on_test: Mapping[str, Performance] | None = None
+) -> dict[str, Any]:
+    """Round by round; and what the networks are worth on test rows, where it is known."""
     return {
         "status": found.status.value,
         "delta": found.delta,
@@ -165,6 +167,10 @@ def repair_values(found: Repair) -> dict[str, Any]:
         "regression": found.regression,
         "flags": list(found.flags),
         "rounds": found.table().to_dict(orient="records"),
+        "test": [
+            {"name": name, "rows": each.rows, **each.figures()}
+            for name, each in (on_test or {}).items()
+        ],
         "certificate": certificate_values(found.certificate),
     }
 
