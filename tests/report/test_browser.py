@@ -173,6 +173,14 @@ def test_they_agree_on_few_and_lopsided_rows(browser, tmp_path, seed):
     assert trouble(browser) == []
 
 
+def test_they_agree_on_hundreds_of_groups(browser, tmp_path):
+    """Pairs of groups by the ten thousand."""
+    found = audited(n=40_000, groups=400, seed=1)
+    opened(browser, found.to_html(tmp_path / "a.html"))
+    same(figures(browser, 0.5), expected(found, 0.5))
+    assert trouble(browser) == []
+
+
 def test_keys_move_the_slider_edge_by_edge(browser, case):
     found, path = case
     opened(browser, path)

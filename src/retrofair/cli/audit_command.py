@@ -92,7 +92,7 @@ def audit(
         reporting.begin()
         write_json(out / "audit.json", found.to_dict())
         notes.say(f"wrote {out / 'audit.json'}")
-        reporting.write(sections(found), f"{choice.data}: {what}", ["audit.json"])
+        reporting.write(sections(found), f"{choice.name}: {what}", ["audit.json"])
     if as_json:
         print(json_text(found.to_dict()))
     else:

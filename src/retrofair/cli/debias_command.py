@@ -136,7 +136,7 @@ def debias(
         )
         reporting.about(
             network=what.network, rows=what.test, source=choice.data, weights=weights
-        ).write(found, f"{choice.data}: debiased with {method.replace('_', ' ')}", FILES)
+        ).write(found, f"{choice.name}: debiased with {method.replace('_', ' ')}", FILES)
     if as_json:
         print(json_text(summary(result, before, after, constant, effects)))
     else:

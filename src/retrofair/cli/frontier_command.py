@@ -150,7 +150,7 @@ def frontier(
             network=what.network, rows=what.test, source=choice.data, weights=weights
         ).write(
             report_values(front, chosen, tests, what, kind),
-            f"{choice.data}: {len(front.points)} operating points, {measure} against "
+            f"{choice.name}: {len(front.points)} operating points, {measure} against "
             f"{front.performance.replace('_', ' ')}",
             ("frontier.png", "frontier.csv", "frontier.json", *([CHOSEN + "/"] if chosen else [])),
         )

@@ -86,7 +86,7 @@ def train(
     write_json(out / "network.json", about)
     reporting.about(network=network, rows=splits.test, source=choice.data).write(
         sections(found),
-        f"{choice.data}: a base network on test data",
+        f"{choice.name}: a base network on test data",
         ["network.safetensors", "network.json"],
     )
     if as_json:

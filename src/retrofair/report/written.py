@@ -34,7 +34,9 @@ def report(
     Example:
         >>> import retrofair as rf
         >>> found = rf.audit_predictions([1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 1, 1])
-        >>> report("report.html", found).name  # doctest: +SKIP
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     report(f"{folder}/report.html", found, title="Hiring").name
         'report.html'
     """
     path = Path(path)

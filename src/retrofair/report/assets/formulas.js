@@ -3,7 +3,10 @@
 const formulas = (() => {
   const share = (hits, base) => (base > 0 ? hits / base : NaN);
   const known = (values) => values.filter((value) => !Number.isNaN(value));
-  const largest = (values) => (known(values).length ? Math.max(...known(values)) : NaN);
+  // not Math.max(...values): pairs of hundreds of groups are too many arguments
+  const top = (values) => values.reduce((a, b) => (b > a ? b : a), -Infinity);
+  const bottom = (values) => values.reduce((a, b) => (b < a ? b : a), Infinity);
+  const largest = (values) => (known(values).length ? top(known(values)) : NaN);
   const smallest = (values) => -largest(values.map((value) => -value));
   const strict = (pick, values) => (values.some(Number.isNaN) ? NaN : pick(...values));
 
@@ -44,10 +47,10 @@ const formulas = (() => {
     return [value, value - Math.sqrt(below), value + Math.sqrt(above)];
   }
 
-  function ratio(top, bottom, z) {
-    const [a, b] = [share(...top), share(...bottom)];
-    const [la, ua] = wilson(...top, z);
-    const [lb, ub] = wilson(...bottom, z);
+  function ratio(over, under, z) {
+    const [a, b] = [share(...over), share(...under)];
+    const [la, ua] = wilson(...over, z);
+    const [lb, ub] = wilson(...under, z);
     if (Number.isNaN(a + b)) return [NaN, NaN];
     const product = a * b;
     const root = (one, other) =>
@@ -62,7 +65,7 @@ const formulas = (() => {
     if (!sure.length) return [NaN, NaN];
     const nearest = sure.map(([low, high]) => Math.max(low, -high, 0));
     const farthest = sure.map(([low, high]) => Math.max(Math.abs(low), Math.abs(high)));
-    return [Math.max(...nearest), Math.max(...farthest)];
+    return [top(nearest), top(farthest)];
   }
 
   function signed(measure, counts) {
@@ -114,11 +117,11 @@ const formulas = (() => {
       const each = counts.map((cells) => parts(rate, cells));
       const rates = each.map(([hits, base]) => share(hits, base));
       if (worst) {
-        const bottom = largest(rates);
-        values.push(known(rates).length >= 2 && bottom > 0 ? smallest(rates) / bottom : NaN);
+        const most = largest(rates);
+        values.push(known(rates).length >= 2 && most > 0 ? smallest(rates) / most : NaN);
       } else {
-        const bottom = rates[last] > 0 ? rates[last] : NaN;
-        values.push(smallest(rates.slice(0, -1).map((value) => value / bottom)));
+        const base = rates[last] > 0 ? rates[last] : NaN;
+        values.push(smallest(rates.slice(0, -1).map((value) => value / base)));
       }
       const here = both.map(([i, j]) => ratio(each[i], each[j], measure.z));
       if (here.every(([low]) => Number.isNaN(low))) return [strict(Math.min, values), NaN, NaN];
@@ -126,8 +129,8 @@ const formulas = (() => {
     }
     const sure = limits.filter(([low]) => !Number.isNaN(low));
     const cap = worst ? 1 : Infinity;
-    const low = Math.min(...sure.map((limit) => limit[0]), cap);
-    const high = Math.min(...sure.map((limit) => limit[1]), cap);
+    const low = Math.min(bottom(sure.map((limit) => limit[0])), cap);
+    const high = Math.min(bottom(sure.map((limit) => limit[1])), cap);
     return [strict(Math.min, values), low, high];
   }
 
