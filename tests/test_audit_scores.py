@@ -58,6 +58,20 @@ def test_other_scores_than_probabilities_have_their_own_range():
     assert one.at(2.0)[..., 1].sum() == 0  # strictly above
 
 
+def test_one_score_far_away_does_not_take_the_slider(tmp_path):
+    random = np.random.default_rng(0)
+    scores = np.append(random.normal(size=2999), 1e6)
+    y, group = random.integers(0, 2, 3000), random.integers(0, 2, 3000)
+    found = ScoreCounts.of(scores, y, group, 2, threshold=0.25)
+    assert -6 < found.low < -2 < 2 < found.high < 6
+    assert found.counts.sum() == found.bars(50).sum() == 3000
+    for edge in found.edges[::9]:
+        assert (found.at(edge) == metrics.count(y, (scores > edge).astype(int), group, 2)).all()
+    far = ScoreCounts.of(scores, y, group, 2, threshold=50.0)
+    assert far.high >= 50
+    assert 50.0 in far.edges
+
+
 def test_bars_are_a_histogram_of_the_rows():
     scores, y, group = rows(groups=2)
     found = ScoreCounts.of(scores, y, group, 2, threshold=0.5)
@@ -119,7 +133,7 @@ def test_the_protected_columns_come_from_the_table():
         frame, label="hired", sensitive=["sex", "race"], privileged=["m", "x"]
     )
     net = rf.networks.MLP(data.x.shape[1], width=2, depth=1)
-    found = rf.audit(net, data)
+    found = rf.audit(net, data, outputs="logits")
     assert list(found.attributes) == ["sex", "race"]
     for name, sex, race in zip(found.group_names, *found.attributes.values(), strict=True):
         assert name == f"{sex} & {race}"

@@ -39,7 +39,7 @@ def test_one_column_needs_no_intersections():
     one = audit_of((10, 20), (1, 4), {"sex": ("f", "m")})
     assert [table.name for table in category_groups(one)] == ["sex"]
     none = audit_of((10, 20), (1, 4), None)
-    assert [table.name for table in category_groups(none)] == ["All groups"]
+    assert [table.name for table in category_groups(none)] == ["group"]
 
 
 def test_a_category_under_two_per_cent_is_no_reference():

@@ -155,15 +155,26 @@ def debiased(trained, splits):
 
 def test_before_and_after(tmp_path, trained, splits, debiased):
     before, after = rf.audit(trained, splits.test), rf.audit(debiased, splits.test)
-    path = rf.report(tmp_path / "a.html", after, debiased, before=before, title="Both")
+    effects = rf.compare(trained, debiased, splits.test)
+    path = rf.report(tmp_path / "a.html", after, debiased, effects, before=before, title="Both")
     text = "".join(elements(path).text)
     assert "Debiased with" in text
-    for sentence in debiased.effects.sentences():
+    for sentence in effects.sentences():
         assert sentence in text
-    seen = "The method was fitted to these rows" in text
-    assert seen == debiased.effects.rows_seen
     assert f"before: {before['spd'].value:.3f}".replace("-", "\N{MINUS SIGN}") in text
-    assert debiased.to_html(tmp_path / "b.html").is_file()
+    assert "they flatter it" not in text
+
+
+@pytest.mark.parametrize("method", ["fair_head", "threshold", "group_thresholds"])
+def test_a_result_alone_shows_the_rows_it_was_fitted_to(tmp_path, trained, splits, method):
+    result = rf.debias(trained, splits.valid, rf.Constrained("spd", epsilon=0.1), method)
+    text = "".join(elements(result.to_html(tmp_path / "a.html")).text)
+    for sentence in result.effects.sentences():
+        assert sentence in text
+    assert ("they flatter it" in text) == result.effects.rows_seen
+    assert "rows that the method was fitted to" in text
+    before = f"before: {result.before.bias:.3f}".replace("-", "\N{MINUS SIGN}")
+    assert before in text
 
 
 def test_a_frontier_says_how_each_point_is_made(tmp_path, trained, splits):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,8 @@ class ScoreCounts:
     Args:
         edges: (E,) thresholds, ascending.
         counts: (G, 2, E + 1) rows by group, label and the number of edges below their score.
-        low, high: the range of the equal steps: 0 and 1 where all scores lie there.
+        low, high: the range of the equal steps: 0 and 1 where all scores lie there, otherwise
+            around the scores without the farthest of both ends, which the end bins hold.
         median: of all scores; one of the edges.
         threshold: by which the audited decisions were made, one of the edges; None where no single
             threshold made them.
@@ -60,12 +62,10 @@ class ScoreCounts:
             >>> found.at(0.5).tolist()  # by group, label and decision, as `metrics.count`
             [[[1, 0], [1, 0]], [[0, 0], [0, 1]]]
         """
-        least, most = float(scores.min()), float(scores.max())
-        unit = least >= 0 and most <= 1
-        low, high = (0.0, 1.0) if unit else (least, most if most > least else least + 1)
+        low, high = _range(scores, threshold)
         steps = min(STEPS, max(FEWEST_STEPS, NUMBERS // (4 * n_groups)))
         even = low + (high - low) * (np.arange(steps + 1) / steps)
-        even = np.round(even, 9) if unit else even
+        even = np.round(even, 9) if (low, high) == (0, 1) else even
         median = float(np.median(scores))
         first = _binned(scores, y, group, n_groups, even)
         crowded = first.sum(axis=(0, 1)) > CROWDED * len(scores)
@@ -91,7 +91,7 @@ class ScoreCounts:
         return np.stack([below, self.counts.sum(axis=-1) - below], axis=-1)
 
     def bars(self, number: int) -> Array:
-        """(G, 2, number) rows in bars of equal width from `low` to `high`."""
+        """(G, 2, number) rows in bars of equal width from `low` to `high`; beyond, in the last."""
         inner = np.linspace(self.low, self.high, number + 1)[1:-1]
         tolerance = 1e-9 * (self.high - self.low)
         bar = np.searchsorted(inner, self.edges - tolerance, side="left")
@@ -123,6 +123,21 @@ class ScoreCounts:
             median=float(values["median"]),
             threshold=None if values["threshold"] is None else float(values["threshold"]),
         )
+
+
+def _range(scores: Array, threshold: float | None) -> tuple[float, float]:
+    least, most = float(scores.min()), float(scores.max())
+    if least >= 0 and most <= 1:
+        return 0.0, 1.0
+    first, last = (float(q) for q in np.quantile(scores, [0.01, 0.99]))
+    room = (last - first) / 2
+    ends = [max(least, first - room), min(most, last + room)]
+    ends += [] if threshold is None else [float(threshold)]
+    low, high = min(ends), max(ends)
+    if not high > low:
+        return low, low + 1
+    unit = 10.0 ** (math.floor(math.log10(high - low)) - 1)  # for readable ends
+    return math.floor(low / unit) * unit, math.ceil(high / unit) * unit
 
 
 def _binned(scores: Array, y: Array, group: Array, n_groups: int, edges: Array) -> Array:

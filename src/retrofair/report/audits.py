@@ -82,7 +82,7 @@ def _row(estimate: Estimate, moves: bool, two_groups: bool) -> Row:
     bias = estimate.kind == "bias"
     return Row(
         plain(estimate.name),
-        estimate.meaning + (f" ({estimate.note})" if estimate.note else ""),
+        estimate.meaning.rstrip(".") + (f" ({estimate.note})" if estimate.note else ""),
         (LAY if two_groups else LAY | LAY_MANY).get(estimate.name, ""),
         estimate,
         estimate.ideal if bias else None,

@@ -17,7 +17,7 @@ from retrofair.metrics import Array
 
 SMALL = 0.02  # of the rows, below which those rules let a category be left out
 FIFTHS = 0.8
-ALL_GROUPS = "All groups"
+ALL_GROUPS = "group"
 
 
 @dataclass(frozen=True)

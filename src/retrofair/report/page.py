@@ -98,6 +98,7 @@ def _context(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **found,
         "about": values,
+        "on_fit": values.get("on_fit"),
         "grave": [flag for flag in flags if flag.startswith(GRAVE)],
         "flags": [flag for flag in flags if not flag.startswith(GRAVE)],
         "contents": _contents(found),

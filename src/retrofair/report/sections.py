@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from retrofair.audit import Audit, audit_to_dict
+from retrofair.audit.audited import audit_counts
+from retrofair.audit.classes import audit_classes
 from retrofair.certifiers import Certificate, Curve, EmpiricalDelta
 from retrofair.certifiers.words import (
     answer_lines,
@@ -25,6 +27,7 @@ from retrofair.debiasers import Debiased, Effects
 from retrofair.errors import InputError
 from retrofair.frontier import Frontier, Point
 from retrofair.individual import Performance, Repair
+from retrofair.metrics import Array
 
 Shown = Audit | Debiased | Effects | Frontier | Certificate | Curve | Repair
 
@@ -52,10 +55,9 @@ def sections(*results: Shown, before: Audit | None = None) -> dict[str, Any]:
             )
     if before is not None:
         found["before"] = audit_to_dict(before)
-    if "result" in found:
-        on_fit = found["result"].pop("effects")
-        if on_fit is not None:
-            found.setdefault("effects", on_fit)
+    for result in results:
+        if isinstance(result, Debiased):
+            _add_fit(found, result)
     if "repair" in found:
         found.setdefault("certificate", found["repair"]["certificate"])
     return found
@@ -71,21 +73,27 @@ def result_values(result: Debiased) -> dict[str, Any]:
         "needs_group": result.needs_group,
         "rule": result.rule.kind,
         "rows": int(result.before.array.sum()),
-        "fit": {
-            "original": _scores(result.before),
-            "debiased": _scores(result.after),
-            "constant classifier": _scores(result.constant),
-        },
-        "effects": None if result.effects is None else result.effects.to_dict(),
     }
+
+
+def _add_fit(found: dict[str, Any], result: Debiased) -> None:
+    """What a result knows of the rows it was fitted to, where nothing is known of others."""
+    if "audit" not in found:
+        found["on_fit"] = "cross_fitted" if result.about.get("cross_fitted") else "seen"
+        for name, scores in (("audit", result.after), ("before", result.before)):
+            found.setdefault(name, audit_to_dict(_audited(scores.array, result.group_names)))
+        if result.effects is not None:
+            found.setdefault("effects", result.effects.to_dict())
+
+
+def _audited(counts: Array, names: tuple[str, ...]) -> Audit:
+    if counts.shape[-1] > 2:
+        return audit_classes(counts, names, (), ())
+    return audit_counts(counts, names)
 
 
 def _said(value: object) -> object:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-
-
-def _scores(scores: Any) -> list[float]:
-    return [scores.bias, scores.performance, scores.objective]
 
 
 def certificate_values(
