@@ -67,3 +67,15 @@ def test_the_page_of_options_from_a_file_tells_the_truth(
     found = defaults_of(Path("example.toml"), "certify")
     assert (found["epsilon"], found["tolerance"]) == (0.2, "age=5,hours=2")
     assert (found["sensitive"], found["seed"]) == ("sex,region", 3)
+
+
+def test_the_session_of_the_report_gives_the_output_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it writes pages
+    failed, tried = doctest.testfile(
+        str(DOCS / "report.md"), module_relative=False, optionflags=doctest.ELLIPSIS
+    )
+    assert tried >= 10
+    assert not failed
+    assert {each.name for each in tmp_path.iterdir()} == {"report.html", "both.html"}

@@ -16,13 +16,14 @@ import retrofair
 
 ROOT = Path(retrofair.__file__).parent
 
-# The parts of the library, and what each may import. "errors", "files", "progress" and
+# The parts of the library, and what each may import. "errors", "files", "progress", "reported" and
 # "version" are free to all; a part may always import itself.
-FREE = {"errors", "files", "progress", "version"}
+FREE = {"errors", "files", "progress", "reported", "version"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "progress": set(),
+    "reported": set(),
     "version": set(),
     "data": set(),
     "metrics": set(),
@@ -38,6 +39,8 @@ BELOW: dict[str, set[str]] = {
     "frontier": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
     "guarantee": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
 }
+# the one import that points upwards, inside a method: a result asks for its page
+UPWARDS = {("retrofair.reported", "retrofair.report")}
 # what may use all of the above, in layers: each may import the ones before it
 TOP = ("audit", "interop", "plots", "report", "studies", "cli", "__main__")
 
@@ -88,7 +91,8 @@ def violations(file: Path) -> list[str]:
     part = part_of(dotted(file))
     if not part:
         return []
-    return [name for name in imported(file) if part_of(name) not in allowed(part)]
+    wrong = [name for name in imported(file) if part_of(name) not in allowed(part)]
+    return [name for name in wrong if (dotted(file), name) not in UPWARDS]
 
 
 @pytest.mark.parametrize("file", files(), ids=dotted)

@@ -46,6 +46,7 @@ from retrofair.regression import (
     bound_group_loss,
     load_bounded_loss,
 )
+from retrofair.report import report
 from retrofair.version import __version__
 
 __all__ = [
@@ -104,6 +105,7 @@ __all__ = [
     "networks",
     "preprocessing",
     "repair",
+    "report",
     "to_aif360",
     "to_metric_frame",
     "train_individually_fair",

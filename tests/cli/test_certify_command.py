@@ -21,8 +21,8 @@ from torch import nn
 import retrofair as rf
 from retrofair import certifiers
 from retrofair.certifiers.pairs import Pairs
+from retrofair.certifiers.words import down, up
 from retrofair.cli import run
-from retrofair.cli.certificates import down, up
 from retrofair.cli.similarity import Similarity, named_numbers
 from retrofair.datasets.synthetic import read
 from retrofair.progress import Interval
@@ -384,6 +384,7 @@ def test_files_are_written_with_a_small_curve(people, own, capsys, tmp_path):
         "certificate.json",
         "delta.csv",
         "delta.png",
+        "report.json",
         "witness.csv",
     ]
     _, err = capsys.readouterr()
@@ -441,6 +442,7 @@ def test_an_interrupted_search_is_kept(people, own, capsys, monkeypatch, tmp_pat
     assert "interrupted; this is what was proved until then" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "certificate.json",
+        "report.json",
         "witness.csv",
     ]
     assert certify(people, *COLUMNS, *own, *FAST, "--delta", "0.0001") == 3

@@ -114,6 +114,7 @@ def test_a_network_is_repaired_and_written(table, own, capsys):
         "certificate.json",
         "witness.csv",
         "repair.png",
+        "report.json",
     }
     history = json.loads(Path("out/history.json").read_text())
     assert history["status"] == "met"

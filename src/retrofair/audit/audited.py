@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from retrofair import metrics
+from retrofair.audit.attributes import attributes_of, checked_attributes
 from retrofair.audit.classes import audit_classes, checked_names
 from retrofair.audit.estimates import (
     Further,
@@ -20,6 +22,7 @@ from retrofair.audit.estimates import (
     wide_flag,
 )
 from retrofair.audit.found import Audit, Estimate
+from retrofair.audit.scores import ScoreCounts
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE
 from retrofair.debiasers.result import Debiased
@@ -105,6 +108,7 @@ def audit(
         threshold=used,
         measures=measures,
         class_names=checked_names(class_names or (), classes),
+        attributes=attributes_of(data),
     )
 
 
@@ -126,6 +130,7 @@ def audit_predictions(
     threshold: float | None = None,
     measures: Sequence[Further] = (),
     class_names: Sequence[str] | None = None,
+    attributes: Mapping[str, Sequence[str]] | None = None,
 ) -> Audit:
     """Audit decisions that were made elsewhere.
 
@@ -134,9 +139,13 @@ def audit_predictions(
         y_hat: (n,) decisions of the same kind.
         group: (n,) integer codes; the last group is the privileged one.
         group_names: a name per code; without them, the codes.
-        scores: (n,) scores, for the area under the ROC curve of labels 0/1.
+        scores: (n,) scores, for the area under the ROC curve of labels 0/1, and for the counts of
+            what other thresholds would decide.
+        threshold: on the scores, by which the decisions were made; positive means strictly above.
         class_names: with three classes or more, a name for each; without them, their codes. They
             fix K, even where a class has no row.
+        attributes: by protected column, the value of each group, such as {"sex": ("F", "F", "M",
+            "M"), "race": ("B", "W", "B", "W")}: a report then shows them apart and together.
 
     Raises:
         InputError: other values, different lengths, fewer than two groups with rows, or two
@@ -151,6 +160,7 @@ def audit_predictions(
     if not len(group):
         raise InputError("expected rows to audit, got none")
     names = _names(group, group_names)
+    known = checked_attributes(attributes, names)
     classes = metrics.class_count(y)
     if class_names is not None:
         classes = len(checked_names(class_names, max(len(class_names), 2)))
@@ -169,19 +179,26 @@ def audit_predictions(
     if classes > 2:
         if scores is not None:
             raise InputError(f"expected no scores= with {classes} classes: they have no one curve")
-        return audit_classes(counts, names, class_names or (), measures)
+        found = audit_classes(counts, names, class_names or (), measures)
+        return replace(found, attributes=known)
+    found = audit_counts(counts, names, measures=measures, threshold=threshold)
+    if scores is None:
+        return replace(found, attributes=known)
+    area, binned = _scored(scores, y, y_hat, group, found)
+    estimates = {**found.estimates, "roc_auc": area}
+    return replace(found, estimates=estimates, scores=binned, attributes=known)
+
+
+def audit_counts(
+    counts: Array,
+    names: tuple[str, ...],
+    *,
+    measures: Sequence[Further] = (),
+    threshold: float | None = None,
+) -> Audit:
+    """The audit of counts (G, 2, 2) by group, label and decision; the groups were checked."""
     estimates = {each.name: measured(each, counts) for each in all_measures(measures)}
     estimates |= {each.name: performed(each, counts) for each in all_performances(measures)}
-    if scores is not None:
-        scores = np.asarray(scores).reshape(-1)
-        if len(scores) != len(y) or scores.dtype.kind not in "iufb" or np.isnan(scores).any():
-            raise InputError(
-                f"expected {len(y):,} scores without NaN, got {len(scores):,} of {scores.dtype}"
-            )
-        value, low, high = metrics.auc(scores, y)
-        estimates["roc_auc"] = Estimate(
-            "roc_auc", value, low, high, "performance", "area under the ROC curve", 1.0
-        )
     return Audit(
         estimates=estimates,
         groups={name: rates_of(counts[position]) for position, name in enumerate(names)},
@@ -190,6 +207,26 @@ def audit_predictions(
         flags=tuple(_flags(counts, names, estimates)),
         threshold=threshold,
     )
+
+
+def _scored(
+    scores: Any, y: Array, y_hat: Array, group: Array, found: Audit
+) -> tuple[Estimate, ScoreCounts | None]:
+    """The area under the ROC curve, and the counts by score."""
+    scores = np.asarray(scores).reshape(-1)
+    if len(scores) != len(y) or scores.dtype.kind not in "iufb" or np.isnan(scores).any():
+        raise InputError(
+            f"expected {len(y):,} scores without NaN, got {len(scores):,} of {scores.dtype}"
+        )
+    meaning = "area under the ROC curve"
+    area = Estimate("roc_auc", *metrics.auc(scores, y), "performance", meaning, 1.0)
+    if not np.isfinite(scores).all():
+        return area, None  # an infinite score has no place on an axis
+    cut = found.threshold
+    if cut is not None and (np.asarray(scores > cut) != (y_hat == 1)).any():
+        cut = None
+    n_groups = len(found.group_names)
+    return area, ScoreCounts.of(scores.astype(float), y, group, n_groups, threshold=cut)
 
 
 def _names(group: Array, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from retrofair import metrics
+from retrofair.audit.scores import ScoreCounts
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
+from retrofair.reported import Reported
 
 ALIASES = {alias: known.name for known in metrics.ALL for alias in known.aliases} | {
     alias: known.name for known in metrics.performance.ALL for alias in known.aliases
@@ -42,8 +44,8 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Audit:
-    """What was found.
+class Audit(Reported):
+    """What was found. `to_html` writes it as a page.
 
     Args:
         estimates: every measure and performance by name.
@@ -51,6 +53,8 @@ class Audit:
         counts: (G, 2, 2) rows by group, label and prediction; with K > 2 classes (G, K, K).
         flags: what an expert would object to, in whole sentences.
         classes: with K > 2 classes, per class its measures, one against the rest, by name.
+        scores: rows by group, label and score; None without one score per row that decides.
+        attributes: by protected column, the value of each group, where the data say so.
     """
 
     estimates: dict[str, Estimate]
@@ -61,6 +65,8 @@ class Audit:
     threshold: float | None = None
     class_names: tuple[str, ...] = ()
     classes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    scores: ScoreCounts | None = None
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Estimate:
         """The estimate of a measure or performance, by name or alias."""

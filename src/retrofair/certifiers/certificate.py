@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retrofair.certifiers.domain import Domain, Integer, OneHot
 from retrofair.files import write_json
+from retrofair.reported import Reported
 
 Tier = Literal["rigorous", "float64", "solver"]
 Stop = Literal["gap", "target", "time", "interrupted", "finished"]
@@ -45,7 +46,7 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Certificate:
+class Certificate(Reported):
     """No two similar people of the domain differ by more than `upper`; `witness` do by `lower`.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import typer
 
-from retrofair.cli import notes
+from retrofair.cli import called, notes
 from retrofair.errors import RetrofairError, RetrofairWarning
 
 # Newer typers carry their own copy of click, older ones depend on it: this is either's base.
@@ -27,6 +27,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     notes.drop()
     from retrofair.cli.app import app  # here, so that importing this package stays light
 
+    called.remember(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     with warnings.catch_warnings():
         warnings.simplefilter("always", RetrofairWarning)

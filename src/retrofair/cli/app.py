@@ -14,6 +14,7 @@ from retrofair.cli import (
     frontier_command,
     init_command,
     repair_command,
+    report_command,
     study_command,
     train_command,
 )
@@ -104,6 +105,12 @@ app.command(
     epilog="Example: retrofair audit people.csv --label hired --positive yes --sensitive sex "
     "--privileged Male --prediction decision",
 )(audit_command.audit)
+app.command(
+    "report",
+    rich_help_panel=LOOK,
+    short_help="Write a page from what another command left in a folder.",
+    epilog="Example: retrofair report fair/",
+)(report_command.report)
 app.command(
     "debias",
     rich_help_panel=MEND,

@@ -10,14 +10,17 @@ import typer
 
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
+from retrofair.audit.attributes import attributes_of
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli import reporting as r
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
 from retrofair.errors import InputError, unknown
 from retrofair.files import json_text, write_json
 from retrofair.metrics import Array
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
+from retrofair.report import sections
 
 Prediction = Annotated[
     str | None,
@@ -49,9 +52,11 @@ def audit(
     config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
+    report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
     """Measure how unfair decisions are, with 95 % intervals."""
+    reporting = r.Reporting.of(locals())
     choice = o.TableChoice(
         o.one_source(file, data),
         label,
@@ -66,24 +71,29 @@ def audit(
         seed,
     )
     answers = o.outputs_of(outputs)
-    o.checked_out(out)
     if not 0 <= threshold <= 1:
         raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
     if prediction is not None:
         if network is not None or weights is not None:
             raise InputError("expected --prediction or --network, got both")
         found = audit_column(choice, prediction)
-        title = f"{choice.data}: the decisions in {prediction!r}, {found.n:,} rows"
+        what = f"the decisions in {prediction!r}"
+        reporting = reporting.about(source=choice.data)
     else:
         looked_at = o.subject(choice, network, weights, trust_network_file, parts=o.WHOLE)
         found = audit_network(
             looked_at.network, looked_at.test, threshold=threshold, outputs=answers
         )
         what = "the base network on test data" if looked_at.trained_here else str(network)
-        title = f"{choice.data}: {what}, {found.n:,} rows"
+        reporting = reporting.about(
+            network=looked_at.network, rows=looked_at.test, source=choice.data, weights=weights
+        )
+    title = f"{choice.data}: {what}, {found.n:,} rows"
     if out is not None:
+        reporting.begin()
         write_json(out / "audit.json", found.to_dict())
         notes.say(f"wrote {out / 'audit.json'}")
+        reporting.write(sections(found), f"{choice.name}: {what}", ["audit.json"])
     if as_json:
         print(json_text(found.to_dict()))
     else:
@@ -129,6 +139,7 @@ def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
         data.group.numpy(),
         group_names=data.group_names,
         class_names=list(map(str, classes)) or None,
+        attributes=attributes_of(data),
     )
 
 

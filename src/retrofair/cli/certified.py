@@ -10,9 +10,9 @@ import torch
 
 from retrofair.certifiers import Certificate, Curve, EmpiricalDelta
 from retrofair.certifiers.curve import Measured
+from retrofair.certifiers.words import empty
 from retrofair.cli import notes
 from retrofair.cli.cases import Case
-from retrofair.cli.certificates import empty
 from retrofair.cli.similarity import Similarity
 from retrofair.files import replacing
 from retrofair.plots import delta_curve
@@ -106,11 +106,10 @@ def say_curve(curve: Curve, similarity: Similarity) -> None:
         )
 
 
-def files_of(found: Certificate, curve: Curve | None) -> str:
+def files_of(curve: Curve | None) -> list[str]:
+    """The names of what is written."""
     names = ["certificate.json", "witness.csv"]
-    if curve is not None:
-        names += ["delta.csv", "delta.png"]
-    return ", ".join(names[:-1]) + f" and {names[-1]}"
+    return names if curve is None else [*names, "delta.csv", "delta.png"]
 
 
 def summary(found: Certificate, here: EmpiricalDelta | None, curve: Curve | None) -> dict[str, Any]:

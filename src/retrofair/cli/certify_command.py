@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -25,6 +24,7 @@ from retrofair.certifiers.question import Question
 from retrofair.cli import certify_options as c
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli import reporting as r
 from retrofair.cli.asked import Asked, rehearse
 from retrofair.cli.cases import Case, of_nnet, of_table
 from retrofair.cli.certificates import show_certificate
@@ -41,6 +41,7 @@ from retrofair.cli.similarity import Similarity, similar_lines
 from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.progress import Interval
+from retrofair.report.sections import certificate_values, curve_values
 
 MAIN_SHARE = 0.7  # of --seconds, where that curve is drawn
 
@@ -114,13 +115,14 @@ def certify(
     config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
+    report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
     """Prove how far two similar people can be treated apart, and show the worst pair found."""
+    reporting = r.Reporting.of(locals())
     is_nnet = network is not None and network.lower().endswith(".nnet")
     similarity = Similarity.of(distance, weight, tolerance, epsilon, curve, 0.0 if is_nnet else 0.2)
     question = Asked.of(method, seconds, gap, delta, threshold, outputs, seed, absolute_gap)
-    o.checked_out(out)
     if is_nnet:
         given = {
             "FILE": file,
@@ -172,16 +174,20 @@ def certify(
         case = of_table(choice, subject, network or f"a base network with {weights}")
     if relax:
         case = case.relaxed()
-    return answer(case, similarity, question, out, as_json)
+    reporting = reporting.about(
+        network=case.network, rows=case.rows, source=file or data or network, weights=weights
+    )
+    return answer(case, similarity, question, reporting, as_json)
 
 
 # --- the answer -----------------------------------------------------------------------------------
 
 
 def answer(
-    case: Case, similarity: Similarity, question: Asked, out: Path | None, as_json: bool
+    case: Case, similarity: Similarity, question: Asked, reporting: r.Reporting, as_json: bool
 ) -> int:
     """Certify, show, write."""
+    out = reporting.out
     metric = similarity.distance(case.domain, case.training)
     epsilons = similarity.epsilons(drawn=out is not None)
     # what can be refused is refused before anything is said
@@ -205,31 +211,35 @@ def answer(
             showing(line),
         )
     if out is not None:
+        reporting.begin()
         write_certificate(found, out)
-    if not as_json:
-        lines = [
+    words: dict[str, Any] = {
+        "lines": [
             ("similar is", similarity.words(case.domain)),
             *similar_lines(case.domain, metric, similarity.epsilon),
             ("domain", case.box),
-        ]
-        show_certificate(
-            found,
-            title=case.title,
-            lines=lines,
-            flags=flags_of(found, case, similarity, measured, here),
-            seen=here,
-            rows=len(case.rows) if case.rows is not None else 0,
-            answers=answers_of(found, measured),
-        )
+        ],
+        "flags": flags_of(found, case, similarity, measured, here),
+        "seen": here,
+        "rows": len(case.rows) if case.rows is not None else 0,
+        "answers": answers_of(found, measured),
+    }
+    if not as_json:
+        show_certificate(found, title=case.title, **words)
     curve = None
     if len(epsilons) > 1 and found.stopped != "interrupted":
         until = started + question.seconds
         curve = curve_of(case, metric, question, epsilons, found, seen, until)
     if out is not None:
+        names = files_of(curve)
         if curve is not None:
             write_curve(curve, found, case.title, out)
             say_curve(curve, similarity)
-        notes.say(f"wrote {files_of(found, curve)} into {out}")
+        notes.say(f"wrote {', '.join(names[:-1])} and {names[-1]} into {out}")
+        values: dict[str, Any] = {"certificate": certificate_values(found, **words)}
+        if curve is not None:
+            values["curve"] = curve_values(curve)
+        reporting.write(values, case.title, names)
     if as_json:
         print(json_text(summary(found, here, curve)))
     elif curve is not None and out is None:

@@ -13,6 +13,7 @@ from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli import reporting as r
 from retrofair.cli.tables import Row, row_of, show_comparison, show_effects, show_flags
 from retrofair.data import GroupedData
 from retrofair.debiasers import Debiased, Effects, Status, compare
@@ -22,7 +23,9 @@ from retrofair.errors import InputError
 from retrofair.files import json_text, write_json
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.plots import Point, bias_performance
+from retrofair.report import sections
 
+FILES = ("model.safetensors", "result.json", "audit.json", "before-after.png")
 Method = Annotated[
     str, typer.Option(help="One of: " + ", ".join(known.name for known in debiasers.ALL) + ".")
 ]
@@ -74,9 +77,11 @@ def debias(
     config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
+    report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
     """Debias a trained network on validation data, and show before and after on test data."""
+    reporting = r.Reporting.of(locals())
     resolve(method)  # a misspelt method or measure should not cost a training run
     objective = objective_of(measure, epsilon, lam, performance)
     choice = o.TableChoice(
@@ -93,7 +98,6 @@ def debias(
         seed,
     )
     answers = o.outputs_of(outputs)
-    o.checked_out(out)
     what = o.subject(
         choice,
         network,
@@ -121,7 +125,19 @@ def debias(
         row_of(method, result, after),
     ]
     if out is not None:
+        reporting.begin()
         write(out, result, before, after, rows, objective, choice.data)
+        found = sections(after, result, effects, before=before)
+        found["comparison"] = r.comparison(
+            rows,
+            objective,
+            about="The original, the debiased network and the better constant classifier.",
+            caption=f"Fitted on {len(what.fit):,} rows, shown on {len(what.test):,} test rows "
+            "with 95 % intervals",
+        )
+        reporting.about(
+            network=what.network, rows=what.test, source=choice.data, weights=weights
+        ).write(found, f"{choice.name}: debiased with {method.replace('_', ' ')}", FILES)
     if as_json:
         print(json_text(summary(result, before, after, constant, effects)))
     else:
@@ -211,7 +227,7 @@ def write(
         title=f"{title}: before and after",
         epsilon=getattr(objective, "epsilon", None),
     )
-    notes.say(f"wrote model.safetensors, result.json, audit.json and before-after.png into {out}")
+    notes.say(f"wrote {', '.join(FILES[:-1])} and {FILES[-1]} into {out}")
 
 
 def summary(

@@ -12,6 +12,7 @@ import typer
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli import reporting as r
 from retrofair.cli.debias_command import constant_audit
 from retrofair.cli.tables import Row, row_of, show_audit, show_comparison
 from retrofair.datasets import bayes_frontier
@@ -22,6 +23,7 @@ from retrofair.networks import train_mlp
 from retrofair.networks.train import cache_folder
 from retrofair.objective import Constrained
 from retrofair.plots import Point, bias_performance
+from retrofair.report import sections
 
 METHODS = ("threshold", "random", "layerwise", "adversarial", "fair_head", "reject_option")
 PATIENCE = 20
@@ -34,13 +36,14 @@ def demo(
     epsilon: Annotated[float, typer.Option(help="Bound on the bias.")] = 0.05,
     seed: o.Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("retrofair-out"),
+    report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
     """See it work: a network is trained, audited and debiased with several methods."""
+    reporting = r.Reporting.of(locals())
     name = data or "synthetic"
     started = time.perf_counter()
     choice = o.TableChoice(name, sensitive=sensitive, root=root, seed=seed)
-    o.checked_out(out)
     splits = choice.splits()
     objective = Constrained("spd", epsilon=epsilon)
     notes.say(f"training a network on {len(splits.train):,} rows of {name} ...")
@@ -61,12 +64,23 @@ def demo(
     rows.insert(
         0, Row("constant classifier", constant, result.constant.objective, note="yardstick")
     )
+    reporting.begin()
     picture = bias_performance(
         [Point(row.name, row.audit["spd"], row.audit["balanced_accuracy"]) for row in rows],
         out / f"demo-{name}.png",
         title=f"{name}: bias against performance on {before.n:,} test rows",
         epsilon=epsilon,
         optimum=_optimum() if name == "synthetic" and sensitive in (None, "sex") else None,
+    )
+    found = sections(before)
+    found["comparison"] = r.comparison(
+        rows,
+        objective,
+        about=f"Six methods, each asked for |spd| below {epsilon:g} at the best balanced accuracy.",
+        caption="Fitted on validation data, shown on test data, with 95 % intervals",
+    )
+    reporting.about(network=network, rows=splits.test).write(
+        found, f"{name}: a network, and six ways to debias it", [picture.name]
     )
     if as_json:
         print(json_text({row.name: row.audit.to_dict() for row in rows}))

@@ -12,8 +12,10 @@ from retrofair.audit import Audit
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli import reporting as r
 from retrofair.cli.debias_command import MeasureName, PerformanceName
 from retrofair.cli.frontiers import choice_of, show_chosen, show_effort, show_points
+from retrofair.debiasers import compare
 from retrofair.debiasers.result import ABOUT, WEIGHTS
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, write_json
@@ -21,7 +23,10 @@ from retrofair.frontier import Frontier, Point
 from retrofair.frontier import frontier as find_frontier
 from retrofair.frontier.asked import check_numbers, debiasers_by_name, goals_of, parts_of
 from retrofair.frontier.run import BOUNDS, METHODS
+from retrofair.networks import Outputs
 from retrofair.plots import frontier as draw
+from retrofair.report import sections
+from retrofair.report.sections import frontier_values
 
 Methods = Annotated[
     str,
@@ -76,6 +81,7 @@ def frontier(
     config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
+    report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
     """Run several methods on one network, and choose among what none of the others beats.
@@ -84,6 +90,7 @@ def frontier(
     network is audited on test rows. With --out finished runs are kept in a folder `runs` there,
     and the same command goes on after an interruption.
     """
+    reporting = r.Reporting.of(locals())
     named = debiasers_by_name(o.commas(methods) or [])
     wanted = numbers(bounds)
     goals = goals_of(measure, wanted, performance)
@@ -103,7 +110,6 @@ def frontier(
         seed,
     )
     answers = o.outputs_of(outputs)
-    o.checked_out(out)
     what = o.subject(
         choice,
         network,
@@ -139,7 +145,16 @@ def frontier(
         "flags": list(tests["chosen"].flags) if chosen else [],
     }
     if out is not None:
+        reporting.begin()
         write(out, front, chosen, tests, summary, f"{choice.data}, {measure}", rule.get("bias"))
+        reporting.about(
+            network=what.network, rows=what.test, source=choice.data, weights=weights
+        ).write(
+            report_values(front, chosen, tests, what, kind),
+            f"{choice.name}: {len(front.points)} operating points, {measure} against "
+            f"{front.performance.replace('_', ' ')}",
+            ("frontier.png", "frontier.csv", "frontier.json", *([CHOSEN + "/"] if chosen else [])),
+        )
     if as_json:
         print(json_text(summary))
     else:
@@ -173,6 +188,23 @@ def write(
             (folder / name).unlink(missing_ok=True)
     also = f", and the chosen network in {CHOSEN}," if chosen is not None else ""
     notes.say(f"wrote frontier.png, frontier.csv and frontier.json{also} into {out}")
+
+
+def report_values(
+    front: Frontier,
+    chosen: Point | None,
+    tests: dict[str, Audit],
+    what: o.Subject,
+    kind: Outputs,
+) -> dict[str, Any]:
+    """The frontier, and the chosen network (without one the original) on test rows."""
+    if chosen is None:
+        found = sections(tests["original"])
+    else:
+        effects = compare(what.network, chosen.result, what.test, outputs=kind)
+        found = sections(tests["chosen"], effects, before=tests["original"])
+    found["frontier"] = frontier_values(front, chosen)
+    return found
 
 
 def numbers(text: str) -> list[float]:

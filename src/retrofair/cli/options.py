@@ -103,6 +103,11 @@ class TableChoice:
         return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
 
     @property
+    def name(self) -> str:
+        """The data set's, or the file's without its folders."""
+        return Path(self.data).name if self.is_file else self.data
+
+    @property
     def columns(self) -> list[str] | None:
         return commas(self.sensitive)
 

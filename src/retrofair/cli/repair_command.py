@@ -12,12 +12,13 @@ import typer
 
 from retrofair.certifiers.pairs import EVERYONE, Pairs
 from retrofair.certifiers.question import Question
+from retrofair.certifiers.words import down, up
 from retrofair.cli import certify_options as c
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli import reporting as r
 from retrofair.cli.asked import Asked, rehearse
 from retrofair.cli.cases import of_table
-from retrofair.cli.certificates import down, up
 from retrofair.cli.certified import write_certificate
 from retrofair.cli.repairs import figure, on_test_rows, show_repair
 from retrofair.cli.similarity import Similarity, similar_lines
@@ -27,6 +28,8 @@ from retrofair.individual import Repair, RepairStatus, Round, repair
 from retrofair.individual.judged import Judge, Performance
 from retrofair.individual.wishes import check_wishes, largest_difference
 from retrofair.plots import repair_history
+from retrofair.report import sections
+from retrofair.report.sections import certificate_values, repair_values
 
 Delta = Annotated[
     float | None,
@@ -57,6 +60,13 @@ Kept = Annotated[
     ),
 ]
 
+FILES = (
+    "network.safetensors",
+    "history.json",
+    "certificate.json",
+    "witness.csv",
+    "repair.png",
+)
 KNOWN_ROWS = (
     "which rows this network was trained on before is not known here: validation and test rows may "
     "be among them, and its performance on them too good"
@@ -96,6 +106,7 @@ def mend(
     seed: o.Seed = 0,
     checkpoint: Kept = None,
     out: o.Out = None,
+    report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
     """Certify a network, fine-tune it with the worst pairs found, and certify again.
@@ -105,6 +116,7 @@ def mend(
     was trained on before may be among the validation and test rows, which flatters it. To avoid
     that, give data that it has not seen.
     """
+    reporting = r.Reporting.of(locals())
     if delta is None:
         raise InputError("expected a target, got none: the largest difference allowed (--delta)")
     _check(delta, floor, rounds, lam, outputs, network)
@@ -119,7 +131,6 @@ def mend(
         c.refuse({"--width": width, "--depth": depth}, "with --network: it has its own layers")
     similarity = Similarity.of(distance, weight, tolerance, epsilon, None, 0.2)
     question = Asked.of(method, seconds, 0.0, delta, None, outputs, seed)
-    o.checked_out(out)
     choice = o.TableChoice(
         source,
         label,
@@ -177,19 +188,27 @@ def mend(
     on_test = on_test_rows(found, case.network, judge)
     if on_test["returned"].falls_below(floor) and not found.history[found.best].below:
         flags.append(f"on test data the returned network is below the floor: {_why(on_test)}")
+    lines = [
+        ("similar is", similarity.words(case.domain)),
+        *similar_lines(case.domain, metric, similarity.epsilon),
+        ("domain", case.box),
+    ]
     if as_json:
         figures = {name: each.to_dict() for name, each in on_test.items()}
         test = {"rows": len(subject.test), **figures}
         print(json_text({**found.to_dict(), "flags": [*flags, *found.flags], "test": test}))
     else:
-        lines = [
-            ("similar is", similarity.words(case.domain)),
-            *similar_lines(case.domain, metric, similarity.epsilon),
-            ("domain", case.box),
-        ]
         show_repair(found, case.title, lines, on_test, flags)
     if out is not None:
+        reporting.begin()
         write(found, case.title, out)
+        values = sections(found)
+        values["repair"] = repair_values(found, on_test)
+        values["repair"]["flags"] = [*flags, *found.flags]
+        values["certificate"] = certificate_values(found.certificate, lines=lines)
+        reporting.about(
+            network=found.network, rows=subject.rows, source=choice.data, weights=weights
+        ).write(values, f"{case.title}, repaired", FILES)
     return 0 if found.status is RepairStatus.MET else 3
 
 
@@ -235,7 +254,4 @@ def write(found: Repair, title: str, out: Path) -> None:
     found.save(out)
     write_certificate(found.certificate, out)
     repair_history(found, out / "repair.png", title=title)
-    notes.say(
-        "wrote network.safetensors, history.json, certificate.json, witness.csv and repair.png "
-        f"into {out}"
-    )
+    notes.say(f"wrote {', '.join(FILES[:-1])} and {FILES[-1]} into {out}")

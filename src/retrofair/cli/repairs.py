@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from retrofair.cli.certificates import BASIS, down, empty, scale_words, up
+from retrofair.certifiers.words import BASIS, down, empty, scale_words, up
 from retrofair.cli.tables import console
 from retrofair.individual import Performance, Repair, RepairStatus, Round
 from retrofair.individual.judged import Judge

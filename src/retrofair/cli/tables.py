@@ -105,26 +105,26 @@ def show_comparison(
     rows: Sequence[Row], objective: Objective, title: str, *, caption: str = ""
 ) -> None:
     """Original, constant and debiased networks side by side."""
-    bounded = _bounded(objective)
+    pairs = bounded(objective)
     performance = objective.performance_measure.name
     if any(row.name.endswith("*") for row in rows):
         caption = "; ".join(filter(None, [caption, "* must be told each row's group to decide"]))
     table = Table(title=escape(title), title_justify="left", caption=escape(caption) or None)
     table.add_column("network", no_wrap=True)
     table.add_column("objective\non fit data", justify="right")
-    for measure, _ in bounded:
+    for measure, _ in pairs:
         name = "\n".join(textwrap.wrap(measure.name.replace("_", " "), 22))
         table.add_column(f"{name} on test\n\\[95 % interval]", justify="right", no_wrap=True)
     good = escape(performance.replace("_", " "))
     table.add_column(f"{good} on test\n\\[95 % interval]", justify="right", no_wrap=True)
     table.add_column("goal on\nfit data")
     if isinstance(objective, Constrained):
-        for measure, epsilon in bounded:
-            said = measure.name.replace("_", " ") if len(bounded) > 1 else "bias"
+        for measure, epsilon in pairs:
+            said = measure.name.replace("_", " ") if len(pairs) > 1 else "bias"
             table.add_column(f"{said} < {epsilon:g}\non test")
     table.add_column("seconds", justify="right")
     for row in rows:
-        found = [row.audit[measure.name] for measure, _ in bounded]
+        found = [row.audit[measure.name] for measure, _ in pairs]
         style = STATUS_STYLE.get(row.status, "") if row.status else ""
         verdict = row.status.value.replace("_", " ") if row.status else row.note
         cells = [
@@ -137,14 +137,14 @@ def show_comparison(
         if isinstance(objective, Constrained):
             cells += [
                 holds(bias, epsilon, measure.ideal)
-                for bias, (measure, epsilon) in zip(found, bounded, strict=True)
+                for bias, (measure, epsilon) in zip(found, pairs, strict=True)
             ]
         cells.append("" if row.seconds is None else f"{row.seconds:.1f}")
         table.add_row(*cells)
     console().print(table)
 
 
-def _bounded(objective: Objective) -> list[tuple[Measure, float]]:
+def bounded(objective: Objective) -> list[tuple[Measure, float]]:
     """The measures of an objective with their bounds; of one without a bound, nan."""
     measure = objective.bias_measure
     if isinstance(measure, Several):

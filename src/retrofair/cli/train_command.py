@@ -11,10 +11,12 @@ from safetensors.torch import save_file
 from retrofair.audit import audit
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli import reporting as r
 from retrofair.cli.tables import show_audit
 from retrofair.files import json_text, replacing, write_json
 from retrofair.networks import train_mlp
 from retrofair.networks.train import cache_folder
+from retrofair.report import sections
 
 
 def train(
@@ -36,9 +38,11 @@ def train(
     config: o.Config = None,
     seed: o.Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("retrofair-out"),
+    report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
     """Train a base network, and audit it on test data."""
+    reporting = r.Reporting.of(locals())
     choice = o.TableChoice(
         o.one_source(file, data),
         label,
@@ -52,7 +56,6 @@ def train(
         root,
         seed,
     )
-    o.checked_out(out)
     splits = choice.splits()
     notes.say(f"training a network on {len(splits.train):,} rows of {choice.data} ...")
     notes.flush()
@@ -67,6 +70,7 @@ def train(
         cache=cache_folder(),
     )
     found = audit(network, splits.test)
+    reporting.begin()
     with replacing(out / "network.safetensors") as temporary:
         save_file(network.state_dict(), temporary)
     preparation = splits.train.preparation
@@ -81,6 +85,11 @@ def train(
         "test": found.to_dict(),
     }
     write_json(out / "network.json", about)
+    reporting.about(network=network, rows=splits.test, source=choice.data).write(
+        sections(found),
+        f"{choice.name}: a base network on test data",
+        ["network.safetensors", "network.json"],
+    )
     if as_json:
         print(json_text(found.to_dict()))
     else:

@@ -32,6 +32,7 @@ from retrofair.networks.outputs import (
     probability,
     rows_of,
 )
+from retrofair.reported import Reported
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -72,7 +73,7 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Debiased:
+class Debiased(Reported):
     """A debiased network.
 
     Args:

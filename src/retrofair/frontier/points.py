@@ -14,6 +14,7 @@ from retrofair.debiasers import Debiased, Status
 from retrofair.debiasers.base import RARE
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array, Measure, PerformanceMeasure
+from retrofair.reported import Reported
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Effort:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Frontier:
+class Frontier(Reported):
     """What the methods reach from one network.
 
     All figures are of the held-out part, which no method saw. Still the points were chosen among

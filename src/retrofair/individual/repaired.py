@@ -13,6 +13,7 @@ from torch import nn
 
 from retrofair.certifiers import Certificate, Verdict
 from retrofair.individual.judged import Performance
+from retrofair.reported import Reported
 
 NARROWED = 0.25  # of the original's spread of answers: below it they were mostly squeezed together
 
@@ -62,7 +63,7 @@ class Round:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Repair:
+class Repair(Reported):
     """A repaired network.
 
     Args:
