@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from retrofair.data import GroupedData, grouped
-from retrofair.debiasers import Debiased, Random, Status, debias, load_result, result
+from retrofair.debiasers import Debiased, Random, Status, debias, load_result, result, stored
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.files import json_text, replacing, write_json
 from retrofair.networks import MLP, LogitOf
@@ -304,7 +304,7 @@ def test_a_failure_while_saving_leaves_the_old_result(
     def fails(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(result, part, fails)
+    monkeypatch.setattr(stored, part, fails)
     for folder in (tmp_path, tmp_path / "new"):
         with pytest.raises(type(error)):
             new.save(folder)
@@ -321,7 +321,7 @@ def test_weights_cut_short_by_a_full_disk_are_not_kept(
         path.write_bytes(path.read_bytes()[:20])
         raise OSError("disk full")
 
-    monkeypatch.setattr(result, "save_file", half)
+    monkeypatch.setattr(stored, "save_file", half)
     with pytest.raises(OSError, match="disk full"):
         found().save(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ from retrofair.certifiers import (
     empirical_curve,
     empirical_delta,
 )
-from retrofair.data import GroupedData, Splits
+from retrofair.data import GroupedData, Preparation, Splits
 from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
 from retrofair.frontier import Frontier, frontier
@@ -58,6 +58,7 @@ __all__ = [
     "Integer",
     "Mahalanobis",
     "OneHot",
+    "Preparation",
     "RegressionAudit",
     "Repair",
     "RepairStatus",

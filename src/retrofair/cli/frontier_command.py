@@ -14,7 +14,7 @@ from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.debias_command import MeasureName, PerformanceName
 from retrofair.cli.frontiers import choice_of, show_chosen, show_effort, show_points
-from retrofair.debiasers.result import ABOUT, WEIGHTS
+from retrofair.debiasers.stored import ABOUT, PREPARATION, WEIGHTS
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, write_json
 from retrofair.frontier import Frontier, Point
@@ -168,7 +168,7 @@ def write(
         chosen.result.save(folder)
         write_json(folder / audit, {name: found.to_dict() for name, found in tests.items()})
     else:  # no answer of an earlier call stays behind
-        for name in (WEIGHTS, ABOUT, audit):
+        for name in (WEIGHTS, PREPARATION, ABOUT, audit):
             (folder / name).unlink(missing_ok=True)
     also = f", and the chosen network in {CHOSEN}," if chosen is not None else ""
     notes.say(f"wrote frontier.png, frontier.csv and frontier.json{also} into {out}")
