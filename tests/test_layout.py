@@ -39,7 +39,7 @@ BELOW: dict[str, set[str]] = {
     "guarantee": {"data", "metrics", "objective", "thresholds", "networks", "debiasers"},
 }
 # what may use all of the above, in layers: each may import the ones before it
-TOP = ("audit", "plots", "report", "studies", "cli", "__main__")
+TOP = ("audit", "deploy", "plots", "report", "studies", "cli", "__main__")
 
 
 def part_of(module: str) -> str:

@@ -20,6 +20,7 @@ from retrofair.certifiers import (
 )
 from retrofair.data import GroupedData, Preparation, Splits
 from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
+from retrofair.deploy import Exported, export
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
 from retrofair.frontier import Frontier, frontier
 from retrofair.individual import (
@@ -52,6 +53,7 @@ __all__ = [
     "Effects",
     "Embedding",
     "Estimate",
+    "Exported",
     "Frontier",
     "GroupedData",
     "InputError",
@@ -84,6 +86,7 @@ __all__ = [
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "export",
     "frontier",
     "individual",
     "load_bounded_loss",
