@@ -11,6 +11,7 @@ from retrofair.cli import (
     certify_command,
     debias_command,
     demo_command,
+    export_command,
     frontier_command,
     repair_command,
     study_command,
@@ -79,6 +80,9 @@ app.command(
     epilog="Example: retrofair repair --data german --sensitive sex --depth 1 --width 8 --epsilon "
     "0.2 --delta 0.1 --floor 0.6 --out repaired/",
 )(repair_command.mend)
+app.command("export", epilog="Example: retrofair export fair/ --format onnx --out served/")(
+    export_command.export
+)
 app.command("study", epilog="Example: retrofair study intra --seeds 1 --dry-run")(
     study_command.study
 )

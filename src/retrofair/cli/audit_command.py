@@ -1,4 +1,4 @@
-"""`retrofair audit`: a network, or decisions that stand in a table."""
+"""`retrofair audit`: a network, a saved result, or decisions that stand in a table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli.results import loaded, new_rows, refuse_options
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
 from retrofair.errors import InputError, unknown
@@ -25,7 +26,9 @@ Prediction = Annotated[
         help="Column with decisions, 0/1 or values of the label: audits them without a network."
     ),
 ]
-Threshold = Annotated[float, typer.Option(help="Probability above which a row is positive.")]
+Threshold = Annotated[
+    float, typer.Option(help="Probability above which a row is positive; 0.5 by default.")
+]
 
 
 def audit(
@@ -39,8 +42,9 @@ def audit(
     network: o.Network = None,
     weights: o.Weights = None,
     trust_network_file: o.Trust = False,
+    result: o.Result = None,
     outputs: o.OutputsChoice = None,
-    threshold: Threshold = 0.5,
+    threshold: Threshold | None = None,
     blind: o.Blind = False,
     missing: o.MissingChoice = "drop",
     drop: o.Drop = None,
@@ -50,7 +54,11 @@ def audit(
     out: o.Out = None,
     as_json: o.Json = False,
 ) -> int:
-    """Measure how unfair decisions are, with 95 % intervals."""
+    """Measure how unfair decisions are, with 95 % intervals.
+
+    With --result the saved preparation is applied to every row of the table, and nothing is learned
+    from it.
+    """
     choice = o.TableChoice(
         o.one_source(file, data),
         label,
@@ -66,9 +74,16 @@ def audit(
     )
     answers = o.outputs_of(outputs)
     o.checked_out(out)
-    if not 0 <= threshold <= 1:
+    if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
-    if prediction is not None:
+    if result is not None:
+        refuse_options(
+            choice, {"--prediction": prediction, "--threshold": threshold, "--outputs": outputs}
+        )
+        saved = loaded(result, network, weights, trust_network_file)
+        found = audit_network(saved, new_rows(saved, choice))
+        title = f"{choice.data}: the result in {result}, {found.n:,} rows"
+    elif prediction is not None:
         if network is not None or weights is not None:
             raise InputError("expected --prediction or --network, got both")
         found = audit_column(choice, prediction)

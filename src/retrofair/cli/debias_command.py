@@ -13,6 +13,7 @@ from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli.results import with_source
 from retrofair.cli.tables import Row, row_of, show_comparison, show_effects, show_flags
 from retrofair.data import GroupedData
 from retrofair.debiasers import Debiased, Effects, Status, compare
@@ -103,6 +104,7 @@ def debias(
         ),
     )
     result = debias_network(what.network, what.fit, objective, method, seed=seed, outputs=answers)
+    result = with_source(result, choice)
     # with probabilities the first audit warned; the second must read the outputs alike
     kind = result.about["outputs"]
     good = objective.performance_measure
@@ -210,7 +212,10 @@ def write(
         title=f"{title}: before and after",
         epsilon=getattr(objective, "epsilon", None),
     )
-    notes.say(f"wrote model.safetensors, result.json, audit.json and before-after.png into {out}")
+    notes.say(
+        "wrote model.safetensors, preparation.json, result.json, audit.json and before-after.png "
+        f"into {out}"
+    )
 
 
 def summary(

@@ -47,6 +47,10 @@ Root = Annotated[
     Path | None, typer.Option(help="Folder with the data sets' files (or set RETROFAIR_DATA).")
 ]
 Network = Annotated[str | None, typer.Option(help="Your own network, as package.module:factory.")]
+Result = Annotated[
+    Path | None,
+    typer.Option(help="A folder written by debias --out: its network, rule and preparation."),
+]
 Weights = Annotated[Path | None, typer.Option(help="Its weights, a .safetensors file.")]
 Trust = Annotated[
     bool,
@@ -86,6 +90,12 @@ class TableChoice:
         if self.data in {known.name for known in datasets.ALL}:
             return False
         return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
+
+    @property
+    def is_data(self) -> bool:
+        """A table's file or a data set's name, whether it is there or not."""
+        names = {known.name for known in datasets.ALL}
+        return self.data in names or Path(self.data).suffix.lower() in TABLES
 
     @property
     def columns(self) -> list[str] | None:

@@ -165,4 +165,5 @@ def signed(word: int) -> int:
 
 def shifted(state: Tensor, by: int) -> Tensor:
     """Shifted to the right, with zeros brought in."""
-    return (state >> by) & (2 ** (64 - by) - 1)
+    logical: Tensor = (state >> by) & (2 ** (64 - by) - 1)
+    return logical

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from retrofair.data import GroupedData, Preparation
 from retrofair.data import stored as preparations
 from retrofair.debiasers import Debiased, rules
+from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import decide
 from retrofair.deploy.decisions import Coin, decision_of
 from retrofair.deploy.exported import ABOUT, Exported, Input
 from retrofair.deploy.formats import Format, format_of, quiet
+from retrofair.deploy.heads import steady
 from retrofair.deploy.parity import Parity, answers, margins
 from retrofair.deploy.prepared import PreparedTable
 from retrofair.deploy.rows import Rows
@@ -91,11 +93,12 @@ def export(
     else:
         rows = Rows.of(data, preparation, False)
         model, rule = _network(subject, rows, threshold, outputs)
+    model = copy.deepcopy(model).cpu().eval()
     module = _served(model, rule, rows, kind)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         _write(kind, module, rows, draft)
-        done = _tried(kind, module, rule, rows, draft, path)
+        done = _tried(kind, model, module, rule, rows, draft, path)
         if done.written:
             _place(done, draft, rows.preparation)
     return done
@@ -133,14 +136,15 @@ def _network(
 
 
 def _served(model: nn.Module, rule: rules.Rule, rows: Rows, kind: Format) -> Served:
-    """The module to export, on the CPU, of a copy of the network."""
+    """The module to export."""
     groups = len(rows.group_names)
     decision = decision_of(rule, groups, randomised=kind.randomised, kind=kind.name)
     if rule.seed is not None and rows.x.dtype not in (torch.float32, torch.float64):
         raise InputError(f"expected float32 features for a rule with a coin, got {rows.x.dtype}")
+    steadied = steady(model, rows.x) if isinstance(model, HeadedNetwork) else model
     return frozen(
         Served(
-            copy.deepcopy(model).cpu(),
+            steadied,
             decision,
             prepare=None if rows.preparation is None else PreparedTable(rows.preparation),
             coin=None if rule.seed is None else Coin(rule.seed, rows.x),
@@ -165,13 +169,19 @@ def _write(kind: Format, module: Served, rows: Rows, path: Path) -> None:
 
 
 def _tried(
-    kind: Format, module: Served, rule: rules.Rule, rows: Rows, draft: Path, path: Path
+    kind: Format,
+    model: nn.Module,
+    module: Served,
+    rule: rules.Rule,
+    rows: Rows,
+    draft: Path,
+    path: Path,
 ) -> Exported:
     """The file, read again, beside the network on all rows."""
 
     def original(each: Sequence[Tensor]) -> tuple[Array, Array]:
         x, group = each
-        return decide(module.network, rule, x, group.numpy() if rule.needs_group else None)
+        return decide(model, rule, x, group.numpy() if rule.needs_group else None)
 
     features = [rows.x, rows.group]
     given = [rows.given, rows.codes] if module.groups else [rows.given]
