@@ -46,7 +46,12 @@ NoScale = Annotated[bool, typer.Option("--no-scale", help="Keep the numbers' own
 Root = Annotated[
     Path | None, typer.Option(help="Folder with the data sets' files (or set RETROFAIR_DATA).")
 ]
-Network = Annotated[str | None, typer.Option(help="Your own network, as package.module:factory.")]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        help="Your own network, as package.module:factory; or a Hugging Face folder or owner/model."
+    ),
+]
 Result = Annotated[
     Path | None,
     typer.Option(help="A folder written by debias --out: its network, rule and preparation."),
@@ -239,7 +244,7 @@ def subject(
         )
         return Subject(trained, splits.valid, splits.test, True, _parts(splits))
     model = load_network(network, weights, trust_network_file=trust)
-    if weights is None and not network.endswith(".pt2"):
+    if weights is None and ":" in network:
         say("no --weights given: the network is used as its factory made it")
     if not choice.is_file:
         splits = choice.splits()
