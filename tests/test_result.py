@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -406,3 +408,76 @@ def test_effects_survive_saving(method: str, tmp_path: Path) -> None:
     edit(tmp_path / "out", effects={"measure": "spd"})
     with pytest.raises(InputError, match=r"result.json is damaged"):
         load_result(tmp_path / "out", net)
+
+
+# --- by itself ------------------------------------------------------------------------------------
+
+
+def table_result(outputs: str = "logits", method: Any = "threshold") -> Debiased:
+    frame = pd.DataFrame(
+        {"a": np.arange(60) % 7, "sex": ["F", "M"] * 30, "y": np.arange(60) % 3 > 0}
+    )
+    rows = GroupedData.from_frame(frame, label="y", sensitive="sex", privileged="M")
+    return debias(network(), rows, Constrained("spd", 0.5), method, outputs=outputs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["threshold", "fair_head"])
+def test_a_network_of_ours_needs_no_network(method: str, tmp_path: Path) -> None:
+    made = table_result(method=method)
+    made.save(tmp_path)
+    read = load_result(tmp_path)
+    x = torch.randn(40, 2)
+    assert torch.equal(read.model(x), made.model(x))
+    assert read.preparation == made.preparation is not None
+    edit(tmp_path, network={"kind": "transformer"})
+    with pytest.raises(InputError, match=r"structure of a network .*net="):
+        load_result(tmp_path)
+    edit(tmp_path, network={"kind": "mlp", "width": 3})
+    with pytest.raises(InputError, match="damaged"):
+        load_result(tmp_path)
+
+
+def test_a_network_of_others_does(tmp_path: Path) -> None:
+    made = found(net=nn.Linear(2, 1))
+    made.save(tmp_path)
+    assert made.preparation is None
+    with pytest.raises(InputError, match=r"network of your own.*expected net="):
+        load_result(tmp_path)
+    assert load_result(tmp_path, nn.Linear(2, 1)).preparation is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "preparation.json"])
+def test_a_half_written_folder(name: str, tmp_path: Path) -> None:
+    """Files of two saves: what a crash between two renames leaves."""
+    table_result().save(tmp_path / "old")
+    new = table_result(method=Random(trials=4))
+    assert new.preparation is not None
+    frame = pd.DataFrame({"a": range(8), "sex": ["F", "M"] * 4, "y": [0, 1, 1, 0] * 2})
+    other = GroupedData.from_frame(frame, label="y", sensitive="sex", privileged="M").preparation
+    Debiased(**{**vars(new), "preparation": other}).save(tmp_path / "new")
+    whole = (tmp_path / "old" / name).read_bytes()
+    (tmp_path / "old" / name).write_bytes((tmp_path / "new" / name).read_bytes())
+    with pytest.raises(InputError, match=f"files of one save .*{name}"):
+        load_result(tmp_path / "old")
+    (tmp_path / "old" / name).unlink()
+    with pytest.raises(InputError, match=name):
+        load_result(tmp_path / "old")
+    (tmp_path / "old" / name).write_bytes(whole)
+    load_result(tmp_path / "old")
+
+
+def test_results_of_before_name_no_files(tmp_path: Path) -> None:
+    made = found()
+    made.save(tmp_path)
+    edit(tmp_path, files=..., network=...)
+    assert load_result(tmp_path, network()).rule == made.rule
+
+
+def test_a_preparation_of_another_version(tmp_path: Path) -> None:
+    table_result().save(tmp_path)
+    path = tmp_path / "preparation.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    files = json.loads((tmp_path / "result.json").read_text())["files"]
+    edit(tmp_path, files=files | {path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+    with pytest.raises(InputError, match=r"preparation of format 1 .*got 2"):
+        load_result(tmp_path)
