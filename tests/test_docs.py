@@ -22,3 +22,11 @@ def test_the_session_of_regression_gives_the_output_it_shows() -> None:
     )
     assert tried >= 10
     assert not failed
+
+
+def test_the_session_of_deployment_gives_the_output_it_shows() -> None:
+    failed, tried = doctest.testfile(
+        str(DOCS / "deploy.md"), module_relative=False, optionflags=doctest.ELLIPSIS
+    )
+    assert tried >= 15
+    assert not failed

@@ -166,7 +166,7 @@ def test_tables_a_result_does_not_know(tmp_path: Path, capsys) -> None:
 
     fails_on("categories that the preparation does not know: 'Moon'", frame.assign(region="Moon"))
     fails_on("unknown column 'region'", frame.drop(columns="region"))
-    fails_on("'skill', 'region', which are not there", frame.drop(columns=["skill", "region"]))
+    fails_on("'region', 'skill', which are not there", frame.drop(columns=["skill", "region"]))
     fails_on("got also ['Other']", frame.assign(sex="Other"))
 
 

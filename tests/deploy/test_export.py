@@ -276,7 +276,8 @@ def test_parity_by_hand() -> None:
     assert (tie.differing, tie.at_ties, tie.holds) == (1, 1, True)
     other = of([0.2, 0.5, 0.9], [1, 1, 1])
     assert (other.differing, other.at_ties, other.holds) == (1, 0, False)
-    assert not of([0.2001, 0.5, 0.9], [0, 1, 1]).holds
+    assert of([0.20009, 0.5, 0.9], [0, 1, 1]).holds
+    assert not of([0.20011, 0.5, 0.9], [0, 1, 1]).holds
     refused = of([np.nan, 0.5, 0.9], [-1, 1, 1])
     assert refused.largest == np.inf
     assert not refused.holds

@@ -22,7 +22,7 @@ def test_all_rows_of_the_table(
 ) -> None:
     splits = rf.datasets.load(name, sensitive=sensitive, root=data_root, seed=0)
     frame = rf.datasets.get(name).frame(sensitive, data_root)
-    net = rf.networks.train_mlp(splits.train, splits.valid, max_epochs=3)
+    net = rf.networks.train_mlp(splits.train, splits.valid, max_epochs=5)
     for method in ("threshold", "fair_head", "group_thresholds", rf.debiasers.Random(trials=5)):
         result = rf.debias(net, splits.valid, GOAL, method)
         done = rf.export(result, tmp_path / "m.onnx", data=frame)
@@ -37,7 +37,7 @@ def test_all_rows_of_the_table(
         assert names == (["columns", "group"] if result.needs_group else ["columns"])
         chance, decision = session.run(None, {each: given[each] for each in names})
         ours, decided = result.score_data(data)
-        assert np.abs(chance - ours).max() == done.parity.largest < 1e-5
+        assert np.abs(chance - ours).max() == done.parity.largest < 1e-4
         assert (decision != decided).sum() == done.parity.differing
 
 

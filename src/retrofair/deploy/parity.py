@@ -14,7 +14,9 @@ from retrofair.deploy.decisions import cuts_of
 from retrofair.deploy.formats import Run
 from retrofair.metrics import Array
 
-TOLERANCE = 1e-5  # in probability: single precision keeps about 1e-7 in each operation
+# In probability. Runtimes differ by about 1e-7 in each operation in single precision; the weights
+# of a head that looks at a network of nearly constant scores multiply that by a hundred or more.
+TOLERANCE = 1e-4
 ROWS = 8_192  # at a time
 
 
