@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import retrofair as rf
-from retrofair.errors import InputError, UnsafeFileError
+from retrofair.errors import InputError, MissingFileError, UnsafeFileError
 from retrofair.networks import load_network
 from retrofair.networks.hugging_face import HuggingFaceNetwork
 
@@ -119,6 +119,12 @@ def test_a_pickle_only_is_refused_with_the_way_out(saved: Path) -> None:
     (saved / "model.safetensors").unlink()
     with pytest.raises(UnsafeFileError, match=r"pytorch_model\.bin.*save_pretrained"):
         load_network(str(saved))
+
+
+def test_a_slip_in_a_path_does_not_ask_the_hub(saved: Path, monkeypatch) -> None:
+    monkeypatch.chdir(saved.parent.parent)
+    with pytest.raises(MissingFileError, match="there is no"):
+        load_network(f"{saved.parent.name}/txet")
 
 
 def test_folders_that_are_no_classifier(saved: Path, tmp_path: Path) -> None:

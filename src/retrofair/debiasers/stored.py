@@ -93,11 +93,6 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
         ) from None
 
 
-def is_result(folder: Path) -> bool:
-    """Whether a folder looks like a saved result."""
-    return (folder / ABOUT).is_file()
-
-
 def _about(result: Debiased) -> dict[str, Any]:
     model = result.model
     return {

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrofair.errors import InputError, UnsafeFileError
+from retrofair.errors import InputError, MissingFileError, UnsafeFileError
 
 CONFIG = "config.json"
 # the task at the end of an architecture's name, and transformers' class that loads it
@@ -61,10 +61,13 @@ def load_hugging_face(name: str) -> nn.Module:
         name: a folder with config.json and safetensors, or a name on the hub, owner/model.
 
     Raises:
+        MissingFileError: there is no such folder, though the one it would be in is there.
         InputError: transformers is missing, or this is no classifier, or is damaged or incomplete.
         UnsafeFileError: the weights are pickles only.
     """
     folder = Path(name)
+    if not folder.is_dir() and folder.parent.is_dir():  # a slip in a path is no name on the hub
+        raise MissingFileError(f"expected a folder with a network, but there is no {name}")
     architecture = _checked(folder) if folder.is_dir() else None
     try:
         import transformers
