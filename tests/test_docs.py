@@ -79,3 +79,11 @@ def test_the_session_of_the_report_gives_the_output_it_shows(
     assert tried >= 10
     assert not failed
     assert {each.name for each in tmp_path.iterdir()} == {"report.html", "both.html"}
+
+
+def test_the_session_of_deployment_gives_the_output_it_shows() -> None:
+    failed, tried = doctest.testfile(
+        str(DOCS / "deploy.md"), module_relative=False, optionflags=doctest.ELLIPSIS
+    )
+    assert tried >= 15
+    assert not failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import warnings
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from retrofair.data import GroupedData, grouped
-from retrofair.debiasers import Debiased, Random, Status, debias, load_result, result
+from retrofair.debiasers import Debiased, Random, Status, debias, load_result, result, stored
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.files import json_text, replacing, write_json
 from retrofair.networks import MLP, LogitOf
@@ -304,7 +306,7 @@ def test_a_failure_while_saving_leaves_the_old_result(
     def fails(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(result, part, fails)
+    monkeypatch.setattr(stored, part, fails)
     for folder in (tmp_path, tmp_path / "new"):
         with pytest.raises(type(error)):
             new.save(folder)
@@ -321,7 +323,7 @@ def test_weights_cut_short_by_a_full_disk_are_not_kept(
         path.write_bytes(path.read_bytes()[:20])
         raise OSError("disk full")
 
-    monkeypatch.setattr(result, "save_file", half)
+    monkeypatch.setattr(stored, "save_file", half)
     with pytest.raises(OSError, match="disk full"):
         found().save(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -406,3 +408,75 @@ def test_effects_survive_saving(method: str, tmp_path: Path) -> None:
     edit(tmp_path / "out", effects={"measure": "spd"})
     with pytest.raises(InputError, match=r"result.json is damaged"):
         load_result(tmp_path / "out", net)
+
+
+# --- by itself ------------------------------------------------------------------------------------
+
+
+def table_result(method: Any = "threshold", seed: int = 0) -> Debiased:
+    n = np.arange(60)
+    frame = pd.DataFrame({"a": n % 7, "sex": ["F", "M"] * 30, "y": n % 3 > 0})
+    rows = GroupedData.from_frame(frame, label="y", sensitive="sex", privileged="M")
+    return debias(network(seed), rows, Constrained("spd", 0.5), method, outputs="logits")
+
+
+@pytest.mark.parametrize("method", ["threshold", "fair_head"])
+def test_a_network_of_ours_needs_no_network(method: str, tmp_path: Path) -> None:
+    made = table_result(method=method)
+    made.save(tmp_path)
+    read = load_result(tmp_path)
+    x = torch.randn(40, 2)
+    assert torch.equal(read.model(x), made.model(x))
+    assert read.preparation == made.preparation is not None
+    edit(tmp_path, network={"kind": "transformer"})
+    with pytest.raises(InputError, match=r"structure of a network .*net="):
+        load_result(tmp_path)
+    edit(tmp_path, network={"kind": "mlp", "width": 3})
+    with pytest.raises(InputError, match="damaged"):
+        load_result(tmp_path)
+
+
+def test_a_network_of_others_does(tmp_path: Path) -> None:
+    made = found(net=nn.Linear(2, 1))
+    made.save(tmp_path)
+    assert made.preparation is None
+    with pytest.raises(InputError, match=r"network of your own.*expected net="):
+        load_result(tmp_path)
+    assert load_result(tmp_path, nn.Linear(2, 1)).preparation is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "preparation.json"])
+def test_a_half_written_folder(name: str, tmp_path: Path) -> None:
+    """Files of two saves: what a crash between two renames leaves."""
+    table_result().save(tmp_path / "old")
+    new = table_result(seed=1)
+    assert new.preparation is not None
+    frame = pd.DataFrame({"a": range(8), "sex": ["F", "M"] * 4, "y": [0, 1, 1, 0] * 2})
+    other = GroupedData.from_frame(frame, label="y", sensitive="sex", privileged="M").preparation
+    Debiased(**{**vars(new), "preparation": other}).save(tmp_path / "new")
+    whole = (tmp_path / "old" / name).read_bytes()
+    (tmp_path / "old" / name).write_bytes((tmp_path / "new" / name).read_bytes())
+    with pytest.raises(InputError, match=f"files of one save .*{name}"):
+        load_result(tmp_path / "old")
+    (tmp_path / "old" / name).unlink()
+    with pytest.raises(InputError, match=name):
+        load_result(tmp_path / "old")
+    (tmp_path / "old" / name).write_bytes(whole)
+    load_result(tmp_path / "old")
+
+
+def test_results_of_before_name_no_files(tmp_path: Path) -> None:
+    made = found()
+    made.save(tmp_path)
+    edit(tmp_path, files=..., network=...)
+    assert load_result(tmp_path, network()).rule == made.rule
+
+
+def test_a_preparation_of_another_version(tmp_path: Path) -> None:
+    table_result().save(tmp_path)
+    path = tmp_path / "preparation.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    files = json.loads((tmp_path / "result.json").read_text())["files"]
+    edit(tmp_path, files=files | {path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+    with pytest.raises(InputError, match=r"preparation of format 1 .*got 2"):
+        load_result(tmp_path)

@@ -18,8 +18,9 @@ from retrofair.certifiers import (
     empirical_curve,
     empirical_delta,
 )
-from retrofair.data import GroupedData, Splits
+from retrofair.data import GroupedData, Preparation, Splits
 from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
+from retrofair.deploy import Exported, export
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
 from retrofair.frontier import Frontier, frontier
 from retrofair.individual import (
@@ -61,12 +62,14 @@ __all__ = [
     "Effects",
     "Embedding",
     "Estimate",
+    "Exported",
     "Frontier",
     "GroupedData",
     "InputError",
     "Integer",
     "Mahalanobis",
     "OneHot",
+    "Preparation",
     "RegressionAudit",
     "Repair",
     "RepairStatus",
@@ -94,6 +97,7 @@ __all__ = [
     "debiasers",
     "empirical_curve",
     "empirical_delta",
+    "export",
     "from_aif360",
     "frontier",
     "individual",

@@ -167,6 +167,7 @@ def test_debias_an_own_network_and_load_it_again(people, own, capsys, tmp_path):
         "before-after.png",
         "model.safetensors",
         "report.json",
+        "preparation.json",
         "result.json",
     ]
 

@@ -135,7 +135,13 @@ def test_a_result_survives_saving(name, quick, splits, trained, tmp_path: Path):
     assert again.threshold == result.threshold
     assert again.after == result.after
     files = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert files == ["model.safetensors", "result.json"]
+    assert files == ["model.safetensors", "preparation.json", "result.json"]
+    alone = rf.load_result(tmp_path / "out")  # the structure of our own networks is stored
+    assert torch.equal(
+        alone.predict(splits.test.x, splits.test.group),
+        result.predict(splits.test.x, splits.test.group),
+    )
+    assert alone.preparation == splits.valid.preparation
 
 
 @pytest.mark.parametrize("name", NAMES)

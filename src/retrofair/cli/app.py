@@ -11,6 +11,7 @@ from retrofair.cli import (
     certify_command,
     debias_command,
     demo_command,
+    export_command,
     frontier_command,
     init_command,
     repair_command,
@@ -21,7 +22,7 @@ from retrofair.cli import (
 from retrofair.errors import unknown
 
 # the parts of `retrofair --help`, in the order in which they come up below
-START, LOOK, MEND, PROVE, RESEARCH = "Start", "Look", "Mend", "Prove", "Research"
+START, LOOK, MEND, PROVE, SHIP, RESEARCH = "Start", "Look", "Mend", "Prove", "Ship", "Research"
 
 app = typer.Typer(
     name="retrofair",
@@ -139,6 +140,12 @@ app.command(
     epilog="Example: retrofair certify --data german --sensitive sex --depth 1 --epsilon 0.2 "
     "--out certified/",
 )(certify_command.certify)
+app.command(
+    "export",
+    rich_help_panel=SHIP,
+    short_help="Write a result as one file that other programs run.",
+    epilog="Example: retrofair export fair/ --format onnx --out served/",
+)(export_command.export)
 app.command(
     "study",
     rich_help_panel=RESEARCH,

@@ -1,4 +1,4 @@
-"""`retrofair audit`: a network, or decisions that stand in a table."""
+"""`retrofair audit`: a network, a saved result, or decisions that stand in a table."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from retrofair.audit.attributes import attributes_of
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
+from retrofair.cli.results import loaded, new_rows, refuse_options
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
 from retrofair.errors import InputError, unknown
@@ -28,7 +29,9 @@ Prediction = Annotated[
         help="Column with decisions, 0/1 or values of the label: audits them without a network."
     ),
 ]
-Threshold = Annotated[float, typer.Option(help="Probability above which a row is positive.")]
+Threshold = Annotated[
+    float, typer.Option(help="Probability above which a row is positive; 0.5 by default.")
+]
 
 
 def audit(
@@ -42,8 +45,9 @@ def audit(
     network: o.Network = None,
     weights: o.Weights = None,
     trust_network_file: o.Trust = False,
+    result: o.Result = None,
     outputs: o.OutputsChoice = None,
-    threshold: Threshold = 0.5,
+    threshold: Threshold | None = None,
     blind: o.Blind = False,
     missing: o.MissingChoice = "drop",
     drop: o.Drop = None,
@@ -55,7 +59,11 @@ def audit(
     report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
-    """Measure how unfair decisions are, with 95 % intervals."""
+    """Measure how unfair decisions are, with 95 % intervals.
+
+    With --result the saved preparation is applied to every row of the table, and nothing is learned
+    from it.
+    """
     reporting = r.Reporting.of(locals())
     choice = o.TableChoice(
         o.one_source(file, data),
@@ -71,9 +79,18 @@ def audit(
         seed,
     )
     answers = o.outputs_of(outputs)
-    if not 0 <= threshold <= 1:
+    if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
-    if prediction is not None:
+    if result is not None:
+        refuse_options(
+            choice, {"--prediction": prediction, "--threshold": threshold, "--outputs": outputs}
+        )
+        saved = loaded(result, network, weights, trust_network_file)
+        rows = new_rows(saved, choice)
+        found = audit_network(saved, rows)
+        what = f"the result in {result}"
+        reporting = reporting.about(network=saved.model, rows=rows, source=choice.data)
+    elif prediction is not None:
         if network is not None or weights is not None:
             raise InputError("expected --prediction or --network, got both")
         found = audit_column(choice, prediction)

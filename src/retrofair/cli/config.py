@@ -30,6 +30,11 @@ INSTEAD_OF = {
     "network": ("prediction",),
     "weight": ("tolerance",),
     "tolerance": ("weight",),
+    # a saved result brings what it was fitted with
+    "result": (
+        *("label", "positive", "sensitive", "privileged", "blind", "missing", "drop", "no_scale"),
+        *("prediction", "threshold", "outputs"),
+    ),
 }
 FILES = ("data", "network")  # which may name a file, or something else
 

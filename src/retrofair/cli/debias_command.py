@@ -14,6 +14,7 @@ from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
+from retrofair.cli.results import with_source
 from retrofair.cli.tables import Row, row_of, show_comparison, show_effects, show_flags
 from retrofair.data import GroupedData
 from retrofair.debiasers import Debiased, Effects, Status, compare
@@ -25,7 +26,13 @@ from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.plots import Point, bias_performance
 from retrofair.report import sections
 
-FILES = ("model.safetensors", "result.json", "audit.json", "before-after.png")
+FILES = (
+    "model.safetensors",
+    "preparation.json",
+    "result.json",
+    "audit.json",
+    "before-after.png",
+)
 Method = Annotated[
     str, typer.Option(help="One of: " + ", ".join(known.name for known in debiasers.ALL) + ".")
 ]
@@ -108,6 +115,7 @@ def debias(
         ),
     )
     result = debias_network(what.network, what.fit, objective, method, seed=seed, outputs=answers)
+    result = with_source(result, choice)
     # with probabilities the first audit warned; the second must read the outputs alike
     kind = result.about["outputs"]
     good = objective.performance_measure

@@ -16,7 +16,7 @@ from retrofair.cli import reporting as r
 from retrofair.cli.debias_command import MeasureName, PerformanceName
 from retrofair.cli.frontiers import choice_of, show_chosen, show_effort, show_points
 from retrofair.debiasers import compare
-from retrofair.debiasers.result import ABOUT, WEIGHTS
+from retrofair.debiasers.stored import ABOUT, PREPARATION, WEIGHTS
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, write_json
 from retrofair.frontier import Frontier, Point
@@ -184,7 +184,7 @@ def write(
         chosen.result.save(folder)
         write_json(folder / audit, {name: found.to_dict() for name, found in tests.items()})
     else:  # no answer of an earlier call stays behind
-        for name in (WEIGHTS, ABOUT, audit):
+        for name in (WEIGHTS, PREPARATION, ABOUT, audit):
             (folder / name).unlink(missing_ok=True)
     also = f", and the chosen network in {CHOSEN}," if chosen is not None else ""
     notes.say(f"wrote frontier.png, frontier.csv and frontier.json{also} into {out}")

@@ -62,7 +62,16 @@ NoScale = Annotated[bool, of_data("--no-scale", help="Keep the numbers' own unit
 Root = Annotated[
     Path | None, of_data(help="Folder with the data sets' files (or set RETROFAIR_DATA).")
 ]
-Network = Annotated[str | None, of_network(help="Your own network, as package.module:factory.")]
+Network = Annotated[
+    str | None,
+    of_network(
+        help="Your own network, as package.module:factory; or a Hugging Face folder or owner/model."
+    ),
+]
+Result = Annotated[
+    Path | None,
+    of_network(help="A folder written by debias --out: its network, rule and preparation."),
+]
 Weights = Annotated[Path | None, of_network(help="Its weights, a .safetensors file.")]
 Trust = Annotated[
     bool, of_network("--trust-network-file", help="Load a .pt2 network: it can run code it holds.")
@@ -106,6 +115,12 @@ class TableChoice:
     def name(self) -> str:
         """The data set's, or the file's without its folders."""
         return Path(self.data).name if self.is_file else self.data
+
+    @property
+    def is_data(self) -> bool:
+        """A table's file or a data set's name, whether it is there or not."""
+        names = {known.name for known in datasets.ALL}
+        return self.data in names or Path(self.data).suffix.lower() in TABLES
 
     @property
     def columns(self) -> list[str] | None:
@@ -249,7 +264,7 @@ def subject(
         )
         return Subject(trained, splits.valid, splits.test, True, _parts(splits))
     model = load_network(network, weights, trust_network_file=trust)
-    if weights is None and not network.endswith(".pt2"):
+    if weights is None and ":" in network:
         say("no --weights given: the network is used as its factory made it")
     if not choice.is_file:
         splits = choice.splits()

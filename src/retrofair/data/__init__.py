@@ -2,6 +2,7 @@
 
 from retrofair.data.grouped import Batch, Batches, GroupedData
 from retrofair.data.preparation import Missing, Preparation
+from retrofair.data.raw import raw_table
 from retrofair.data.split import Splits, split_frame
 from retrofair.data.tables import read_table
 
@@ -12,6 +13,7 @@ __all__ = [
     "Missing",
     "Preparation",
     "Splits",
+    "raw_table",
     "read_table",
     "split_frame",
 ]

@@ -46,7 +46,16 @@ class Category:
         return tuple(f"{self.name}={value}" for value in self.values)
 
     def encode(self, column: pd.Series, out: Array) -> None:
-        texts = as_text(column).fillna(MISSING)
+        codes = self.check(as_text(column).fillna(MISSING))
+        out[:] = 0
+        out[np.arange(len(codes)), codes] = 1
+
+    def check(self, texts: pd.Series) -> Array:
+        """The position of each text among the values.
+
+        Raises:
+            InputError: one is not among them.
+        """
         codes = pd.Index(self.values).get_indexer(pd.Index(texts))
         if (codes < 0).any():
             new = sorted(set(texts[codes < 0]))
@@ -55,8 +64,7 @@ class Category:
                 f"{', '.join(map(repr, new[:5]))} ({int((codes < 0).sum()):,} rows); "
                 "drop these rows or prepare again with them"
             )
-        out[:] = 0
-        out[np.arange(len(codes)), codes] = 1
+        return np.asarray(codes)
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,21 @@ class GroupedData:
 
     @classmethod
     def prepared(cls, preparation: Preparation, frame: pd.DataFrame) -> GroupedData:
-        """Apply a preparation that was made or read earlier to a table of the same columns."""
+        """Apply a preparation that was made or read earlier to a table of the same columns.
+
+        The way to new rows: nothing is learned from them, and columns, categories and groups that
+        the preparation does not know are refused.
+
+        Raises:
+            InputError: a column is missing, a category or a group is new, an infinite number.
+
+        Example:
+            >>> frame = pd.DataFrame({"age": [20, 30, 40], "sex": ["F", "M", "F"],
+            ...                       "hired": [0, 1, 1]})
+            >>> old = GroupedData.from_frame(frame, label="hired", sensitive="sex", privileged="M")
+            >>> GroupedData.prepared(old.preparation, frame.assign(age=[30, 30, 30])).x[:, 0]
+            tensor([0., 0., 0.])
+        """
         x, y, group, notes = prepare(preparation, frame)
         return cls(
             x=torch.from_numpy(x),

@@ -11,6 +11,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -84,7 +85,7 @@ class Preparation:
             raise unknown("choice for missing=", missing, ("drop", "impute", "raise"))
         if not protected:
             raise InputError("expected at least one sensitive column, got none")
-        _check_columns(frame, (label, *protected, *drop, *(flags or {})))
+        check_columns(frame, (label, *protected, *drop, *(flags or {})))
         if label in protected:
             raise InputError(f"expected a sensitive column other than the label {label!r}")
         if len(set(protected)) < len(protected):
@@ -131,7 +132,7 @@ class Preparation:
     def kept(self, frame: pd.DataFrame) -> tuple[Array, tuple[str, ...]]:
         """Positions of the rows that are used, and notes on what was missing."""
         features = [column.name for column in self.columns]
-        _check_columns(frame, (self.label, *self.sensitive, *features))
+        check_columns(frame, (self.label, *self.sensitive, *features))
         needed = list(dict.fromkeys([self.label, *self.sensitive]))
         keep = frame[needed].notna().all(axis=1).to_numpy()
         notes = list(_missing_note(frame, needed, ~keep, "dropped"))
@@ -152,6 +153,27 @@ class Preparation:
                 + "; use missing='impute'"
             )
         return np.flatnonzero(keep), tuple(notes)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON, with the numbers that stand for texts in an exported network.
+
+        A new table is prepared with it by `GroupedData.prepared(Preparation.load(path), frame)`.
+        """
+        from retrofair.data.stored import write_preparation  # it reads this file's class
+
+        return write_preparation(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Preparation:
+        """Read what `save` wrote.
+
+        Raises:
+            MissingFileError: there is no such file.
+            InputError: it is damaged or of another version.
+        """
+        from retrofair.data.stored import read_preparation
+
+        return read_preparation(Path(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -214,7 +236,8 @@ def prepare(
     return x, _label(preparation, frame[preparation.label]), _codes(preparation, frame), notes
 
 
-def _check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
+def check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Refuse what is no table with rows and these columns."""
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"expected a pandas DataFrame, got {type(frame).__name__}")
     if not frame.columns.is_unique:
@@ -226,9 +249,14 @@ def _check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
             f"expected texts as column names, got {other[:5]}: rename them, for example with "
             "frame.columns = frame.columns.map(str)"
         )
-    for name in names:
-        if name not in frame.columns:
-            raise unknown("column", name, frame.columns)
+    absent = [name for name in dict.fromkeys(names) if name not in frame.columns]
+    if len(absent) == 1:
+        raise unknown("column", absent[0], frame.columns)
+    if absent:
+        raise InputError(
+            f"expected a table with the columns {', '.join(map(repr, absent))}, which are not "
+            f"there (it has: {', '.join(map(str, frame.columns))})"
+        )
     if not len(frame):
         raise InputError("expected a table with rows, got an empty one")
 

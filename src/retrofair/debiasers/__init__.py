@@ -14,8 +14,9 @@ from retrofair.debiasers.layerwise import Layerwise
 from retrofair.debiasers.pruning import Pruning
 from retrofair.debiasers.random import Random
 from retrofair.debiasers.reject_option import RejectOption
-from retrofair.debiasers.result import Debiased, Scores, Status, load_result
+from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.debiasers.run import debias
+from retrofair.debiasers.stored import load_result
 from retrofair.debiasers.threshold import Threshold
 from retrofair.debiasers.zhang import Zhang
 

@@ -15,7 +15,7 @@ from retrofair.data import Batches
 from retrofair.debiasers.chances import Chances
 from retrofair.errors import InputError
 from retrofair.metrics import Array
-from retrofair.networks.layers import reading
+from retrofair.networks.layers import as_rows, reading
 from retrofair.networks.outputs import device_of, evaluating, forward
 
 WEIGHTS = ("group_weight", "group_bias", "label_weight", "label_bias")
@@ -74,13 +74,13 @@ class Features(nn.Module):
         with _ONE_AT_A_TIME, ExitStack() as stack:
             seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
             out = forward(self.network, x)
-            read = [each["input"].reshape(len(out), -1) for each in seen]
-        own = [out.reshape(len(out), -1).to(self.knot)]
+            read = [as_rows(each["input"]) for each in seen]
+        own = [as_rows(out).to(self.knot)]
         if self.inputs:
             given = [x[k] for k in sorted(x)] if isinstance(x, dict) else x
             given = [given] if isinstance(given, Tensor) else given
             own += [each.to(self.knot) for each in given]
-        empty = out.new_zeros(len(out), 0)
+        empty = own[0][:, :0]  # a size taken from here stays that of any batch when exported
         return torch.cat(own, 1), torch.cat([empty, *read], 1).to(self.knot)
 
     def bent(self, own: Tensor) -> Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import enum
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from retrofair.data import Batches
+from retrofair.data import Batches, Preparation
 from retrofair.debiasers import rules
 from retrofair.debiasers.effects import Effects
-from retrofair.debiasers.head import HeadedNetwork
 from retrofair.errors import InputError
-from retrofair.files import json_text, replacing
 from retrofair.metrics import Array
 from retrofair.networks.outputs import (
-    LogitOf,
     as_input,
     checked,
     evaluating,
@@ -33,10 +26,6 @@ from retrofair.networks.outputs import (
     rows_of,
 )
 from retrofair.reported import Reported
-
-FORMAT = 1
-WEIGHTS = "model.safetensors"
-ABOUT = "result.json"
 
 
 class Status(enum.Enum):
@@ -90,6 +79,8 @@ class Debiased(Reported):
         effects: whose rates got worse, which other measures moved, and what tells the group, on
             the same decisions as `before` and `after`; None in results of earlier versions, and of
             three classes or more. On new data `retrofair.compare` tells.
+        preparation: how a table became the data it was fitted to, if one did. New tables are
+            prepared with it: `GroupedData.prepared(result.preparation, frame)`.
     """
 
     model: nn.Module
@@ -102,6 +93,7 @@ class Debiased(Reported):
     history: tuple[dict[str, Any], ...]
     about: dict[str, Any]
     effects: Effects | None = None
+    preparation: Preparation | None = None
 
     @property
     def threshold(self) -> float:
@@ -146,15 +138,8 @@ class Debiased(Reported):
         return np.concatenate(chances), np.concatenate(decisions)
 
     def _decide(self, x: Any, group: Tensor | Array | None) -> tuple[Array, Array]:
-        classes = rules.classes_of(self.rule)
-        with evaluating(self.model):
-            out = checked(self.model, x, rows_of(x), classes).float().cpu()
-            chance = probability(out) if classes == 2 else log_chances(out)
-        if classes > 2:
-            return np.exp(chance), self.rule(chance)
-        coin = None if self.rule.seed is None else rules.coins(x, self.rule.seed)
-        code = self._codes(group, len(chance)) if self.needs_group else None
-        return chance, self.rule(chance, code, coin)
+        code = self._codes(group, rows_of(x)) if self.needs_group else None
+        return decide(self.model, self.rule, x, code)
 
     def _codes(self, group: Tensor | Array | None, n: int) -> Array:
         if group is None:
@@ -180,102 +165,27 @@ class Debiased(Reported):
         return pd.DataFrame(list(self.history))
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights (safetensors) and everything else (JSON) into a folder."""
-        folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"expected a folder to save to, but {folder} is a file")
-        state = {
-            name: value.detach().cpu().clone().contiguous()
-            for name, value in self.model.state_dict().items()
-        }
-        about = {
-            "format": FORMAT,
-            "rule": rules.to_dict(self.rule),
-            "status": self.status.value,
-            "before": vars(self.before),
-            "after": vars(self.after),
-            "constant": vars(self.constant),
-            "group_names": self.group_names,
-            "head": self.model.structure() if isinstance(self.model, HeadedNetwork) else None,
-            "about": self.about,
-            "history": self.history,
-            "effects": None if self.effects is None else self.effects.to_dict(),
-        }
-        # both are written before either takes its place: no new weights with an old rule
-        with replacing(folder / ABOUT) as text, replacing(folder / WEIGHTS) as weights:
-            text.write_text(json_text(about) + "\n", encoding="utf-8")
-            save_file(state, weights)
-        return folder
+        """Write weights (safetensors), the preparation and everything else (JSON) into a folder.
+
+        `load_result` reads it, a base network of ours without being told its structure.
+        """
+        from retrofair.debiasers.stored import write_result  # it reads this file's class
+
+        return write_result(self, Path(folder))
 
 
-def load_result(folder: str | Path, net: nn.Module) -> Debiased:
-    """Read a saved result.
+def decide(
+    model: nn.Module, rule: rules.Rule, x: Any, code: Array | None = None
+) -> tuple[Array, Array]:
+    """Probabilities and decisions of a network and a rule for a batch's x (see `score_data`).
 
     Args:
-        net: a network of the architecture that was debiased; it is copied, not changed.
-
-    Raises:
-        InputError: the folder holds no result, or one that does not fit the network.
+        code: (n,) group codes, where the rule needs them.
     """
-    if not isinstance(net, nn.Module):
-        raise InputError(f"expected a torch.nn.Module as the network, got {type(net).__name__}")
-    folder = Path(folder)
-    for name in (ABOUT, WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(f"expected a saved result in {folder}, but {name} is not there")
-    try:
-        values = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        state = load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise InputError(
-            f"expected a saved result in {folder}, but it is damaged: {error}"
-        ) from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        found = values.get("format") if isinstance(values, dict) else values
-        raise InputError(
-            f"expected a result of format {FORMAT} in {folder}, got {found!r}: "
-            "it was written by another version"
-        )
-    try:
-        return _read(values, state, net)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"the weights in {folder} do not fit this network: {reason}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"expected a saved result in {folder}, but {ABOUT} is damaged: {error!r}"
-        ) from None
-
-
-def _read(values: dict[str, Any], state: dict[str, Tensor], net: nn.Module) -> Debiased:
-    model = copy.deepcopy(net).eval()
-    if values["about"].get("outputs") == "probabilities":
-        model = LogitOf(model).eval()
-    if values.get("head") is not None:
-        model = HeadedNetwork.empty(model, **values["head"])
-    model.load_state_dict(state)
-    effects = values.get("effects")
-    return Debiased(
-        model=model,
-        rule=rules.from_dict(values["rule"]),
-        status=Status(values["status"]),
-        before=_scores(values["before"]),
-        after=_scores(values["after"]),
-        constant=_scores(values["constant"]),
-        group_names=tuple(values["group_names"]),
-        history=tuple(values["history"]),
-        about=values["about"],
-        effects=None if effects is None else Effects.from_dict(effects),
-    )
-
-
-def _scores(values: dict[str, Any]) -> Scores:
-    def number(value: float | None) -> float:
-        return float("nan") if value is None else float(value)
-
-    counts: Any = tuple(tuple(tuple(row) for row in group) for group in values["counts"])
-    return Scores(
-        number(values["objective"]), number(values["bias"]), number(values["performance"]), counts
-    )
+    classes = rules.classes_of(rule)
+    with evaluating(model):
+        out = checked(model, x, rows_of(x), classes).float().cpu()
+        chance = probability(out) if classes == 2 else log_chances(out)
+    if classes > 2:
+        return np.exp(chance), rule(chance)
+    return chance, rule(chance, code, None if rule.seed is None else rules.coins(x, rule.seed))

@@ -93,6 +93,7 @@ def debias(
         constant=scores(objective, constant.counts),
         group_names=tuple(data.group_names),
         history=fit.history,
+        preparation=getattr(data, "preparation", None),
         about={
             "method": debiaser.name,
             "options": _options(debiaser),

@@ -71,7 +71,7 @@ def reading(model: nn.Module, layer: str) -> Iterator[dict[str, Tensor]]:
     seen: dict[str, Tensor] = {}
 
     def keep_output(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        seen["input"] = output.reshape(len(output), -1).float()
+        seen["input"] = as_rows(output).float()
 
     def keep(module: nn.Module, inputs: Any, named: Any) -> None:
         value: Tensor = inputs[0] if inputs else next(iter(named.values()))
@@ -108,6 +108,11 @@ def first_rows(x: Any, rows: int) -> Any:
     if isinstance(x, tuple | list):
         return tuple(value[:rows] for value in x)
     return x[:rows]
+
+
+def as_rows(values: Tensor) -> Tensor:
+    """(n, ...) as (n, k), without the number of rows becoming a constant of an exported graph."""
+    return values[:, None] if values.ndim == 1 else values.flatten(1)
 
 
 def _has_weight(module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrofair.errors import InputError, MissingFileError, UnsafeFileError
+from retrofair.networks.hugging_face import load_hugging_face
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
 PICKLED = (b"\x80", b"PK\x03\x04")
 
 
@@ -25,18 +28,26 @@ def load_network(
 
     Args:
         network: "package.module:factory", a callable without arguments that returns an nn.Module
-            (the current folder is on the import path); or a .pt2 file, only when trusted.
+            (the current folder is on the import path); or a classifier in Hugging Face's form, a
+            folder with config.json and safetensors or a name on the hub, owner/model; or a .pt2
+            file, only when trusted.
         weights: a .safetensors file.
         trust_network_file: allow a .pt2 file. Loading one can run code that it holds.
 
     Raises:
-        InputError: there is no such factory, it fails, or the weights do not fit.
+        InputError: there is no such factory, it fails, the weights do not fit, or an ONNX file.
         UnsafeFileError: a pickle, or a .pt2 file without trust.
     """
     if network.lower().endswith(".pt2"):
         model = _exported(Path(network), trust_network_file)
     elif network.lower().endswith(PICKLES):
         raise _pickle(Path(network))
+    elif network.lower().endswith(".onnx"):
+        raise _graph(Path(network))
+    elif _is_hugging_face(network):
+        if weights is not None:
+            raise InputError(f"expected no weights with {network}: it brings its own (--weights)")
+        model = load_hugging_face(network)
     else:
         model = _factory(network)
     if weights is not None:
@@ -72,6 +83,21 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise InputError(f"expected a safetensors file, but {path} is damaged: {error}") from None
+
+
+def _is_hugging_face(network: str) -> bool:
+    if ":" in network or not network:
+        return False
+    return Path(network).is_dir() or re.fullmatch(HUB_NAME, network) is not None
+
+
+def _graph(path: Path) -> InputError:
+    return InputError(
+        f"{path} is an ONNX file, which holds a graph for inference but no nn.Module that can be "
+        "debiased, and no converter works with this torch: give the network it was exported from, "
+        "--network module:factory with --weights .safetensors; or audit its decisions as a column "
+        "of your table with --prediction"
+    )
 
 
 def _factory(network: str) -> nn.Module:

@@ -17,6 +17,8 @@ class MLP(nn.Module):
         depth: number of hidden layers.
         dropout: share of units dropped in training, in [0, 1).
         batch_norm: normalise after each hidden layer.
+
+    `structure` holds these arguments: a saved result rebuilds the network from them.
     """
 
     def __init__(
@@ -34,6 +36,13 @@ class MLP(nn.Module):
                 "expected at least one feature and unit, depth >= 0 and dropout in [0, 1), got "
                 f"features={features}, width={width}, depth={depth}, dropout={dropout}"
             )
+        self.structure = {
+            "features": features,
+            "width": width,
+            "depth": depth,
+            "dropout": dropout,
+            "batch_norm": batch_norm,
+        }
         layers: list[nn.Module] = []
         for size in [features, *[width] * (depth - 1)][:depth]:
             layers += [nn.Linear(size, width), nn.ReLU(), nn.Dropout(dropout)]

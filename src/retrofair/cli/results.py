@@ -1,0 +1,134 @@
+"""Saved results at the command line: read, and applied to tables they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retrofair import datasets
+from retrofair.cli.options import TableChoice
+from retrofair.data import GroupedData, Preparation, read_table
+from retrofair.debiasers import Debiased, load_result
+from retrofair.errors import InputError
+from retrofair.networks import load_network
+
+SOURCE = "table"  # in a result's `about`: the options that named its data
+
+
+def with_source(result: Debiased, choice: TableChoice) -> Debiased:
+    """The result with the options that named its data, for later commands."""
+    source = {name: value for name, value in asdict(choice).items() if name != "root"}
+    return replace(result, about=result.about | {SOURCE: source})
+
+
+def loaded(folder: Path, network: str | None, weights: Path | None, trust: bool) -> Debiased:
+    """A saved result; a network of the user's own is named, a base network is rebuilt.
+
+    Raises:
+        InputError: there is no such result, or its network is needed and was not named.
+    """
+    if not folder.is_dir():
+        raise InputError(f"expected a folder with a saved result, but there is no folder {folder}")
+    if network is None:
+        if weights is not None:
+            raise InputError("expected --network MODULE:FACTORY with --weights, got none")
+        return load_result(folder)
+    return load_result(folder, load_network(network, weights, trust_network_file=trust))
+
+
+def preparation_of(result: Debiased) -> Preparation:
+    """How the result's data were prepared.
+
+    Raises:
+        InputError: the result does not know.
+    """
+    if result.preparation is None:
+        raise InputError(
+            "expected a result with a preparation, but this one was fitted to data that did not "
+            "come from a table, or by an earlier version: debias again with --out"
+        )
+    return result.preparation
+
+
+def source_of(result: Debiased, data: str | None, root: Path | None) -> TableChoice:
+    """The table named now, or else the one the result was fitted to.
+
+    Raises:
+        InputError: neither is known, or a data set is named that the result was not fitted to.
+    """
+    known = result.about.get(SOURCE)
+    names = {each.name for each in fields(TableChoice)}
+    past = (
+        TableChoice(**{k: v for k, v in known.items() if k in names}, root=root)
+        if isinstance(known, dict) and isinstance(known.get("data"), str)
+        else None
+    )
+    if data is None:
+        if past is None:
+            raise InputError("expected --data, as this result does not say what it was fitted to")
+        if past.is_file and not Path(past.data).is_file():
+            raise InputError(
+                f"the table {past.data} that this result was fitted to is not there: name one "
+                "with --data"
+            )
+        return past
+    now = TableChoice(data, root=root)
+    if now.is_file:
+        return now
+    datasets.get(data)
+    if past is None or past.data != data:
+        raise InputError(
+            f"expected a table of the same columns, or the data set this result was fitted to, "
+            f"got the data set {data!r}"
+        )
+    return past
+
+
+def table_of(choice: TableChoice) -> pd.DataFrame:
+    """All rows of a table or data set, before any preparation."""
+    if choice.is_file:
+        return read_table(choice.data)
+    known = datasets.get(choice.data)
+    seeded: dict[str, Any] = {"seed": choice.seed} if "seed" in known.options else {}
+    return known.frame(choice.columns, choice.root, **seeded)
+
+
+def new_rows(result: Debiased, choice: TableChoice) -> GroupedData:
+    """A new table, prepared as the result's data were; of its own data set, the test part."""
+    preparation = preparation_of(result)
+    source = source_of(result, choice.data, choice.root)
+    if source.is_file:
+        return GroupedData.prepared(preparation, table_of(source))
+    test = source.splits().test
+    if test.preparation != preparation:
+        raise InputError(
+            f"the data set {source.data!r} is not what this result was fitted to: its rows or "
+            "their preparation differ"
+        )
+    return test
+
+
+def refuse_options(choice: TableChoice, others: Mapping[str, object]) -> None:
+    """Refuse what a saved result decides itself.
+
+    Raises:
+        InputError: naming the first such option.
+    """
+    given = {
+        "--label": choice.label,
+        "--positive": choice.positive,
+        "--sensitive": choice.sensitive,
+        "--privileged": choice.privileged,
+        "--blind": choice.blind or None,
+        "--missing": None if choice.missing == "drop" else choice.missing,
+        "--drop": choice.drop,
+        "--no-scale": choice.no_scale or None,
+        **others,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"expected no {option} with a saved result: it brings its own")

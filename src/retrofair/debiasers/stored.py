@@ -1,0 +1,213 @@
+"""Results in folders: weights, preparation and everything else, with what tells that they are one.
+
+`result.json` names the other files with their SHA-256: a folder in which a new file stands beside
+an old one, after a crash between two renames, is refused rather than used.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from retrofair.data import Preparation
+from retrofair.data import stored as preparations
+from retrofair.debiasers import rules
+from retrofair.debiasers.effects import Effects
+from retrofair.debiasers.head import HeadedNetwork
+from retrofair.debiasers.result import Debiased, Scores, Status
+from retrofair.errors import InputError
+from retrofair.files import json_text, replacing
+from retrofair.networks.mlp import MLP
+from retrofair.networks.outputs import LogitOf
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+ABOUT = "result.json"
+PREPARATION = preparations.FILE
+MLP_KIND = "mlp"
+
+
+def write_result(result: Debiased, folder: Path) -> Path:
+    """Write a result into a folder.
+
+    Raises:
+        InputError: the folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"expected a folder to save to, but {folder} is a file")
+    state = {
+        name: value.detach().cpu().clone().contiguous()
+        for name, value in result.model.state_dict().items()
+    }
+    # all are written before any takes its place: no new weights with an old rule
+    with ExitStack() as stack:
+        text = stack.enter_context(replacing(folder / ABOUT))
+        weights = stack.enter_context(replacing(folder / WEIGHTS))
+        save_file(state, weights)
+        files = {WEIGHTS: _sha256(weights)}
+        if result.preparation is not None:
+            place = stack.enter_context(replacing(folder / PREPARATION))
+            values = json_text(preparations.as_values(result.preparation))
+            place.write_text(values + "\n", encoding="utf-8")
+            files[PREPARATION] = _sha256(place)
+        text.write_text(json_text(_about(result) | {"files": files}) + "\n", encoding="utf-8")
+    return folder
+
+
+def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
+    """Read a saved result.
+
+    Args:
+        net: a network of the architecture that was debiased; it is copied, not changed. Results of
+            `networks.train_mlp` know theirs and need none.
+
+    Raises:
+        InputError: the folder holds no result, or a damaged or half-written one, or one that does
+            not fit the network, or that needs one.
+    """
+    if net is not None and not isinstance(net, nn.Module):
+        raise InputError(f"expected a torch.nn.Module as the network, got {type(net).__name__}")
+    folder = Path(folder)
+    values, state = _files(folder)
+    try:
+        known = values.get("network")
+        if net is None:
+            net = _rebuilt(known, folder)
+        return _read(values, state, net, _preparation(values, folder))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the weights in {folder} do not fit this network: {reason}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"expected a saved result in {folder}, but {ABOUT} is damaged: {error!r}"
+        ) from None
+
+
+def _about(result: Debiased) -> dict[str, Any]:
+    model = result.model
+    return {
+        "format": FORMAT,
+        "rule": rules.to_dict(result.rule),
+        "status": result.status.value,
+        "before": vars(result.before),
+        "after": vars(result.after),
+        "constant": vars(result.constant),
+        "group_names": result.group_names,
+        "network": _structure(model),
+        "head": model.structure() if isinstance(model, HeadedNetwork) else None,
+        "about": result.about,
+        "history": result.history,
+        "effects": None if result.effects is None else result.effects.to_dict(),
+    }
+
+
+def _structure(model: nn.Module) -> dict[str, Any] | None:
+    """What rebuilds the network below a head and a reading of probabilities; None for others'."""
+    if isinstance(model, HeadedNetwork):
+        model = model.features.network
+    if isinstance(model, LogitOf):
+        model = model.network
+    return {"kind": MLP_KIND, **model.structure} if type(model) is MLP else None
+
+
+def _rebuilt(structure: Any, folder: Path) -> nn.Module:
+    if structure is None:
+        raise InputError(
+            f"the result in {folder} is of a network of your own, whose structure it does not "
+            "hold: expected net=, a network of that architecture (--network)"
+        )
+    if not isinstance(structure, dict) or structure.get("kind") != MLP_KIND:
+        raise InputError(
+            f"expected the structure of a network in {folder}, got {structure!r}: it is damaged or "
+            "was written by another version; give the network with net= (--network)"
+        )
+    return MLP(**{name: value for name, value in structure.items() if name != "kind"})
+
+
+def _files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The values of result.json and the weights, each checked by itself and against the other."""
+    for name in (ABOUT, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"expected a saved result in {folder}, but {name} is not there")
+    try:
+        values = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        state = load_file(folder / WEIGHTS)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise InputError(
+            f"expected a saved result in {folder}, but it is damaged: {error}"
+        ) from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else values
+        raise InputError(
+            f"expected a result of format {FORMAT} in {folder}, got {found!r}: "
+            "it was written by another version"
+        )
+    files = values.get("files", {})  # older results have none
+    for name in (WEIGHTS, PREPARATION):
+        if not isinstance(files, dict) or name not in files:
+            continue
+        if not (folder / name).is_file() or _sha256(folder / name) != files[name]:
+            raise InputError(
+                f"expected the files of one save in {folder}, but {name} is another than the one "
+                f"{ABOUT} names: it is half-written or was changed; save the result again"
+            )
+    return values, state
+
+
+def _preparation(values: dict[str, Any], folder: Path) -> Preparation | None:
+    if PREPARATION not in values.get("files", {}):
+        return None
+    return Preparation.load(folder / PREPARATION)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(
+    values: dict[str, Any],
+    state: dict[str, Tensor],
+    net: nn.Module,
+    preparation: Preparation | None,
+) -> Debiased:
+    model = copy.deepcopy(net).eval()
+    if values["about"].get("outputs") == "probabilities":
+        model = LogitOf(model).eval()
+    if values.get("head") is not None:
+        model = HeadedNetwork.empty(model, **values["head"])
+    model.load_state_dict(state)
+    effects = values.get("effects")
+    return Debiased(
+        model=model,
+        rule=rules.from_dict(values["rule"]),
+        status=Status(values["status"]),
+        before=_scores(values["before"]),
+        after=_scores(values["after"]),
+        constant=_scores(values["constant"]),
+        group_names=tuple(values["group_names"]),
+        history=tuple(values["history"]),
+        about=values["about"],
+        effects=None if effects is None else Effects.from_dict(effects),
+        preparation=preparation,
+    )
+
+
+def _scores(values: dict[str, Any]) -> Scores:
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else float(value)
+
+    counts: Any = tuple(tuple(tuple(row) for row in group) for group in values["counts"])
+    return Scores(
+        number(values["objective"]), number(values["bias"]), number(values["performance"]), counts
+    )

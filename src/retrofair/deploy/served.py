@@ -1,0 +1,82 @@
+"""One module from a row to its probability and decision: what is exported."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from retrofair.data.preparation import LARGEST
+from retrofair.deploy.prepared import PreparedTable, every
+from retrofair.networks.outputs import forward
+
+NONE = -1  # the decision on a row that cannot be decided
+
+
+class Served(nn.Module):
+    """A network with its rule and, for tables, its preparation.
+
+    `forward(x)`, or `forward(x, group)` where the rule needs each row's group, gives the
+    probability (n,) float64, (n, K) of three classes or more, and the decision (n,) int64. A row
+    that the library would refuse (an unknown category, a missing value it does not fill, an unknown
+    group, a score that is not finite) gets the probability nan and the decision -1.
+
+    Args:
+        prepare: makes the network's features from a table's columns; None: x are the features.
+        decide: the rule.
+        coin: of a randomised rule.
+        groups: how many there are, where the rule needs them; otherwise 0.
+        classes: 2, or more with a logit each.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        decide: nn.Module,
+        *,
+        prepare: PreparedTable | None = None,
+        coin: nn.Module | None = None,
+        groups: int = 0,
+        classes: int = 2,
+    ) -> None:
+        super().__init__()
+        self.network, self.decide, self.prepare, self.coin = network, decide, prepare, coin
+        self.groups, self.classes = groups, classes
+
+    def forward(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        usable = None
+        if self.prepare is not None:
+            x, usable = self.prepare(x)
+        # "forward" reads (n, 1) as (n,), as everywhere in the library
+        logit = forward(self.network, x).float()
+        finite = logit.abs() <= LARGEST
+        finite = finite if self.classes == 2 else every(finite)
+        usable = finite if usable is None else usable & finite
+        if group is not None:
+            known = (group >= 0) & (group < self.groups)
+            group = torch.where(known, group, torch.zeros_like(group))
+            usable = usable & known
+        coin = None if self.coin is None else self.coin(x)
+        chance, score = self._chances(logit.double())
+        decision = self.decide(score, group, coin)
+        shown = usable if self.classes == 2 else usable[:, None]
+        chance = torch.where(shown, chance, torch.full_like(chance, torch.nan))
+        return chance, torch.where(usable, decision, torch.full_like(decision, NONE))
+
+    def _chances(self, logit: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities, and what the rule decides from: with K classes, their logarithms."""
+        if self.classes == 2:
+            chance = 1 / (1 + torch.exp(-logit))
+            return chance, chance
+        logs = torch.log_softmax(logit, 1)
+        return torch.exp(logs), logs
+
+
+def example(module: Served, x: Tensor, rows: int = 3) -> tuple[Tensor, ...]:
+    """Inputs to export with."""
+    few = x[:1].expand(rows, *x.shape[1:]).contiguous()
+    return (few, torch.zeros(rows, dtype=torch.long)) if module.groups else (few,)
+
+
+def frozen(module: Served) -> Served:
+    """In eval mode, with nothing that takes gradients."""
+    return module.eval().requires_grad_(False)

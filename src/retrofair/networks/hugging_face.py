@@ -1,0 +1,161 @@
+"""A classifier in Hugging Face's form: config.json and safetensors, from a folder or the hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrofair.errors import InputError, MissingFileError, UnsafeFileError
+
+CONFIG = "config.json"
+# the task at the end of an architecture's name, and transformers' class that loads it
+TASKS = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForImageClassification": "AutoModelForImageClassification",
+}
+
+
+class HuggingFaceNetwork(nn.Module):
+    """A classifier whose outputs are logits as the library has them.
+
+    (n,) for two classes, the difference of their logits, or for one; (n, K) otherwise. It takes a
+    dict of its inputs, or its main one alone: pixels (n, c, h, w), or token ids (n, length), for
+    which the attention mask is then wherever they are not the padding.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.main = str(getattr(network, "main_input_name", "input_ids"))
+        self.padding = getattr(getattr(network, "config", None), "pad_token_id", None)
+
+    def forward(self, x: Tensor | None = None, **named: Tensor) -> Tensor:
+        if x is not None:
+            named = self._named(x)
+        logits: Tensor = self.network(**named).logits
+        if logits.shape[1] == 1:
+            return logits[:, 0]
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def _named(self, x: Tensor) -> dict[str, Tensor]:
+        if self.main != "input_ids":
+            return {self.main: x}
+        ids = x.long()  # a table holds them as numbers
+        if self.padding is None:
+            return {self.main: ids}
+        return {self.main: ids, "attention_mask": (ids != self.padding).long()}
+
+
+def load_hugging_face(name: str) -> nn.Module:
+    """Read a classifier of text or images.
+
+    Args:
+        name: a folder with config.json and safetensors, or a name on the hub, owner/model.
+
+    Raises:
+        MissingFileError: there is no such folder, though the one it would be in is there.
+        InputError: transformers is missing, or this is no classifier, or is damaged or incomplete.
+        UnsafeFileError: the weights are pickles only.
+    """
+    folder = Path(name)
+    if not folder.is_dir() and folder.parent.is_dir():  # a slip in a path is no name on the hub
+        raise MissingFileError(f"expected a folder with a network, but there is no {name}")
+    architecture = _checked(folder) if folder.is_dir() else None
+    try:
+        import transformers
+    except ImportError:
+        raise InputError(
+            f"expected the package transformers to read {name}: install retrofair[transformers]"
+        ) from None
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+    try:
+        with _quietly(transformers):
+            if architecture is None:
+                config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+                architecture = _architecture(config.architectures, name)
+            kind = getattr(transformers, _task(architecture, name))
+            model, about = kind.from_pretrained(name, output_loading_info=True, **options)
+    except InputError:
+        raise
+    except Exception as error:  # transformers raises many kinds
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"expected a classifier in Hugging Face's form, but {name} cannot be read: {reason} "
+            "(--network)"
+        ) from error
+    absent = sorted(about["missing_keys"]) + [str(each[0]) for each in about["mismatched_keys"]]
+    if absent:
+        raise InputError(
+            f"expected all weights of {architecture} in {name}, but {', '.join(absent[:4])} "
+            f"{'is' if len(absent) == 1 else 'are'} missing or of another shape: fine-tune it as a "
+            "classifier and save it whole"
+        )
+    return HuggingFaceNetwork(model).eval()
+
+
+def _checked(folder: Path) -> str:
+    """The architecture of a folder whose files can be read safely."""
+    config = folder / CONFIG
+    if not config.is_file():
+        raise InputError(
+            f"expected a folder with {CONFIG} and safetensors, but {config} is not there "
+            "(--network); a folder written by debias --out is named with --result"
+        )
+    if not list(folder.glob("*.safetensors")):
+        pickles = sorted(each.name for each in folder.glob("*.bin"))
+        if pickles:
+            raise UnsafeFileError(
+                f"{folder} holds its weights as a pickle only ({pickles[0]}), and loading a pickle "
+                "can run code hidden in it: expected model.safetensors. Convert it once, where you "
+                "trust it: AutoModelForSequenceClassification.from_pretrained(folder)"
+                ".save_pretrained(folder)"
+            )
+        raise InputError(f"expected model.safetensors in {folder}, which is not there (--network)")
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"expected JSON in {config}, but it is damaged: {error}") from None
+    names = values.get("architectures") if isinstance(values, dict) else None
+    return _architecture(names, str(folder))
+
+
+def _architecture(names: Any, name: str) -> str:
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise InputError(f"expected the config of {name} to name its architecture, got {names!r}")
+    _task(names[0], name)
+    return names[0]
+
+
+def _task(architecture: str, name: str) -> str:
+    for ending, kind in TASKS.items():
+        if architecture.endswith(ending):
+            return kind
+    raise InputError(
+        f"expected a classifier of sequences or images in {name}, got {architecture}: its name "
+        f"ends in none of {', '.join(TASKS)} (--network)"
+    )
+
+
+@contextmanager
+def _quietly(transformers: Any) -> Iterator[None]:
+    """Without its progress bars and remarks, and with the random state as it was."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    level = logging.root.manager.disable
+    transformers.utils.logging.disable_progress_bar()
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,127 @@
+"""Preparations as files: the same when read, and refused when they are not what they should be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import retrofair as rf
+from retrofair.data.raw import codes
+from retrofair.errors import InputError, MissingFileError
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "age": [20.1, 30.7, 40.3, 55.9],
+            "job": ["cook", "smith", "cook", "clerk"],
+            "sex": ["F", "M", "F", "M"],
+            "hired": ["no", "yes", "yes", "no"],
+        }
+    )
+
+
+@pytest.fixture
+def made(frame: pd.DataFrame) -> rf.Preparation:
+    return rf.Preparation.fit(frame, label="hired", positive="yes", sensitive="sex", privileged="M")
+
+
+def edit(path: Path, change: Any) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def test_it_is_the_same_when_read(made: rf.Preparation, frame, tmp_path: Path) -> None:
+    path = made.save(tmp_path / "a" / "p.json")
+    again = rf.Preparation.load(str(path))
+    assert again == made
+    one, two = (rf.GroupedData.prepared(each, frame) for each in (made, again))
+    assert torch.equal(one.x, two.x)
+    assert one.y.tolist() == [0, 1, 1, 0]
+
+
+def test_a_new_table_is_not_learned_from(made: rf.Preparation, frame) -> None:
+    new = frame.assign(age=frame["age"] + 100)
+    moved = (
+        rf.GroupedData.prepared(made, new).x[:, 0] - rf.GroupedData.prepared(made, frame).x[:, 0]
+    )
+    assert torch.allclose(moved, torch.full((4,), 100 / made.columns[0].spread))
+
+
+def test_the_codes_for_other_programs(made: rf.Preparation, tmp_path: Path) -> None:
+    values = json.loads(made.save(tmp_path / "p.json").read_text())
+    assert values["codes"] == {"job": {"clerk": 0, "cook": 1, "smith": 2}, "sex": {"M": 1}}
+    assert values["codes"] == codes(made)
+    assert values["retrofair"] == rf.__version__
+
+
+@pytest.mark.parametrize("number", [2, 0, None, "1"])
+def test_another_version(number: Any, made: rf.Preparation, tmp_path: Path) -> None:
+    path = made.save(tmp_path / "p.json")
+    edit(path, lambda v: v.update(format=number, retrofair="9.9"))
+    with pytest.raises(InputError, match=r"format 1 in .*another version \(Retrofair 9\.9\)"):
+        rf.Preparation.load(path)
+
+
+def test_what_is_no_preparation(made: rf.Preparation, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    with pytest.raises(MissingFileError, match="there is no file"):
+        rf.Preparation.load(path)
+    for text, words in (("{", "is damaged"), ("[1]", "format 1"), ("{}", "format 1")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=words):
+            rf.Preparation.load(path)
+
+
+def drop_columns(v: dict[str, Any]) -> None:
+    del v["preparation"]["columns"]
+
+
+def zero_spread(v: dict[str, Any]) -> None:
+    v["preparation"]["columns"][0]["spread"] = 0
+
+
+def text_mean(v: dict[str, Any]) -> None:
+    v["preparation"]["columns"][0]["mean"] = "1"
+
+
+def null_mean(v: dict[str, Any]) -> None:
+    v["preparation"]["columns"][0]["mean"] = None
+
+
+def number_value(v: dict[str, Any]) -> None:
+    v["preparation"]["columns"][1]["values"] = [1, 2]
+
+
+def nothing(v: dict[str, Any]) -> None:
+    v["preparation"] = None
+
+
+@pytest.mark.parametrize(
+    "change", [drop_columns, zero_spread, text_mean, null_mean, number_value, nothing]
+)
+def test_damaged_values(change: Any, made: rf.Preparation, tmp_path: Path) -> None:
+    path = made.save(tmp_path / "p.json")
+    edit(path, change)
+    with pytest.raises(InputError, match=r"damaged|written by Retrofair"):
+        rf.Preparation.load(path)
+
+
+def test_tables_of_other_columns(made: rf.Preparation, frame) -> None:
+    def fails(words: str, table: pd.DataFrame) -> None:
+        with pytest.raises(InputError, match=words):
+            rf.GroupedData.prepared(made, table)
+
+    fails(
+        "'job' has categories that the preparation does not know: 'king'", frame.assign(job="king")
+    )
+    fails("unknown column 'age'", frame.drop(columns="age"))
+    fails("the columns 'hired', 'age', which are not there", frame.drop(columns=["age", "hired"]))
+    fails(r"the groups \['F', 'M'\], got also \['X'\]", frame.assign(sex="X"))
