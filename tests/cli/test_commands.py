@@ -166,8 +166,8 @@ def test_debias_an_own_network_and_load_it_again(people, own, capsys, tmp_path):
         "audit.json",
         "before-after.png",
         "model.safetensors",
-        "report.json",
         "preparation.json",
+        "report.json",
         "result.json",
     ]
 

@@ -15,7 +15,7 @@ from retrofair.cli.config import configurable, defaults_of
 from retrofair.datasets.synthetic import read
 from retrofair.errors import InputError
 
-COMMANDS = ("audit", "debias", "frontier", "certify", "repair", "train")
+COMMANDS = ("audit", "debias", "frontier", "certify", "repair", "train", "export")
 
 
 @pytest.fixture(autouse=True)

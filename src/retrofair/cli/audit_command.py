@@ -30,7 +30,7 @@ Prediction = Annotated[
     ),
 ]
 Threshold = Annotated[
-    float, typer.Option(help="Probability above which a row is positive; 0.5 by default.")
+    float | None, typer.Option(help="Probability above which a row is positive; 0.5 by default.")
 ]
 
 
@@ -47,7 +47,7 @@ def audit(
     trust_network_file: o.Trust = False,
     result: o.Result = None,
     outputs: o.OutputsChoice = None,
-    threshold: Threshold | None = None,
+    threshold: Threshold = None,
     blind: o.Blind = False,
     missing: o.MissingChoice = "drop",
     drop: o.Drop = None,

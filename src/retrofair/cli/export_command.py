@@ -65,6 +65,7 @@ def export(
     root: o.Root = None,
     format: FormatName = "onnx",
     prepared: Prepared = False,
+    config: o.Config = None,
     seed: o.Seed = 0,
     out: Target = Path("retrofair-out"),
     as_json: o.Json = False,
