@@ -20,6 +20,7 @@ from torch import nn
 
 import retrofair as rf
 from retrofair.cli import run
+from retrofair.cli.debias_command import objective_of
 from retrofair.datasets.synthetic import read
 
 
@@ -213,6 +214,10 @@ def test_constraints_that_cannot_be_read(people, capsys):
     fails(capsys, "numbers after = in --measure", *debias, "--measure", "spd=x,eod")
     fails(capsys, "epsilon in (0, 1]", *debias, "--measure", "spd=7,eod")
     fails(capsys, "one --measure with --lam", *debias, "--measure", "spd,eod", "--lam", "0.5")
+    several = ["--measure", "spd=0.05,eod=0.1", "--epsilon"]
+    for epsilon in ("0.05", "0.1"):
+        fails(capsys, "no --epsilon beside --measure", *debias, *several, epsilon)
+    fails(capsys, "no --epsilon beside", *debias, "--measure", "spd=0.05", "--epsilon", "0.05")
     fails(capsys, "four costs", *debias, "--performance", "cost=1,2")
     fails(capsys, "costs that differ", *debias, "--performance", "cost=1,1,1,1")
 
@@ -286,6 +291,16 @@ def test_ranges(capsys):
     fails(capsys, "expected epsilon in (0, 1]", "debias", "synthetic", "--epsilon", "0")
     fails(capsys, "expected lam in [0, 1]", "debias", "synthetic", "--lam", "2")
     fails(capsys, "--epsilon", "debias", "synthetic", "--epsilon", "small")
+    for epsilon in ("0.05", "0.2"):  # the default too, once it is given
+        both = ["--lam", "0.5", "--epsilon", epsilon]
+        fails(capsys, "expected --lam or --epsilon, got both", "debias", "synthetic", *both)
+
+
+def test_an_epsilon_is_for_the_constraints_without_a_bound():
+    several = objective_of("spd=0.2,eod", 0.1, None, "accuracy")
+    assert several.to_dict()["constraints"] == [["spd", 0.2], ["eod", 0.1]]
+    assert objective_of("spd,eod", None, None, "accuracy").epsilon == 0.05
+    assert objective_of("spd", None, None, "accuracy").epsilon == 0.05
 
 
 def test_what_costs_no_training_run(people, capsys, monkeypatch):

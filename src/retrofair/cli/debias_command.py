@@ -20,7 +20,7 @@ from retrofair.debiasers import debias as debias_network
 from retrofair.debiasers.run import check_data, resolve
 from retrofair.errors import InputError
 from retrofair.files import json_text, write_json
-from retrofair.objective import Constrained, Objective, Weighted
+from retrofair.objective import EPSILON, Constrained, Objective, Weighted
 from retrofair.plots import Point, bias_performance
 
 Method = Annotated[
@@ -34,7 +34,9 @@ MeasureName = Annotated[
         + "; or several that must hold together, with a bound each: spd=0.05,eod=0.1."
     ),
 ]
-Epsilon = Annotated[float, typer.Option(help="Bound on the bias.")]
+Epsilon = Annotated[
+    float | None, typer.Option(help="Bound on the bias.  [default: 0.05]", show_default=False)
+]
 Lam = Annotated[
     float | None,
     typer.Option(help="Minimise LAM*bias + (1-LAM)*(1-performance) instead of bounding the bias."),
@@ -59,7 +61,7 @@ def debias(
     privileged: o.Privileged = None,
     method: Method = "random",
     measure: MeasureName = "spd",
-    epsilon: Epsilon = 0.05,
+    epsilon: Epsilon = None,
     lam: Lam = None,
     performance: PerformanceName = "balanced_accuracy",
     network: o.Network = None,
@@ -137,23 +139,38 @@ def debias(
     return 0 if result.status is Status.MET else 3
 
 
-def objective_of(measure: str, epsilon: float, lam: float | None, performance: str) -> Objective:
+def objective_of(
+    measure: str, epsilon: float | None, lam: float | None, performance: str
+) -> Objective:
     """The objective that the options say.
 
     Raises:
-        InputError: unknown names, or numbers that cannot be read.
+        InputError: unknown names, numbers that cannot be read, or two options that contradict.
     """
     good = _performance(performance)
-    if "=" not in measure and "," not in measure:
-        if lam is not None:
-            return Weighted(measure, lam=lam, performance=good)
-        return Constrained(measure, epsilon=epsilon, performance=good)
+    several = "=" in measure or "," in measure
     if lam is not None:
-        raise InputError("expected one --measure with --lam, got several constraints")
-    pairs = []
-    for each in measure.split(","):
-        name, _, bound = each.partition("=")
-        pairs.append((name.strip(), _numbers(bound, "--measure")[0] if bound else epsilon))
+        if several:
+            raise InputError("expected one --measure with --lam, got several constraints")
+        if epsilon is not None:
+            raise InputError(
+                f"expected --lam or --epsilon, got both: --lam {lam:g} weighs the bias, --epsilon "
+                f"{epsilon:g} bounds it"
+            )
+        return Weighted(measure, lam=lam, performance=good)
+    bound = EPSILON if epsilon is None else epsilon
+    if not several:
+        return Constrained(measure, epsilon=bound, performance=good)
+    parts = [each.partition("=") for each in measure.split(",")]
+    if epsilon is not None and all(mark for _, mark, _ in parts):
+        raise InputError(
+            f"expected no --epsilon beside --measure {measure}, got {epsilon:g}: every bound is "
+            "given there"
+        )
+    pairs = [
+        (name.strip(), _numbers(text, "--measure")[0] if mark else float(bound))
+        for name, mark, text in parts
+    ]
     if len(pairs) == 1:
         return Constrained(pairs[0][0], epsilon=pairs[0][1], performance=good)
     return Constrained(pairs, performance=good)
