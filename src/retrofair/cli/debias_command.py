@@ -34,9 +34,7 @@ MeasureName = Annotated[
         + "; or several that must hold together, with a bound each: spd=0.05,eod=0.1."
     ),
 ]
-Epsilon = Annotated[
-    float | None, typer.Option(help="Bound on the bias.  [default: 0.05]", show_default=False)
-]
+Epsilon = Annotated[float | None, typer.Option(help="Bound on the bias; 0.05 where none is given.")]
 Lam = Annotated[
     float | None,
     typer.Option(help="Minimise LAM*bias + (1-LAM)*(1-performance) instead of bounding the bias."),
