@@ -62,7 +62,7 @@ def test_limits_are_the_furthest_on_the_ellipse(name: str, rate: Any, seed: int)
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("groups", [2, 3])
 def test_of_several_rates_and_groups_no_point_within_reach_is_further(
     groups: int, seed: int
@@ -95,7 +95,7 @@ def test_of_several_rates_and_groups_no_point_within_reach_is_further(
         ball = NonlinearConstraint(lambda z: z @ z, 0, reach**2)
         for sign, found in ((1, lows), (-1, highs)):
             best = np.inf
-            for _ in range(6):
+            for _ in range(15):
                 start = rng.normal(size=4 * groups)
                 start *= reach / np.linalg.norm(start)
                 of = minimize(
