@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from retrofair.data import Batches
 from retrofair.debiasers import rules
 from retrofair.debiasers.effects import Effects
-from retrofair.debiasers.head import HeadedNetwork
+from retrofair.debiasers.head import Given, GivenHead, HeadedNetwork, headed
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
 from retrofair.metrics import Array
@@ -31,6 +31,7 @@ from retrofair.networks.outputs import (
     log_chances,
     probability,
     rows_of,
+    settable,
 )
 
 FORMAT = 1
@@ -145,14 +146,16 @@ class Debiased:
         return np.concatenate(chances), np.concatenate(decisions)
 
     def _decide(self, x: Any, group: Tensor | Array | None) -> tuple[Array, Array]:
-        classes = rules.classes_of(self.rule)
-        with evaluating(self.model):
-            out = checked(self.model, x, rows_of(x), classes).float().cpu()
+        classes, model = rules.classes_of(self.rule), self.model
+        code = self._codes(group, rows_of(x)) if self.needs_group else None
+        if isinstance(model, GivenHead) and code is not None:
+            model = Given(model, torch.from_numpy(code)).eval()
+        with evaluating(model):
+            out = checked(model, x, rows_of(x), classes).float().cpu()
             chance = probability(out) if classes == 2 else log_chances(out)
         if classes > 2:
             return np.exp(chance), self.rule(chance)
         coin = None if self.rule.seed is None else rules.coins(x, self.rule.seed)
-        code = self._codes(group, len(chance)) if self.needs_group else None
         return chance, self.rule(chance, code, coin)
 
     def _codes(self, group: Tensor | Array | None, n: int) -> Array:
@@ -249,11 +252,11 @@ def load_result(folder: str | Path, net: nn.Module) -> Debiased:
 
 
 def _read(values: dict[str, Any], state: dict[str, Tensor], net: nn.Module) -> Debiased:
-    model = copy.deepcopy(net).eval()
+    model = copy.deepcopy(settable(net)).eval()
     if values["about"].get("outputs") == "probabilities":
         model = LogitOf(model).eval()
     if values.get("head") is not None:
-        model = HeadedNetwork.empty(model, **values["head"])
+        model = headed(model, values["head"])
     model.load_state_dict(state)
     effects = values.get("effects")
     return Debiased(

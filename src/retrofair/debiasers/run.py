@@ -19,7 +19,7 @@ from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, chances
+from retrofair.networks.outputs import Outputs, as_logits, chances, kind_of
 from retrofair.networks.randomness import generator_of
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
@@ -101,7 +101,7 @@ def debias(
             "rows": len(data),
             "seconds": round(seconds, 3),
             "cross_fitted": fit.unseen is not None,
-            "outputs": "logits" if model is net else "probabilities",
+            "outputs": kind_of(model, net),
             "torch": torch.__version__,
         },
     )
@@ -121,9 +121,9 @@ def debias(
             needs_group=result.needs_group,
         )
     status = judge(objective, before, after, constant)
-    notes: tuple[str, ...] = ()
+    notes = fit.notes
     if classes == 2:
-        notes = notes_of(objective, data, chance, after, status is Status.MET)
+        notes += notes_of(objective, data, chance, after, status is Status.MET)
     return dataclasses.replace(
         result,
         effects=effects,
