@@ -20,7 +20,7 @@ from torch import nn
 
 import retrofair as rf
 from retrofair.cli import run
-from retrofair.cli.debias_command import objective_of
+from retrofair.cli.goals import objective_of
 from retrofair.datasets.synthetic import read
 
 

@@ -12,6 +12,7 @@ from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli.regressions import audit_numbers
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
 from retrofair.errors import InputError, unknown
@@ -41,6 +42,8 @@ def audit(
     trust_network_file: o.Trust = False,
     outputs: o.OutputsChoice = None,
     threshold: Threshold = 0.5,
+    regression: o.Regression = False,
+    loss: o.LossChoice = "squared",
     blind: o.Blind = False,
     missing: o.MissingChoice = "drop",
     drop: o.Drop = None,
@@ -51,7 +54,7 @@ def audit(
     as_json: o.Json = False,
 ) -> int:
     """Measure how unfair decisions are, with 95 % intervals."""
-    choice = o.TableChoice(
+    choice = o.TableChoice.of(
         o.one_source(file, data),
         label,
         positive,
@@ -63,20 +66,38 @@ def audit(
         no_scale,
         root,
         seed,
+        regression=regression,
     )
     answers = o.outputs_of(outputs)
     o.checked_out(out)
     if not 0 <= threshold <= 1:
         raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
+    if prediction is not None and (network is not None or weights is not None):
+        raise InputError("expected --prediction or --network, got both")
+    if regression:
+        if outputs is not None:
+            raise InputError("expected no --outputs with --regression: they are numbers")
+        return audit_numbers(
+            choice, loss, prediction, network, weights, trust_network_file, out, as_json
+        )
+    if loss != "squared":
+        raise InputError("expected --regression with --loss, got none")
+    if threshold != 0.5 and choice.class_names:
+        raise InputError(
+            f"expected no --threshold for a label of {len(choice.class_names)} classes: say which "
+            "one is positive with --positive"
+        )
     if prediction is not None:
-        if network is not None or weights is not None:
-            raise InputError("expected --prediction or --network, got both")
         found = audit_column(choice, prediction)
         title = f"{choice.data}: the decisions in {prediction!r}, {found.n:,} rows"
     else:
         looked_at = o.subject(choice, network, weights, trust_network_file, parts=o.WHOLE)
         found = audit_network(
-            looked_at.network, looked_at.test, threshold=threshold, outputs=answers
+            looked_at.network,
+            looked_at.test,
+            threshold=None if choice.class_names else threshold,
+            outputs=answers,
+            class_names=choice.class_names,
         )
         what = "the base network on test data" if looked_at.trained_here else str(network)
         title = f"{choice.data}: {what}, {found.n:,} rows"

@@ -13,44 +13,36 @@ from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
-from retrofair.cli.tables import Row, row_of, show_comparison, show_effects, show_flags
+from retrofair.cli.goals import Epsilon, Lam, MeasureName, PerformanceName, objective_of
+from retrofair.cli.regressions import METHOD, Bound, debias_numbers
+from retrofair.cli.tables import (
+    Row,
+    row_of,
+    show_classes,
+    show_comparison,
+    show_effects,
+    show_flags,
+)
 from retrofair.data import GroupedData
 from retrofair.debiasers import Debiased, Effects, Status, compare
 from retrofair.debiasers import debias as debias_network
-from retrofair.debiasers.run import check_data, resolve
+from retrofair.debiasers.rules import Argmax
+from retrofair.debiasers.run import check_data, check_method, resolve
 from retrofair.errors import InputError
 from retrofair.files import json_text, write_json
-from retrofair.objective import EPSILON, Constrained, Objective, Weighted
+from retrofair.objective import Objective
 from retrofair.plots import Point, bias_performance
 
 Method = Annotated[
     str, typer.Option(help="One of: " + ", ".join(known.name for known in debiasers.ALL) + ".")
 ]
-MeasureName = Annotated[
-    str,
-    typer.Option(
-        help="One of: "
-        + ", ".join(known.name for known in metrics.ALL)
-        + "; or several that must hold together, with a bound each: spd=0.05,eod=0.1."
-    ),
-]
-Epsilon = Annotated[float | None, typer.Option(help="Bound on the bias; 0.05 where none is given.")]
-Lam = Annotated[
-    float | None,
-    typer.Option(help="Minimise LAM*bias + (1-LAM)*(1-performance) instead of bounding the bias."),
-]
-PerformanceName = Annotated[
-    str,
-    typer.Option(
-        help="One of: "
-        + ", ".join(known.name for known in metrics.performance.ALL)
-        + "; or costs of a true negative, false positive, false negative and true positive: "
-        "cost=0,1,5,0."
-    ),
-]
+
+
+ORIGINAL, ORIGINAL_CLASSES = "original, threshold 0.5", "original, most probable class"
 
 
 def debias(
+    context: typer.Context,
     file: o.File = None,
     data: o.Data = None,
     label: o.Label = None,
@@ -62,6 +54,9 @@ def debias(
     epsilon: Epsilon = None,
     lam: Lam = None,
     performance: PerformanceName = "balanced_accuracy",
+    regression: o.Regression = False,
+    bound: Bound = None,
+    loss: o.LossChoice = "squared",
     network: o.Network = None,
     weights: o.Weights = None,
     trust_network_file: o.Trust = False,
@@ -76,9 +71,7 @@ def debias(
     as_json: o.Json = False,
 ) -> int:
     """Debias a trained network on validation data, and show before and after on test data."""
-    resolve(method)  # a misspelt method or measure should not cost a training run
-    objective = objective_of(measure, epsilon, lam, performance)
-    choice = o.TableChoice(
+    options = (
         o.one_source(file, data),
         label,
         positive,
@@ -91,13 +84,27 @@ def debias(
         root,
         seed,
     )
+    where = (network, weights, trust_network_file)
+    if regression:
+        refuse_goals(context, ("method", "measure", "epsilon", "lam", "performance", "outputs"))
+        choice = o.TableChoice.of(*options, regression=True)
+        return debias_numbers(choice, loss, bound, *where, out, as_json)
+    if method == METHOD or bound is not None or loss != "squared":
+        raise InputError(
+            f"expected --regression with {METHOD}, --bound or --loss, got none: they are for a "
+            "label of numbers"
+        )
+    # a misspelt method or measure should not cost a training run
+    debiaser, objective = resolve(method), objective_of(measure, epsilon, lam, performance)
+    choice = o.TableChoice.of(*options)
+    classes = choice.class_names
+    if classes:
+        check_method(debiaser, len(classes))
     answers = o.outputs_of(outputs)
     o.checked_out(out)
     what = o.subject(
         choice,
-        network,
-        weights,
-        trust_network_file,
+        *where,
         check=lambda fit: metrics.require(
             objective.bias_measure, check_data(fit, objective), fit.group_names
         ),
@@ -110,13 +117,17 @@ def debias(
         objective.bias_measure,
         *([good] if isinstance(good, metrics.CostMatrix) else []),
     ]
-    before = audit_network(what.network, what.test, outputs=kind, measures=wanted)
-    after = audit_network(result, what.test, measures=wanted)
-    constant = constant_audit(what.test, result, wanted)
-    effects = compare(what.network, result, what.test, measure=objective.bias_measure, outputs=kind)
+    named: Any = {"measures": wanted, "class_names": classes}
+    before = audit_network(what.network, what.test, outputs=kind, **named)
+    after = audit_network(result, what.test, **named)
+    constant = constant_audit(what.test, result, wanted, classes)
+    effects = None
+    if not classes:
+        measured = objective.bias_measure
+        effects = compare(what.network, result, what.test, measure=measured, outputs=kind)
     rows = [
         Row("constant classifier", constant, result.constant.objective, note="yardstick"),
-        Row("original, threshold 0.5", before, result.before.objective),
+        Row(ORIGINAL_CLASSES if classes else ORIGINAL, before, result.before.objective),
         row_of(method, result, after),
     ]
     if out is not None:
@@ -131,78 +142,42 @@ def debias(
             f"{choice.data}: {groups}, fitted on {len(what.fit):,} rows, "
             f"tested on {len(what.test):,} others",
         )
+        if classes:
+            show_classes(after)
         show_flags(after.flags)
-        show_effects(effects)
+        if effects is not None:
+            show_effects(effects)
         verdict(result)
     return 0 if result.status is Status.MET else 3
 
 
-def objective_of(
-    measure: str, epsilon: float | None, lam: float | None, performance: str
-) -> Objective:
-    """The objective that the options say.
-
-    Raises:
-        InputError: unknown names, numbers that cannot be read, or two options that contradict.
-    """
-    good = _performance(performance)
-    several = "=" in measure or "," in measure
-    if lam is not None:
-        if several:
-            raise InputError("expected one --measure with --lam, got several constraints")
-        if epsilon is not None:
-            raise InputError(
-                f"expected --lam or --epsilon, got both: --lam {lam:g} weighs the bias, --epsilon "
-                f"{epsilon:g} bounds it"
-            )
-        return Weighted(measure, lam=lam, performance=good)
-    bound = EPSILON if epsilon is None else epsilon
-    if not several:
-        return Constrained(measure, epsilon=bound, performance=good)
-    parts = [each.partition("=") for each in measure.split(",")]
-    if epsilon is not None and all(mark for _, mark, _ in parts):
-        raise InputError(
-            f"expected no --epsilon beside --measure {measure}, got {epsilon:g}: every bound is "
-            "given there"
-        )
-    pairs = [
-        (name.strip(), _numbers(text, "--measure")[0] if mark else float(bound))
-        for name, mark, text in parts
-    ]
-    if len(pairs) == 1:
-        return Constrained(pairs[0][0], epsilon=pairs[0][1], performance=good)
-    return Constrained(pairs, performance=good)
+def refuse_goals(context: typer.Context, names: Sequence[str]) -> None:
+    """Refuse options that mean nothing with --regression, once they are given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is None or source.name in ("DEFAULT", "DEFAULT_MAP"):
+            continue
+        if name == "method" and context.params[name] == METHOD:
+            continue
+        instead = f"its method is {METHOD}" if name == "method" else "the goal is --bound"
+        raise InputError(f"expected no --{name} with --regression: {instead}")
 
 
-def _performance(text: str) -> str | metrics.CostMatrix:
-    name, _, costs = text.partition("=")
-    if name != "cost":
-        return text
-    found = _numbers(costs, "--performance")
-    if len(found) != 4:
-        raise InputError(
-            "expected four costs, of a true negative, false positive, false negative and true "
-            f"positive, such as --performance cost=0,1,5,0, got {costs!r}"
-        )
-    return metrics.CostMatrix(((found[0], found[1]), (found[2], found[3])))
-
-
-def _numbers(text: str, option: str) -> list[float]:
-    try:
-        return [float(each) for each in text.split(",")]
-    except ValueError:
-        raise InputError(f"expected numbers after = in {option}, got {text!r}") from None
-
-
-def constant_audit(test: GroupedData, result: Debiased, measures: Sequence[Any] = ()) -> Audit:
+def constant_audit(
+    test: GroupedData,
+    result: Debiased,
+    measures: Sequence[Any] = (),
+    classes: Sequence[str] = (),
+) -> Audit:
     """The better constant classifier of the fit data, on the test data."""
-    positive = result.constant.array[..., 1].sum() > 0
+    decided = int(result.constant.array.sum(axis=(0, 1)).argmax())
     return audit_predictions(
         test.y.numpy(),
-        np.full(len(test), positive),
+        np.full(len(test), decided),
         test.group.numpy(),
         group_names=test.group_names,
         measures=measures,
+        class_names=classes or None,
     )
 
 
@@ -229,12 +204,12 @@ def write(
 
 
 def summary(
-    result: Debiased, before: Audit, after: Audit, constant: Audit, effects: Effects
+    result: Debiased, before: Audit, after: Audit, constant: Audit, effects: Effects | None
 ) -> dict[str, Any]:
     """What a machine wants to know."""
     return {
         "status": result.status.value,
-        "threshold": result.threshold,
+        **decided_by(result),
         "needs_group": result.needs_group,
         "about": result.about,
         "fit": {
@@ -248,8 +223,15 @@ def summary(
             "constant": constant.to_dict(),
         },
         "flags": list(after.flags),
-        "effects": effects.to_dict(),
+        "effects": None if effects is None else effects.to_dict(),
     }
+
+
+def decided_by(result: Debiased) -> dict[str, Any]:
+    """The threshold, or with three classes and more the offsets."""
+    if isinstance(result.rule, Argmax):
+        return {"offsets": list(result.rule.offsets)}
+    return {"threshold": result.threshold}
 
 
 def verdict(result: Debiased) -> None:

@@ -12,8 +12,8 @@ from retrofair.audit import Audit
 from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
-from retrofair.cli.debias_command import MeasureName, PerformanceName
 from retrofair.cli.frontiers import choice_of, show_chosen, show_effort, show_points
+from retrofair.cli.goals import MeasureName, PerformanceName
 from retrofair.debiasers.result import ABOUT, WEIGHTS
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, write_json

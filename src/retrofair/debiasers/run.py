@@ -69,7 +69,7 @@ def debias(
     counts = check_data(data, objective)
     classes = counts.shape[-1]
     if classes > 2:
-        _check_method(debiaser, classes)
+        check_method(debiaser, classes)
         objective = objective_of_classes(objective)
     metrics.require(objective.bias_measure, counts, data.group_names)
     model = as_logits(net, data, outputs, classes)
@@ -184,7 +184,8 @@ def _counts(data: Batches, decided: Array, classes: int) -> Array:
     return metrics.count(y, decided, group, n_groups)
 
 
-def _check_method(debiaser: Debiaser, classes: int) -> None:
+def check_method(debiaser: Debiaser, classes: int) -> None:
+    """Refuse a method for labels 0/1 where there are three classes or more."""
     from retrofair.debiasers import ALL
 
     if getattr(debiaser, "classes", "two") == "two":
