@@ -209,6 +209,30 @@ def test_the_attribute_given_reaches_the_optimum_where_x_means_another_thing_in_
     assert given.model(cells.x).shape == (8,)
 
 
+@pytest.mark.parametrize("measure", ["spd", "equalized_odds_difference"])
+def test_with_the_attribute_given_it_is_no_worse_than_thresholds_on_the_networks_score(
+    measure: str,
+) -> None:
+    # few rows, many columns of noise, and a network that knows the truth: nothing is left to learn
+    rng = np.random.default_rng(0)
+    data = people(300)
+    noise = torch.from_numpy(rng.normal(size=(300, 60))).float()
+    wide = rf.GroupedData(
+        x=torch.cat([data.x, noise], 1), y=data.y, group=data.group, group_names=data.group_names
+    )
+
+    class Known(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 1.5 * x[:, 0] + x[:, 2] - 2
+
+    objective = Constrained(measure, epsilon=0.1)
+    given = rf.debias(Known(), wide, objective, FairHead(attribute="given"))
+    told = rf.debias(Known(), wide, objective, "group_thresholds")
+    assert given.after.objective >= told.after.objective
+    if given.history[0]["label"] == "network":
+        assert (given.predict_data(wide) == told.predict_data(wide)).all()
+
+
 def test_with_the_attribute_given_decisions_are_those_of_the_chance_of_the_own_group(
     tmp_path: Path,
 ) -> None:

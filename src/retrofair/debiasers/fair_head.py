@@ -14,7 +14,7 @@ from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, Unseen, clone, record, search
-from retrofair.debiasers.chances import CrossFitted, cross_fitted
+from retrofair.debiasers.chances import Chances, CrossFitted, cross_fitted
 from retrofair.debiasers.fair_head_classes import fit_of_classes
 from retrofair.debiasers.group_thresholds import best_thresholds
 from retrofair.debiasers.head import MOST, Features, GivenHead, HeadedNetwork, readable
@@ -59,7 +59,8 @@ class FairHead:
             exported program, one without linear layers or convolutions) it reads none, and says
             so in the result's notes.
         attribute: "inferred", or "given": then the label's chance is that of the row's own group,
-            with a threshold for each, and whoever decides needs the group.
+            with a threshold for each, and whoever decides needs the group. Where the network's own
+            score does better on the data (`history[0]["label"]` is "network"), it is taken.
         strengths: inverse strengths of the regressions' penalty, among which the likelihood of
             rows not seen decides, for each.
 
@@ -121,7 +122,7 @@ class FairHead:
         if classes > 2:
             fit = fit_of_classes(features, fitted, cell, data, objective, about)
         elif self.attribute == "given":
-            fit = _given(features, fitted, data, objective, about)
+            fit = _given(features, z, fitted, data, objective, about)
         else:
             fit = _inferred(features, fitted, cell, data, objective, about)
         return replace(fit, notes=notes)
@@ -164,6 +165,7 @@ def _inferred(
 
 def _given(
     features: Features,
+    z: Array,
     fitted: CrossFitted,
     data: Batches,
     objective: Objective,
@@ -172,15 +174,27 @@ def _given(
     """A threshold for each group on the label's chance given the group.
 
     That is the fair-Bayes rule where the group is known: what deciding positive is worth, less the
-    prices of gaps, is then a line in that one chance, for each group another.
+    prices of gaps, is then a line in that one chance, for each group another. The chance is the
+    head's, or the network's own where that does better on these rows (few of them, often).
     """
     y, group, n_groups = data.y.numpy(), data.group.numpy(), len(data.group_names)
-    score = fitted.told(group)[:, 1].clip(*squashed(np.array([-MOST, MOST])))
-    thresholds, counts = best_thresholds(score, y, group, n_groups, objective)
-    rule = PerGroup(thresholds)
-    choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
-    made = GivenHead(features, fitted.head, np.tile([0.0, 1.0], n_groups), 0.0).eval()
-    history = (record(objective, choice, trial=0, **about),)
+    ends = squashed(np.array([-MOST, MOST]))
+    plain = Chances.empty(n_groups, 2, z.shape[1])
+    plain.group_weight, plain.group_bias = fitted.head.group_weight, fitted.head.group_bias
+    plain.label_weight[:, 1, 0] = 1.0  # the network's logit comes first
+    found = []
+    for label, head, chance in (
+        ("head", fitted.head, fitted.told(group)[:, 1]),
+        ("network", plain, squashed(z[:, 0])),
+    ):
+        score = chance.clip(*ends)
+        thresholds, counts = best_thresholds(score, y, group, n_groups, objective)
+        rule = PerGroup(thresholds)
+        choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
+        found.append((choice, rule, score, head, label))
+    choice, rule, score, head, label = max(found, key=lambda each: each[0].rank)
+    made = GivenHead(features, head, np.tile([0.0, 1.0], n_groups), 0.0).eval()
+    history = (record(objective, choice, trial=0, label=label, **about),)
     return Fit(made, rule, history, Unseen(rule(score, group), score, fitted.groups))
 
 
