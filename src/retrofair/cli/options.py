@@ -118,7 +118,7 @@ def subject(
     weights may come without a network: they are a base network's, such as a repaired one's.
     """
     if network is None and choice.target != "two":
-        what = "a number" if choice.target == "number" else f"{len(choice.class_names)} classes"
+        what = "numbers" if choice.target == "number" else f"{len(choice.class_names)} classes"
         raise InputError(
             f"expected --network MODULE:FACTORY for a label of {what}, got none: base networks "
             "are for two classes"

@@ -103,7 +103,7 @@ def _audit_column(choice: o.TableChoice, prediction: str, loss: Loss) -> Regress
         scale=False,
         regression=True,
     )
-    said = torch.from_numpy(used[prediction].to_numpy(dtype="float64"))
+    said = torch.tensor(used[prediction].tolist(), dtype=torch.float64)
     return audit_regression(_Column(), replace(data, x=said[:, None]), loss)
 
 

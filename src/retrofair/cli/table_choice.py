@@ -52,6 +52,12 @@ class TableChoice:
         if regression:
             if choice.positive is not None:
                 raise InputError("expected no --positive with --regression: its label is a number")
+            if not choice.is_file and "target" not in datasets.get(choice.data).options:
+                able = [known.name for known in datasets.ALL if "target" in known.options]
+                raise InputError(
+                    f"expected data with a number as label for --regression, got {choice.data!r}: "
+                    f"choose from {', '.join(able)}, or a file"
+                )
             return replace(choice, target="number")
         values = choice.label_values()
         return replace(choice, target="classes", class_names=values) if values else choice
@@ -119,12 +125,6 @@ class TableChoice:
             raise unknown("choice for --missing", self.missing, get_args(Missing))
         privileged = commas(self.privileged)
         regression = self.target == "number"
-        if regression and "target" not in datasets.get(self.data).options:
-            able = [known.name for known in datasets.ALL if "target" in known.options]
-            raise InputError(
-                f"expected data with a number as label for --regression, got {self.data!r}: "
-                f"choose from {', '.join(able)}, or a file"
-            )
         return datasets.load(
             self.data,
             **({"target": "regression"} if regression else {}),
