@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 import retrofair as rf
@@ -119,6 +120,27 @@ def test_bounds_may_be_centred_elsewhere_and_may_be_out_of_reach() -> None:
     prices, value = cells.multipliers(worth, gaps, 0.0, np.array([9.0]))
     assert prices.tolist() == [0.0]
     assert np.isnan(value)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_programs_one_after_another_are_those_of_scipy(groups: int) -> None:
+    rng = np.random.default_rng(0)
+    worth, gaps = rng.normal(size=300), rng.normal(size=(300, groups)) + 0.3
+    free = np.zeros(groups, int) if groups > 2 else np.full(groups, -1)
+    programs = cells.Programs(worth, gaps, free)
+    middle = [np.ones((groups, 1))] if groups > 2 else []
+    for bound, centre in ((0.1, 0.0), (0.02, 0.05), (0.3, -0.1), (0.001, 0.0)):
+        rows = np.concatenate([gaps.T / 300, *(-m for m in middle)], 1)
+        found = linprog(
+            np.concatenate([-worth / 300, np.zeros(len(middle))]),
+            A_ub=np.concatenate([rows, -rows]),
+            b_ub=np.repeat([bound - centre, bound + centre], groups),
+            bounds=[(0, 1)] * 300 + [(None, None)] * len(middle),
+        )
+        prices, value = programs.prices(bound, np.full(groups, centre))
+        assert value == pytest.approx(-found.fun, abs=1e-9)
+        expected = -found.ineqlin.marginals
+        assert prices == pytest.approx(expected[:groups] - expected[groups:], abs=1e-6)
 
 
 @pytest.mark.parametrize("measure", ["spd", "eod", "aod", "equalized_odds_difference"])
