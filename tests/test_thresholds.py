@@ -361,3 +361,43 @@ def test_a_callable_measure_is_not_tried_more_than_200_times(
     assert choice.rank <= fast.rank + 1e-12
     assert choice.rank >= fast.rank - 0.02
     assert choice.counts.tolist() == tables(decided(p, y, group, choice.threshold), 2)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("measure", ["spd", "equalized_odds_difference"])
+def test_among_a_few_cuts_is_the_best_of_these_and_all_of_them_where_they_are_few(
+    measure: str, ties: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    n = 500
+    y, group = rng.integers(2, size=n), rng.integers(3, size=n)
+    score = np.clip(0.3 * y + 0.2 * group + 0.4 * rng.random(n), 0.1, 1)
+    score = score.round(1) if ties else score
+    objective = Constrained(measure, epsilon=0.2)
+    search = ThresholdSearch(y, group, 3, objective)
+    whole, best = search.among(score, n), search.best(score)
+    assert (whole.threshold, whole.rank) == (best.threshold, best.rank)
+    found = search.among(score, 20)
+    assert (found.counts == search.at(score, found.threshold).counts).all()
+    # every 25th place, moved to the start of its score
+    ordered = np.sort(score)[::-1]
+    places = {int(np.argmax(ordered == ordered[k])) for k in range(0, n, 25)} | {n}
+    tried = [
+        search.at(score, 1.0 if not k else 0.0 if k == n else (ordered[k - 1] + ordered[k]) / 2)
+        for k in places
+    ]
+    assert found.rank == pytest.approx(max(each.rank for each in tried))
+    assert found.rank <= search.best(score).rank
+    nobody = ThresholdSearch(np.zeros(300, int), np.arange(300) % 2, 2, Constrained("spd"))
+    assert nobody.among(np.zeros(300), 10).threshold in (0.0, 1.0)
+
+
+def test_among_tries_all_cuts_of_a_callable_measure_as_best_does() -> None:
+    def share(y: Any, prediction: Any, group: Any) -> float:
+        return float(prediction[group == 0].mean() - prediction[group == 1].mean())
+
+    rng = np.random.default_rng(0)
+    y, group, score = rng.integers(2, size=90), rng.integers(2, size=90), rng.random(90)
+    search = ThresholdSearch(y, group, 2, Constrained(share, epsilon=0.2))
+    found, best = search.among(score, 10), search.best(score)
+    assert (found.threshold, found.rank) == (best.threshold, best.rank)

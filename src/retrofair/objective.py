@@ -24,7 +24,17 @@ from retrofair.metrics import (
 
 MeasureLike = str | Callable[..., Any] | Measure
 Bounded = Sequence[tuple[MeasureLike, float]]
-EPSILON = 0.05
+
+
+class _Implied(float):
+    """A bound that nobody gave: the default, or the smallest of several constraints.
+
+    It is told from a number of the same size that was given, also by `dataclasses.replace`, which
+    hands an objective's own bound back to it.
+    """
+
+
+EPSILON = _Implied(0.05)
 
 
 class Objective(Protocol):
@@ -66,11 +76,13 @@ class Constrained(_Named):
             constraints that must hold together, as pairs of a measure and its epsilon. Then the
             bias is that of the measure that uses up most of its own bound, scaled to the smallest
             of them, and `epsilon` is that smallest bound.
-        epsilon: the bound on the bias, in (0, 1]; with several constraints each has its own.
+        epsilon: the bound on the bias, in (0, 1], 0.05 where none is given; with several
+            constraints each has its own, and it is an error to give another.
         performance: a performance measure's name, or a `metrics.CostMatrix`.
 
     Raises:
-        InputError: an unknown name, an epsilon outside (0, 1], or a constraint named twice.
+        InputError: an unknown name, an epsilon outside (0, 1], a constraint named twice, or an
+            epsilon beside several constraints.
 
     Example:
         >>> Constrained("spd", epsilon=0.05).score(np.array([[[5, 5], [5, 5]], [[5, 5], [5, 5]]]))
@@ -91,17 +103,18 @@ class Constrained(_Named):
     def __post_init__(self) -> None:
         if isinstance(self.measure, list | tuple):
             several = _several(self.measure)
-            _check_epsilon(self.epsilon)
-            if self.epsilon not in (EPSILON, several.epsilon):
+            if not isinstance(self.epsilon, _Implied):
                 raise InputError(
                     f"expected no epsilon beside several constraints, got {self.epsilon!r}: each "
-                    "pair has its own"
+                    "pair has its own, so leave epsilon out"
                 )
             # tuples, so that an objective can be compared and hashed
             object.__setattr__(self, "measure", tuple(map(tuple, self.measure)))
-            object.__setattr__(self, "epsilon", several.epsilon)
+            object.__setattr__(self, "epsilon", _Implied(several.epsilon))
         _check(self)
         _check_epsilon(self.epsilon)
+        if not isinstance(self.measure, list | tuple):
+            object.__setattr__(self, "epsilon", float(self.epsilon))
 
     @property
     def bias_measure(self) -> Measure:

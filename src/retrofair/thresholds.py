@@ -87,6 +87,34 @@ class ThresholdSearch:
         above = np.bincount(self._code[order[:cut]], minlength=2 * self.n_groups)
         return Choice(threshold, self._counts(above[:, None])[0].astype(np.int64), rank)
 
+    def among(self, probability: Array, cuts: int) -> Choice:
+        """The best of about so many thresholds, at equal numbers of rows from each other.
+
+        For a search over many vectors of many rows, of which the best is looked at exactly.
+        """
+        n = len(self._code)
+        if n <= cuts or self._slow:
+            return self.best(probability)
+        order = np.argsort(-probability)
+        score = probability[order]
+        places = np.linspace(0, n, cuts + 1).astype(int)[:-1]
+        # a cut is before all rows of one score
+        places = np.unique(np.searchsorted(-score, -score[places], side="left"))
+        ends = np.append(places, n) if score[-1] > 0 else places
+        part = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+        cells = 2 * self.n_groups
+        code: Array = part * cells
+        code += self._code[order[: len(part)]]
+        table = np.bincount(code, minlength=cells * len(ends)).reshape(-1, cells)
+        counts = self._counts(np.cumsum(table, axis=0).T)
+        ranks = self.objective.rank(counts)
+        k = int(np.argmax(ranks))
+        cut = int(ends[k])
+        threshold = 1.0 if cut == 0 else 0.0
+        if 0 < cut < n:
+            threshold = _between(float(score[cut]), float(score[cut - 1]))
+        return Choice(threshold, counts[k].astype(np.int64), float(ranks[k]))
+
     def best_of(self, probabilities: Iterable[Array]) -> list[Choice]:
         """The best threshold of each of K vectors."""
         return [self.best(probability) for probability in probabilities]

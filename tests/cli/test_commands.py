@@ -20,6 +20,7 @@ from torch import nn
 
 import retrofair as rf
 from retrofair.cli import run
+from retrofair.cli.goals import objective_of
 from retrofair.datasets.synthetic import read
 
 
@@ -215,6 +216,10 @@ def test_constraints_that_cannot_be_read(people, capsys):
     fails(capsys, "numbers after = in --measure", *debias, "--measure", "spd=x,eod")
     fails(capsys, "epsilon in (0, 1]", *debias, "--measure", "spd=7,eod")
     fails(capsys, "one --measure with --lam", *debias, "--measure", "spd,eod", "--lam", "0.5")
+    several = ["--measure", "spd=0.05,eod=0.1", "--epsilon"]
+    for epsilon in ("0.05", "0.1"):
+        fails(capsys, "no --epsilon beside --measure", *debias, *several, epsilon)
+    fails(capsys, "no --epsilon beside", *debias, "--measure", "spd=0.05", "--epsilon", "0.05")
     fails(capsys, "four costs", *debias, "--performance", "cost=1,2")
     fails(capsys, "costs that differ", *debias, "--performance", "cost=1,1,1,1")
 
@@ -288,6 +293,16 @@ def test_ranges(capsys):
     fails(capsys, "expected epsilon in (0, 1]", "debias", "synthetic", "--epsilon", "0")
     fails(capsys, "expected lam in [0, 1]", "debias", "synthetic", "--lam", "2")
     fails(capsys, "--epsilon", "debias", "synthetic", "--epsilon", "small")
+    for epsilon in ("0.05", "0.2"):  # the default too, once it is given
+        both = ["--lam", "0.5", "--epsilon", epsilon]
+        fails(capsys, "expected --lam or --epsilon, got both", "debias", "synthetic", *both)
+
+
+def test_an_epsilon_is_for_the_constraints_without_a_bound():
+    several = objective_of("spd=0.2,eod", 0.1, None, "accuracy")
+    assert several.to_dict()["constraints"] == [["spd", 0.2], ["eod", 0.1]]
+    assert objective_of("spd,eod", None, None, "accuracy").epsilon == 0.05
+    assert objective_of("spd", None, None, "accuracy").epsilon == 0.05
 
 
 def test_what_costs_no_training_run(people, capsys, monkeypatch):
@@ -422,3 +437,134 @@ def test_interrupting_leaves_no_half_written_file(people, tmp_path):
     assert process.returncode < 0 or b"Traceback" not in err
     assert not (tmp_path / "trained").exists() or not list((tmp_path / "trained").iterdir())
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+# --- three classes and more, and numbers ----------------------------------------------------------
+
+RISK = ["people.csv", "--label", "risk", "--sensitive", "sex", "--privileged", "m"]
+PRICE = ["people.csv", "--label", "price", "--sensitive", "sex", "--privileged", "m"]
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> pd.DataFrame:
+    """A table with a label of three classes and one of numbers, and networks for both."""
+    rng = np.random.default_rng(0)
+    man = rng.random(1200) < 0.5
+    a, b = rng.normal(0.8 * man, 1), rng.normal(size=1200)
+    score = a + rng.normal(0, 0.5, 1200)
+    frame = pd.DataFrame({"a": a, "b": b, "sex": np.where(man, "m", "f")})
+    frame["risk"] = np.select([score > 1, score > 0], ["3 high", "2 middle"], "1 low")
+    frame["price"] = np.where(man, 2, -1) * a + b
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    (tmp_path / "of_labels.py").write_text(
+        textwrap.dedent(
+            """
+            import torch
+            from torch import nn
+            def of(weight, bias):
+                net = nn.Linear(3, len(bias))
+                with torch.no_grad():
+                    net.weight.copy_(torch.tensor(weight))
+                    net.bias.copy_(torch.tensor(bias))
+                return net
+            def classes():
+                return of([[-3.0, 0, 0], [0, 0, 0], [3, 0, 0]], [0.0, 0, -3])
+            def number():
+                return of([[2.0, 1, 0]], [0.0])
+            """
+        )
+    )
+    return frame
+
+
+CLASSES = ["--network", "of_labels:classes", "--drop", "price", "--no-scale"]
+NUMBERS = ["--network", "of_labels:number", "--drop", "risk", "--no-scale"]
+
+
+def test_a_label_of_three_classes_is_debiased_and_audited(labels, capsys, tmp_path):
+    command = ["debias", *RISK, *CLASSES, "--epsilon", "0.2", "--method"]
+    assert run([*command, "threshold", "--out", "fair"]) == 0
+    out, err = capsys.readouterr()
+    for text in ("original, most probable class", "By class, one against the rest", "2 middle"):
+        assert text in out
+    assert "the network's outputs stand for the classes 1 low, 2 middle, 3 high" in err
+    net = nn.Linear(3, 3)
+    result = rf.load_result(tmp_path / "fair", net)
+    assert result.rule.kind == "argmax"
+    assert run([*command, "fair_head", "--json"]) in (0, 3)
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["offsets"]) == 3
+    assert found["effects"] is None
+    assert found["test"]["constant"]["balanced_accuracy"]["value"] == pytest.approx(1 / 3)
+    assert abs(found["test"]["after"]["spd"]["value"]) < found["test"]["before"]["spd"]["value"]
+    assert run(["audit", *RISK, *CLASSES, "--json"]) == 0
+    audited = json.loads(capsys.readouterr().out)
+    with torch.no_grad():
+        scores = labels["a"].to_numpy()[:, None] * [-3, 0, 3] + [0, 0, -3]
+    right = scores.argmax(1) == labels["risk"].str[0].astype(int) - 1
+    assert audited["accuracy"]["value"] == pytest.approx(right.mean())
+
+
+def test_what_three_classes_cannot_have(labels, capsys):
+    debias = ["debias", *RISK, *CLASSES]
+    fails(capsys, "expected labels 0/1 for adversarial, got 3", *debias, "--method", "adversarial")
+    without = ["debias", *RISK, "--drop", "price", "--method", "threshold"]
+    fails(capsys, "expected --network MODULE:FACTORY for a label of 3 classes", *without)
+    number = ["debias", *RISK, *NUMBERS[:2], "--drop", "price", "--method", "threshold"]
+    fails(capsys, "expected one logit per class", *number)
+    audit = ["audit", *RISK, *CLASSES, "--threshold", "0.3"]
+    fails(capsys, "no --threshold for a label of 3 classes", *audit)
+    # numbers are no classes where they are many
+    fails(capsys, "expected a 0/1 label", "debias", *PRICE, *NUMBERS)
+
+
+def test_a_label_of_numbers_is_audited(labels, capsys, tmp_path):
+    assert run(["audit", *PRICE, *NUMBERS, "--regression", "--json", "--out", "found"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    error = 2 * labels["a"] + labels["b"] - labels["price"]
+    women = error[labels["sex"] == "f"]
+    assert found["worst"] == "f"
+    assert found["worst_loss"]["value"] == pytest.approx((women**2).mean(), rel=1e-4)
+    assert json.loads((tmp_path / "found" / "audit.json").read_text()) == found
+    # the same numbers in a column, and the other loss
+    labels.assign(said=2 * labels["a"] + labels["b"]).to_csv("people.csv", index=False)
+    column = ["audit", *PRICE, "--regression", "--prediction", "said", "--loss", "absolute"]
+    assert run([*column, "--json"]) == 0
+    by_column = json.loads(capsys.readouterr().out)
+    assert by_column["worst_loss"]["value"] == pytest.approx(abs(women).mean(), rel=1e-4)
+    assert run(column) == 0
+    assert "worst group: f" in capsys.readouterr().out
+
+
+def test_a_label_of_numbers_is_debiased(labels, capsys, tmp_path):
+    command = ["debias", *PRICE, *NUMBERS, "--regression", "--bound"]
+    assert run([*command, "7", "--method", "bounded_group_loss", "--out", "fair"]) == 0
+    out, err = capsys.readouterr()
+    for text in ("loss <= 7", "goal on the rows that judged: met", "(all)"):
+        assert text in out
+    assert "goal met" in err
+    result = rf.load_bounded_loss(tmp_path / "fair", nn.Linear(3, 1))
+    assert result.objective.bound == 7
+    written = json.loads((tmp_path / "fair" / "audit.json").read_text())
+    assert written["after"]["worst_loss"]["value"] < written["before"]["worst_loss"]["value"]
+    assert run([*command, "0.0001", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["status"] == "not_met"
+
+
+def test_what_numbers_cannot_have(labels, capsys):
+    debias = ["debias", *PRICE, *NUMBERS, "--regression"]
+    fails(capsys, "expected --bound with --regression", *debias)
+    bounded = [*debias, "--bound", "4"]
+    for option in ("--measure", "--performance", "--epsilon", "--lam", "--outputs"):
+        value = {"--epsilon": "0.05", "--lam": "0.5", "--outputs": "logits"}.get(option, "spd")
+        fails(capsys, f"expected no {option} with --regression", *bounded, option, value)
+    fails(capsys, "its method is bounded_group_loss", *bounded, "--method", "random")
+    fails(capsys, "expected a bound above 0", *debias, "--bound", "-1")
+    fails(capsys, "unknown loss 'cubic'", *bounded, "--loss", "cubic")
+    fails(capsys, "no --positive with --regression", *bounded, "--positive", "1")
+    fails(capsys, "--regression with bounded_group_loss, --bound", "debias", *PRICE, "--bound", "4")
+    fails(capsys, "with a number as label", "audit", "--data", "adult", "--regression")
+    without = ["audit", *PRICE, "--drop", "risk", "--regression"]
+    fails(capsys, "expected --network MODULE:FACTORY for a label of numbers", *without)
+    text = ["audit", *PRICE, "--regression", "--prediction", "risk"]
+    fails(capsys, "expected numbers in column 'risk'", *text)

@@ -33,7 +33,8 @@ def test_as_two_regressions_by_hand(n_groups: int, n_classes: int) -> None:
     found = Chances(z, group, y, (n_groups, n_classes), logits, (0.1, 0.05))
     a = (z - z.mean(0)) / z.std(0)
     of_group = LogisticRegression(C=0.1, tol=1e-3).fit(a, group).predict_proba(a)
-    assert found.of_group(z) == pytest.approx(of_group, abs=1e-6)
+    # single and double precision stop within one tolerance of each other
+    assert found.of_group(z) == pytest.approx(of_group, abs=1e-3)
 
     def design(codes: Array) -> Array:
         one = np.eye(n_groups)[codes]
@@ -44,11 +45,11 @@ def test_as_two_regressions_by_hand(n_groups: int, n_classes: int) -> None:
     for g in range(n_groups):
         there = np.full(len(z), g)
         assert found.of_label(z)[:, g] == pytest.approx(
-            model.predict_proba(design(there)), abs=1e-6
+            model.predict_proba(design(there)), abs=1e-3
         )
     cells = found(z)
     assert cells.sum(1) == pytest.approx(1)
-    product = of_group[:, :, None] * found.of_label(z)
+    product = found.of_group(z)[:, :, None] * found.of_label(z)
     assert cells == pytest.approx(product.reshape(len(z), -1), abs=1e-6)
 
 
@@ -64,7 +65,11 @@ def test_every_row_is_judged_by_regressions_that_had_not_seen_it(
 
     monkeypatch.setattr(module._Fold, "__init__", noted)
     z, group, y = rows(300)
-    found, head, _ = cross_fitted(z, group, y, (2, 2), (0.5,), 0)
+    fitted = cross_fitted(z, group, y, (2, 2), (0.5,), 0)
+    found, head = fitted.cells, fitted.head
+    assert fitted.told(group) == pytest.approx(
+        np.stack([fitted.labels[i, g] for i, g in enumerate(group)])
+    )
     assert sorted(np.concatenate(seen)) == list(range(300))
     for left in seen:
         others = np.setdiff1d(np.arange(300), left)
@@ -79,7 +84,8 @@ def test_the_likelihood_of_rows_not_seen_chooses_each_strength() -> None:
     z = rng.normal(size=(400, 120))
     group = (z[:, 60] > 0).astype(int)
     y = (rng.random(400) < 1 / (1 + np.exp(-2 * z[:, 0]))).astype(int)
-    _, _, (of_group, of_label) = cross_fitted(z, group, y, (2, 2), (0.0003, 0.003, 0.03, 0.3), 0)
+    found = cross_fitted(z, group, y, (2, 2), (0.0003, 0.003, 0.03, 0.3), 0)
+    of_group, of_label = found.strengths
     assert of_label <= 0.003
     assert of_group >= 0.03
 
@@ -89,7 +95,7 @@ def test_with_few_rows_the_networks_logit_is_what_is_left() -> None:
     z, group, y = rows(300)
     noise = np.random.default_rng(1).normal(size=(300, 300))
     z = np.concatenate([z, noise], 1)
-    found, _, _ = cross_fitted(z, group, y, (2, 2), (0.0003, 0.003, 0.03, 0.3), 0)
+    found = cross_fitted(z, group, y, (2, 2), (0.0003, 0.003, 0.03, 0.3), 0).cells
     chance = found[:, 1::2].sum(1)
     loss = -np.log(np.where(y == 1, chance, 1 - chance)).mean()
     best = 1 / (1 + np.exp(-2 * (z[:, 0] + 0.4 * group)))
@@ -109,7 +115,7 @@ def test_what_has_no_row_has_no_chance() -> None:
 def test_a_group_of_few_rows_borrows_from_the_others() -> None:
     z, group, y = rows(1000)
     group = np.where(np.arange(1000) < 4, 2, group)
-    found, _, _ = cross_fitted(z, group, y, (3, 2), (0.003, 0.03, 0.3), 0)
+    found = cross_fitted(z, group, y, (3, 2), (0.003, 0.03, 0.3), 0).cells
     assert found.shape == (1000, 6)
     labels = Chances(z, group, y, (3, 2), 1, (0.03, 0.03)).of_label(z)
     assert np.corrcoef(labels[:, 2, 1], labels[:, 1, 1])[0, 1] > 0.8

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 import retrofair as rf
@@ -16,7 +20,7 @@ from retrofair.debiasers import FairHead, cells, fair_head
 from retrofair.debiasers.base import search
 from retrofair.debiasers.chances import Chances, cross_fitted
 from retrofair.debiasers.fair_head import candidates
-from retrofair.debiasers.head import Features, HeadedNetwork, readable
+from retrofair.debiasers.head import Features, GivenHead, HeadedNetwork, readable
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.objective import Constrained
@@ -43,7 +47,7 @@ def people(n: int, groups: int = 2, seed: int = 0) -> rf.GroupedData:
 
 def chances_of(data: rf.GroupedData, groups: int) -> Array:
     z, group, y = data.x.double().numpy(), data.group.numpy(), data.y.numpy()
-    return cross_fitted(z, group, y, (groups, 2), (1.0,), 0)[0]
+    return cross_fitted(z, group, y, (groups, 2), (1.0,), 0).cells
 
 
 def base(data: rf.GroupedData) -> nn.Module:
@@ -118,6 +122,27 @@ def test_bounds_may_be_centred_elsewhere_and_may_be_out_of_reach() -> None:
     assert np.isnan(value)
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_programs_one_after_another_are_those_of_scipy(groups: int) -> None:
+    rng = np.random.default_rng(0)
+    worth, gaps = rng.normal(size=300), rng.normal(size=(300, groups)) + 0.3
+    free = np.zeros(groups, int) if groups > 2 else np.full(groups, -1)
+    programs = cells.Programs(worth, gaps, free)
+    middle = [np.ones((groups, 1))] if groups > 2 else []
+    for bound, centre in ((0.1, 0.0), (0.02, 0.05), (0.3, -0.1), (0.001, 0.0)):
+        rows = np.concatenate([gaps.T / 300, *(-m for m in middle)], 1)
+        found = linprog(
+            np.concatenate([-worth / 300, np.zeros(len(middle))]),
+            A_ub=np.concatenate([rows, -rows]),
+            b_ub=np.repeat([bound - centre, bound + centre], groups),
+            bounds=[(0, 1)] * 300 + [(None, None)] * len(middle),
+        )
+        prices, value = programs.prices(bound, np.full(groups, centre))
+        assert value == pytest.approx(-found.fun, abs=1e-9)
+        expected = -found.ineqlin.marginals
+        assert prices == pytest.approx(expected[:groups] - expected[groups:], abs=1e-6)
+
+
 @pytest.mark.parametrize("measure", ["spd", "eod", "aod", "equalized_odds_difference"])
 def test_near_the_rule_that_is_told_the_group(measure: str) -> None:
     data, test = people(6000), people(20_000, seed=1)
@@ -163,6 +188,99 @@ def test_with_the_attribute_given() -> None:
     assert given.after.performance > told.after.performance - 0.01
 
 
+def test_the_attribute_given_reaches_the_optimum_where_x_means_another_thing_in_each_group() -> (
+    None
+):
+    # x of four values; what speaks for label 1 in one group speaks against it in the other
+    chance = np.array([[0.1, 0.3, 0.6, 0.9], [0.8, 0.6, 0.3, 0.15]])
+
+    def drawn(n: int, seed: int) -> rf.GroupedData:
+        rng = np.random.default_rng(seed)
+        group, x = rng.integers(2, size=n), rng.integers(4, size=n)
+        y = (rng.random(n) < chance[group, x]).astype(int)
+        columns = np.stack([x - 1.5, group], 1)
+        return rf.GroupedData(x=columns, y=y, group=group, group_names=("a", "b"))
+
+    share = chance / 8  # of all people: those of label 1 in each cell
+    every = (np.arange(256)[:, None] >> np.arange(8)) & 1  # all rules of a group and an x
+    ones, noughts = share.ravel(), (1 / 8 - share).ravel()
+    good = (every @ ones / ones.sum() + (1 - every) @ noughts / noughts.sum()) / 2
+    spd = (every[:, :4].sum(1) - every[:, 4:].sum(1)) / 4
+    optimum = good[abs(spd) < 0.05].max()
+
+    class FirstColumn(nn.Module):
+        """Knows the order of the first group alone."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 0]
+
+    data, objective = drawn(6000, 0), Constrained("spd", epsilon=0.05)
+    given = rf.debias(FirstColumn(), data, objective, FairHead(attribute="given"))
+    told = rf.debias(FirstColumn(), data, objective, "group_thresholds")
+    cells = rf.GroupedData(
+        x=np.stack([np.tile(np.arange(4) - 1.5, 2), np.repeat([0.0, 1.0], 4)], 1),
+        y=np.tile([0, 1], 4),
+        group=np.repeat([0, 1], 4),
+        group_names=("a", "b"),
+    )
+    rule = int(given.predict_data(cells) @ (1 << np.arange(8)))
+    assert abs(spd[rule]) < 0.05
+    assert good[rule] == pytest.approx(optimum, abs=1e-9)
+    assert good[int(told.predict_data(cells) @ (1 << np.arange(8)))] < optimum - 0.1
+    # without the group the network infers it: as sure, but for the one it cannot tell
+    assert given.model(cells.x).shape == (8,)
+
+
+@pytest.mark.parametrize("measure", ["spd", "equalized_odds_difference"])
+def test_with_the_attribute_given_it_is_no_worse_than_thresholds_on_the_networks_score(
+    measure: str,
+) -> None:
+    # few rows, many columns of noise, and a network that knows the truth: nothing is left to learn
+    rng = np.random.default_rng(0)
+    data = people(300)
+    noise = torch.from_numpy(rng.normal(size=(300, 60))).float()
+    wide = rf.GroupedData(
+        x=torch.cat([data.x, noise], 1), y=data.y, group=data.group, group_names=data.group_names
+    )
+
+    class Known(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 1.5 * x[:, 0] + x[:, 2] - 2
+
+    objective = Constrained(measure, epsilon=0.1)
+    given = rf.debias(Known(), wide, objective, FairHead(attribute="given"))
+    told = rf.debias(Known(), wide, objective, "group_thresholds")
+    assert given.after.objective >= told.after.objective
+    if given.history[0]["label"] == "network":
+        assert (given.predict_data(wide) == told.predict_data(wide)).all()
+
+
+def test_with_the_attribute_given_decisions_are_those_of_the_chance_of_the_own_group(
+    tmp_path: Path,
+) -> None:
+    data, test = people(1500, groups=3), people(300, groups=3, seed=1)
+    network, objective = base(data), Constrained("spd", epsilon=0.1)
+    result = rf.debias(network, data, objective, FairHead(attribute="given"))
+    assert isinstance(result.model, GivenHead)
+    with torch.no_grad():
+        z = result.model.features(test.x)
+        cell = result.model.cells(z).double().numpy().reshape(300, 3, 2)
+    own = cell[np.arange(300), test.group.numpy()]
+    chance, decided = result.score_data(test)
+    assert chance == pytest.approx(own[:, 1] / own.sum(1), abs=1e-4)
+    thresholds = np.array(result.rule.thresholds)  # type: ignore[attr-defined]
+    assert (decided == (chance > thresholds[test.group.numpy()])).all()
+    assert result.about["cross_fitted"]
+    again = rf.load_result(result.save(tmp_path / "given"), network)
+    assert torch.equal(again.predict(test.x, test.group), result.predict(test.x, test.group))
+    with pytest.raises(InputError, match="expected group codes, got none"):
+        result.predict(test.x)
+    # called without groups: the odds over those it infers
+    with torch.no_grad():
+        odds = torch.sigmoid(result.model(test.x)).double().numpy()
+    assert odds == pytest.approx(cell[:, :, 1].sum(1), abs=1e-4)
+
+
 class Pictures(nn.Module):
     """(n, 1, 2, 2) -> (n,)."""
 
@@ -191,6 +309,82 @@ def test_pictures_are_read_through_the_network_alone() -> None:
         assert result.model.label_weight.shape == (2, 2, width)
 
 
+class Tree(nn.Module):
+    """No layer, and no weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] > 0.7, 1.0 + x[:, 2], x[:, 2] - 1.0)
+
+
+class Bag(nn.Module):
+    """A bag of embeddings, of codes made from the columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(20, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bag((x * 2 + 8).clamp(0, 19).long())[:, 0]
+
+
+class Odd(nn.Module):
+    """Its last layer is given no row of numbers for each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 1), nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x)[:, 0] + self.last(torch.ones(1, 1))[0, 0]
+
+
+def exported(data: rf.GroupedData) -> nn.Module:
+    rows = {0: torch.export.Dim("rows")}
+    program = torch.export.export(base(data), (data.x[:5],), dynamic_shapes=(rows,))
+    return program.module()
+
+
+@pytest.mark.parametrize("attribute", ["inferred", "given"])
+@pytest.mark.parametrize("kind", ["tree", "bag", "odd", "exported", "scripted"])
+def test_a_network_that_cannot_be_looked_into(kind: str, attribute: Any, tmp_path: Path) -> None:
+    data, test = people(1200), people(400, seed=1)
+    torch.manual_seed(0)
+    made: dict[str, Callable[[], nn.Module]] = {
+        "tree": Tree,
+        "bag": Bag,
+        "odd": Odd,
+        "exported": lambda: exported(data),
+        "scripted": lambda: torch.jit.trace(base(data), data.x[:5]),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript
+        network = made[kind]()
+    objective = Constrained("spd", epsilon=0.1)
+    result = rf.debias(network, data, objective, FairHead(attribute=attribute))
+    assert result.status is rf.Status.MET
+    assert isinstance(result.model, HeadedNetwork)
+    assert result.model.features.layers == ()
+    # the first layer of a network reads what the head reads: nothing is missing there
+    said = any("reads the network's logit and its inputs" in note for note in result.notes)
+    assert said == (kind != "bag")
+    again = rf.load_result(result.save(tmp_path / "result"), network)
+    assert (again.predict_data(test) == result.predict_data(test)).all()
+    assert again.notes == result.notes
+
+
+def test_pictures_of_a_network_without_layers_leave_the_logit_alone() -> None:
+    data = people(600)
+    pictures = rf.GroupedData(
+        x=data.x.reshape(-1, 1, 2, 2), y=data.y, group=data.group, group_names=data.group_names
+    )
+    network = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(0))
+    result = rf.debias(network, pictures, Constrained("spd", epsilon=0.1), "fair_head")
+    assert "the fair head reads the network's logit alone" in result.notes[0]
+    one = nn.Sequential(nn.Conv2d(1, 1, 2), nn.Flatten(0))
+    result = rf.debias(one, pictures, Constrained("spd", epsilon=0.1), "fair_head")
+    assert "the fair head reads the network's logit alone" in result.notes[0]
+
+
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("empty", [0, 2])
 def test_a_name_without_rows_changes_nothing(measure: str, empty: int) -> None:
@@ -202,7 +396,8 @@ def test_a_name_without_rows_changes_nothing(measure: str, empty: int) -> None:
     if empty == 2 and measure in ("spd", "eod", "aod"):
         return  # these compare with the last group, which must have rows
     one, two = (rf.debias(network, each, objective, "fair_head") for each in (data, more))
-    assert two.after.performance == pytest.approx(one.after.performance, abs=2e-3)
+    # the regressions stop elsewhere within their tolerance, and prices with them
+    assert two.after.performance == pytest.approx(one.after.performance, abs=5e-3)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from scipy.stats import multinomial
 
 from retrofair.errors import InputError
 from retrofair.metrics import count, intervals, rates
-from retrofair.metrics.paired import DRAWS, changes, count_pairs, draws, newcombe
+from retrofair.metrics.paired import changes, count_pairs, newcombe
 
 Z = intervals.quantile(0.95)
 
@@ -115,16 +115,3 @@ def test_the_interval_of_a_changed_precision_covers_and_is_kept_back_where_rows_
     value, (low, high) = changes(rates.PPV, few, Z)
     assert value == 0
     assert np.isnan([low, high]).all()
-
-
-def test_draws_are_spread_as_the_rows_would_be() -> None:
-    pairs = count_pairs(*rows(n=3000, groups=2), 3)
-    drawn = draws(pairs)
-    assert drawn.shape == (DRAWS, 3, 2, 2, 2)
-    assert (drawn[:, 2] == 0).all()  # a group without rows stays without
-    assert (draws(pairs) == drawn).all()
-    change, (low, high) = changes(rates.TPR, pairs, Z)
-    values = rates.TPR(drawn.sum(-2)) - rates.TPR(drawn.sum(-1))
-    assert values[:, :2].mean(0) == pytest.approx(change[:2], abs=0.005)
-    limits = np.quantile(values[:, :2], [0.025, 0.975], axis=0)
-    assert limits == pytest.approx(np.stack([low, high])[:, :2], abs=0.006)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import pickle
+
 import numpy as np
 import pytest
 
@@ -72,10 +76,33 @@ def test_what_an_objective_says_and_refuses() -> None:
         Constrained(["spd", "eod"])  # type: ignore[list-item]
     with pytest.raises(InputError, match="epsilon in"):
         Constrained([("spd", 0.1), ("eod", 2)])
-    with pytest.raises(InputError, match="no epsilon beside several"):
-        Constrained([("spd", 0.1), ("eod", 0.1)], epsilon=0.2)
+    # the default, and the smallest of the bounds, are refused as any other is
+    for epsilon in (0.05, 0.1, 0.2, 7.0):
+        with pytest.raises(
+            InputError, match=f"no epsilon beside several constraints, got {epsilon}"
+        ):
+            Constrained([("spd", 0.05), ("eod", 0.1)], epsilon=epsilon)
     with pytest.raises(InputError, match="epsilon in"):
         Constrained("spd", epsilon="0.1")  # type: ignore[arg-type]
+
+
+def test_the_bound_that_nobody_gave_is_a_plain_number_and_survives_a_copy() -> None:
+    one, several = Constrained("spd"), Constrained([("spd", 0.1), ("eod", 0.2)])
+    assert (type(one.epsilon), one.epsilon) == (float, 0.05)
+    assert one == Constrained("spd", epsilon=0.05)
+    assert (several.epsilon, repr(several.epsilon), json.dumps(several.epsilon)) == (
+        0.1,
+        "0.1",
+        "0.1",
+    )
+    assert pickle.loads(pickle.dumps(several)) == several
+    accurate = dataclasses.replace(several, performance="accuracy")
+    assert (accurate.epsilon, accurate.measure) == (0.1, several.measure)
+    tighter = dataclasses.replace(several, measure=[("spd", 0.01), ("eod", 0.2)])
+    assert tighter.epsilon == 0.01
+    assert type(dataclasses.replace(several, measure="spd").epsilon) is float
+    with pytest.raises(InputError, match="no epsilon beside several"):
+        dataclasses.replace(several, epsilon=0.1)
 
 
 def test_of_several_classes_each_measure_has_its_own_worst_class() -> None:

@@ -117,7 +117,8 @@ app.command(
     rich_help_panel=MEND,
     short_help="Return a fairer network, and show what it costs.",
     epilog="Example: retrofair debias --data adult --sensitive sex --measure spd --epsilon 0.05 "
-    "--method adversarial --out fair/",
+    "--method adversarial --out fair/. Of a label of numbers: retrofair debias prices.csv --label "
+    "price --sensitive sex --regression --bound 4 --network mymodels:make_net",
 )(debias_command.debias)
 app.command(
     "frontier",

@@ -14,6 +14,7 @@ from retrofair.audit.attributes import attributes_of
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
+from retrofair.cli.regressions import audit_numbers
 from retrofair.cli.results import loaded, new_rows, refuse_options
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
@@ -48,6 +49,8 @@ def audit(
     result: o.Result = None,
     outputs: o.OutputsChoice = None,
     threshold: Threshold = None,
+    regression: o.Regression = False,
+    loss: o.LossChoice = "squared",
     blind: o.Blind = False,
     missing: o.MissingChoice = "drop",
     drop: o.Drop = None,
@@ -65,7 +68,7 @@ def audit(
     from it.
     """
     reporting = r.Reporting.of(locals())
-    choice = o.TableChoice(
+    choice = o.TableChoice.of(
         o.one_source(file, data),
         label,
         positive,
@@ -77,10 +80,27 @@ def audit(
         no_scale,
         root,
         seed,
+        regression=regression,
     )
     answers = o.outputs_of(outputs)
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
+    if prediction is not None and (network is not None or weights is not None):
+        raise InputError("expected --prediction or --network, got both")
+    if regression:
+        reporting.refuse("--regression")
+        if result is not None or outputs is not None:
+            raise InputError("expected no --result or --outputs with --regression")
+        return audit_numbers(
+            choice, loss, prediction, network, weights, trust_network_file, out, as_json
+        )
+    if loss != "squared":
+        raise InputError("expected --regression with --loss, got none")
+    if threshold is not None and choice.class_names:
+        raise InputError(
+            f"expected no --threshold for a label of {len(choice.class_names)} classes: say which "
+            "one is positive with --positive"
+        )
     if result is not None:
         refuse_options(
             choice, {"--prediction": prediction, "--threshold": threshold, "--outputs": outputs}
@@ -91,15 +111,17 @@ def audit(
         what = f"the result in {result}"
         reporting = reporting.about(network=saved.model, rows=rows, source=choice.data)
     elif prediction is not None:
-        if network is not None or weights is not None:
-            raise InputError("expected --prediction or --network, got both")
         found = audit_column(choice, prediction)
         what = f"the decisions in {prediction!r}"
         reporting = reporting.about(source=choice.data)
     else:
         looked_at = o.subject(choice, network, weights, trust_network_file, parts=o.WHOLE)
         found = audit_network(
-            looked_at.network, looked_at.test, threshold=threshold, outputs=answers
+            looked_at.network,
+            looked_at.test,
+            threshold=None if choice.class_names else threshold,
+            outputs=answers,
+            class_names=choice.class_names,
         )
         what = "the base network on test data" if looked_at.trained_here else str(network)
         reporting = reporting.about(

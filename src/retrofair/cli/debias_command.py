@@ -14,15 +14,25 @@ from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
+from retrofair.cli.goals import Epsilon, Lam, MeasureName, PerformanceName, objective_of
+from retrofair.cli.regressions import METHOD, Bound, debias_numbers
 from retrofair.cli.results import with_source
-from retrofair.cli.tables import Row, row_of, show_comparison, show_effects, show_flags
+from retrofair.cli.tables import (
+    Row,
+    row_of,
+    show_classes,
+    show_comparison,
+    show_effects,
+    show_flags,
+)
 from retrofair.data import GroupedData
 from retrofair.debiasers import Debiased, Effects, Status, compare
 from retrofair.debiasers import debias as debias_network
-from retrofair.debiasers.run import check_data, resolve
+from retrofair.debiasers.rules import Argmax
+from retrofair.debiasers.run import check_data, check_method, resolve
 from retrofair.errors import InputError
 from retrofair.files import json_text, write_json
-from retrofair.objective import Constrained, Objective, Weighted
+from retrofair.objective import Objective
 from retrofair.plots import Point, bias_performance
 from retrofair.report import sections
 
@@ -36,31 +46,13 @@ FILES = (
 Method = Annotated[
     str, typer.Option(help="One of: " + ", ".join(known.name for known in debiasers.ALL) + ".")
 ]
-MeasureName = Annotated[
-    str,
-    typer.Option(
-        help="One of: "
-        + ", ".join(known.name for known in metrics.ALL)
-        + "; or several that must hold together, with a bound each: spd=0.05,eod=0.1."
-    ),
-]
-Epsilon = Annotated[float, typer.Option(help="Bound on the bias.")]
-Lam = Annotated[
-    float | None,
-    typer.Option(help="Minimise LAM*bias + (1-LAM)*(1-performance) instead of bounding the bias."),
-]
-PerformanceName = Annotated[
-    str,
-    typer.Option(
-        help="One of: "
-        + ", ".join(known.name for known in metrics.performance.ALL)
-        + "; or costs of a true negative, false positive, false negative and true positive: "
-        "cost=0,1,5,0."
-    ),
-]
+
+
+ORIGINAL, ORIGINAL_CLASSES = "original, threshold 0.5", "original, most probable class"
 
 
 def debias(
+    context: typer.Context,
     file: o.File = None,
     data: o.Data = None,
     label: o.Label = None,
@@ -69,9 +61,12 @@ def debias(
     privileged: o.Privileged = None,
     method: Method = "random",
     measure: MeasureName = "spd",
-    epsilon: Epsilon = 0.05,
+    epsilon: Epsilon = None,
     lam: Lam = None,
     performance: PerformanceName = "balanced_accuracy",
+    regression: o.Regression = False,
+    bound: Bound = None,
+    loss: o.LossChoice = "squared",
     network: o.Network = None,
     weights: o.Weights = None,
     trust_network_file: o.Trust = False,
@@ -89,9 +84,7 @@ def debias(
 ) -> int:
     """Debias a trained network on validation data, and show before and after on test data."""
     reporting = r.Reporting.of(locals())
-    resolve(method)  # a misspelt method or measure should not cost a training run
-    objective = objective_of(measure, epsilon, lam, performance)
-    choice = o.TableChoice(
+    options = (
         o.one_source(file, data),
         label,
         positive,
@@ -104,12 +97,27 @@ def debias(
         root,
         seed,
     )
+    where = (network, weights, trust_network_file)
+    if regression:
+        reporting.refuse("--regression")
+        refuse_goals(context, ("method", "measure", "epsilon", "lam", "performance", "outputs"))
+        choice = o.TableChoice.of(*options, regression=True)
+        return debias_numbers(choice, loss, bound, *where, out, as_json)
+    if method == METHOD or bound is not None or loss != "squared":
+        raise InputError(
+            f"expected --regression with {METHOD}, --bound or --loss, got none: they are for a "
+            "label of numbers"
+        )
+    # a misspelt method or measure should not cost a training run
+    debiaser, objective = resolve(method), objective_of(measure, epsilon, lam, performance)
+    choice = o.TableChoice.of(*options)
+    classes = choice.class_names
+    if classes:
+        check_method(debiaser, len(classes))
     answers = o.outputs_of(outputs)
     what = o.subject(
         choice,
-        network,
-        weights,
-        trust_network_file,
+        *where,
         check=lambda fit: metrics.require(
             objective.bias_measure, check_data(fit, objective), fit.group_names
         ),
@@ -123,19 +131,24 @@ def debias(
         objective.bias_measure,
         *([good] if isinstance(good, metrics.CostMatrix) else []),
     ]
-    before = audit_network(what.network, what.test, outputs=kind, measures=wanted)
-    after = audit_network(result, what.test, measures=wanted)
-    constant = constant_audit(what.test, result, wanted)
-    effects = compare(what.network, result, what.test, measure=objective.bias_measure, outputs=kind)
+    named: Any = {"measures": wanted, "class_names": classes}
+    before = audit_network(what.network, what.test, outputs=kind, **named)
+    after = audit_network(result, what.test, **named)
+    constant = constant_audit(what.test, result, wanted, classes)
+    effects = None
+    if not classes:
+        measured = objective.bias_measure
+        effects = compare(what.network, result, what.test, measure=measured, outputs=kind)
     rows = [
         Row("constant classifier", constant, result.constant.objective, note="yardstick"),
-        Row("original, threshold 0.5", before, result.before.objective),
+        Row(ORIGINAL_CLASSES if classes else ORIGINAL, before, result.before.objective),
         row_of(method, result, after),
     ]
     if out is not None:
         reporting.begin()
         write(out, result, before, after, rows, objective, choice.data)
-        found = sections(after, result, effects, before=before)
+        also = () if effects is None else (effects,)
+        found = sections(after, result, *also, before=before)
         found["comparison"] = r.comparison(
             rows,
             objective,
@@ -156,63 +169,42 @@ def debias(
             f"{choice.data}: {groups}, fitted on {len(what.fit):,} rows, "
             f"tested on {len(what.test):,} others",
         )
+        if classes:
+            show_classes(after)
         show_flags(after.flags)
-        show_effects(effects)
+        if effects is not None:
+            show_effects(effects)
         verdict(result)
     return 0 if result.status is Status.MET else 3
 
 
-def objective_of(measure: str, epsilon: float, lam: float | None, performance: str) -> Objective:
-    """The objective that the options say.
-
-    Raises:
-        InputError: unknown names, or numbers that cannot be read.
-    """
-    good = _performance(performance)
-    if "=" not in measure and "," not in measure:
-        if lam is not None:
-            return Weighted(measure, lam=lam, performance=good)
-        return Constrained(measure, epsilon=epsilon, performance=good)
-    if lam is not None:
-        raise InputError("expected one --measure with --lam, got several constraints")
-    pairs = []
-    for each in measure.split(","):
-        name, _, bound = each.partition("=")
-        pairs.append((name.strip(), _numbers(bound, "--measure")[0] if bound else epsilon))
-    if len(pairs) == 1:
-        return Constrained(pairs[0][0], epsilon=pairs[0][1], performance=good)
-    return Constrained(pairs, performance=good)
+def refuse_goals(context: typer.Context, names: Sequence[str]) -> None:
+    """Refuse options that mean nothing with --regression, once they are given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is None or source.name in ("DEFAULT", "DEFAULT_MAP"):
+            continue
+        if name == "method" and context.params[name] == METHOD:
+            continue
+        instead = f"its method is {METHOD}" if name == "method" else "the goal is --bound"
+        raise InputError(f"expected no --{name} with --regression: {instead}")
 
 
-def _performance(text: str) -> str | metrics.CostMatrix:
-    name, _, costs = text.partition("=")
-    if name != "cost":
-        return text
-    found = _numbers(costs, "--performance")
-    if len(found) != 4:
-        raise InputError(
-            "expected four costs, of a true negative, false positive, false negative and true "
-            f"positive, such as --performance cost=0,1,5,0, got {costs!r}"
-        )
-    return metrics.CostMatrix(((found[0], found[1]), (found[2], found[3])))
-
-
-def _numbers(text: str, option: str) -> list[float]:
-    try:
-        return [float(each) for each in text.split(",")]
-    except ValueError:
-        raise InputError(f"expected numbers after = in {option}, got {text!r}") from None
-
-
-def constant_audit(test: GroupedData, result: Debiased, measures: Sequence[Any] = ()) -> Audit:
+def constant_audit(
+    test: GroupedData,
+    result: Debiased,
+    measures: Sequence[Any] = (),
+    classes: Sequence[str] = (),
+) -> Audit:
     """The better constant classifier of the fit data, on the test data."""
-    positive = result.constant.array[..., 1].sum() > 0
+    decided = int(result.constant.array.sum(axis=(0, 1)).argmax())
     return audit_predictions(
         test.y.numpy(),
-        np.full(len(test), positive),
+        np.full(len(test), decided),
         test.group.numpy(),
         group_names=test.group_names,
         measures=measures,
+        class_names=classes or None,
     )
 
 
@@ -239,12 +231,12 @@ def write(
 
 
 def summary(
-    result: Debiased, before: Audit, after: Audit, constant: Audit, effects: Effects
+    result: Debiased, before: Audit, after: Audit, constant: Audit, effects: Effects | None
 ) -> dict[str, Any]:
     """What a machine wants to know."""
     return {
         "status": result.status.value,
-        "threshold": result.threshold,
+        **decided_by(result),
         "needs_group": result.needs_group,
         "about": result.about,
         "fit": {
@@ -258,8 +250,15 @@ def summary(
             "constant": constant.to_dict(),
         },
         "flags": list(after.flags),
-        "effects": effects.to_dict(),
+        "effects": None if effects is None else effects.to_dict(),
     }
+
+
+def decided_by(result: Debiased) -> dict[str, Any]:
+    """The threshold, or with three classes and more the offsets."""
+    if isinstance(result.rule, Argmax):
+        return {"offsets": list(result.rule.offsets)}
+    return {"threshold": result.threshold}
 
 
 def verdict(result: Debiased) -> None:

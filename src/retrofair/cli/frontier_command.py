@@ -13,8 +13,8 @@ from retrofair.audit import audit as audit_network
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
-from retrofair.cli.debias_command import MeasureName, PerformanceName
 from retrofair.cli.frontiers import choice_of, show_chosen, show_effort, show_points
+from retrofair.cli.goals import MeasureName, PerformanceName
 from retrofair.debiasers import compare
 from retrofair.debiasers.stored import ABOUT, PREPARATION, WEIGHTS
 from retrofair.errors import InputError

@@ -6,18 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, cast
 
 import torch
 import typer
 from torch import nn
 
-from retrofair import datasets
 from retrofair.cli.config import apply
 from retrofair.cli.notes import flush, say
-from retrofair.data import GroupedData, Missing, Splits, read_table, split_frame
+from retrofair.cli.table_choice import USUAL as USUAL
+from retrofair.cli.table_choice import TableChoice as TableChoice
+from retrofair.cli.table_choice import commas as commas
+from retrofair.cli.table_choice import one_source as one_source
+from retrofair.data import GroupedData, Splits
 from retrofair.data.split import check_seed
-from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, unknown
 from retrofair.networks import MLP, Outputs, load_network, load_weights, train_mlp
 from retrofair.networks.train import cache_folder
@@ -83,115 +85,13 @@ Seed = Annotated[
     int, of_all(callback=check_seed, help="Seed of the split, the training and the method.")
 ]
 Out = Annotated[Path | None, of_all(help="Folder to write to.")]
+Regression = Annotated[
+    bool, of_data("--regression", help="The label is a number: look at each group's loss.")
+]
+LossChoice = Annotated[str, typer.Option("--loss", help="With --regression: squared or absolute.")]
 Json = Annotated[bool, of_all("--json", help="Print one JSON object instead of tables.")]
 # training, validation and test share of a file that comes with a network
-WHOLE, HALVES, USUAL = (0.0, 0.0, 1.0), (0.0, 0.5, 0.5), (0.6, 0.2, 0.2)
-
-
-@dataclass(frozen=True)
-class TableChoice:
-    """Which data, as the command line says it."""
-
-    data: str
-    label: str | None = None
-    positive: str | None = None
-    sensitive: str | None = None
-    privileged: str | None = None
-    blind: bool = False
-    missing: str = "drop"
-    drop: str | None = None
-    no_scale: bool = False
-    root: Path | None = None
-    seed: int = 0
-
-    @property
-    def is_file(self) -> bool:
-        """A file, rather than the name of a data set."""
-        if self.data in {known.name for known in datasets.ALL}:
-            return False
-        return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
-
-    @property
-    def name(self) -> str:
-        """The data set's, or the file's without its folders."""
-        return Path(self.data).name if self.is_file else self.data
-
-    @property
-    def is_data(self) -> bool:
-        """A table's file or a data set's name, whether it is there or not."""
-        names = {known.name for known in datasets.ALL}
-        return self.data in names or Path(self.data).suffix.lower() in TABLES
-
-    @property
-    def columns(self) -> list[str] | None:
-        return commas(self.sensitive)
-
-    def splits(self, parts: tuple[float, float, float] = USUAL) -> Splits:
-        """Training, validation and test data.
-
-        Raises:
-            InputError: an option is missing or wrong for this kind of data.
-        """
-        if self.is_file:
-            label, columns = self.needed()
-            return split_frame(
-                read_table(self.data),
-                seed=self.seed,
-                parts=parts,
-                label=label,
-                positive=self.positive,
-                sensitive=columns,
-                privileged=commas(self.privileged),
-                include_sensitive=not self.blind,
-                missing=cast(Missing, self.missing),
-                drop=commas(self.drop) or (),
-                scale=not self.no_scale,
-            )
-        for option, value in (("--label", self.label), ("--positive", self.positive)):
-            if value is not None:
-                raise InputError(
-                    f"{option} is for files, but {self.data!r} is taken as a data set's name "
-                    f"(choose from: {', '.join(known.name for known in datasets.ALL)})"
-                )
-        if self.missing not in get_args(Missing):
-            raise unknown("choice for --missing", self.missing, get_args(Missing))
-        privileged = commas(self.privileged)
-        return datasets.load(
-            self.data,
-            sensitive=self.columns,
-            root=self.root,
-            seed=self.seed,
-            include_sensitive=not self.blind,
-            **({} if privileged is None else {"privileged": privileged}),
-            **({"scale": False} if self.no_scale else {}),
-            **({} if self.drop is None else {"drop": commas(self.drop)}),
-        )
-
-    def needed(self) -> tuple[str, list[str]]:
-        """The label and the protected columns, which a file cannot do without."""
-        if self.label is None:
-            raise InputError(f"expected --label COLUMN for the file {self.data}, got none")
-        if self.columns is None:
-            raise InputError(f"expected --sensitive COLUMN for the file {self.data}, got none")
-        return self.label, self.columns
-
-
-def one_source(file: str | None, data: str | None, default: str | None = None) -> str:
-    """The data named by the first argument or by --data."""
-    if file is not None and data is not None and file != data:
-        raise InputError(f"expected one data set, got {file!r} and --data {data}")
-    chosen = file or data or default
-    if chosen is None:
-        raise InputError(
-            "expected data: a file, or --data with one of "
-            + ", ".join(known.name for known in datasets.ALL)
-        )
-    return chosen
-
-
-def commas(text: str | None) -> list[str] | None:
-    """The parts of a list separated by commas."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+WHOLE, HALVES = (0.0, 0.0, 1.0), (0.0, 0.5, 0.5)
 
 
 def outputs_of(text: str | None) -> Outputs | None:
@@ -241,6 +141,12 @@ def subject(
     60/20/20. `check` sees the validation data before anything is trained. With `base_weights`
     weights may come without a network: they are a base network's, such as a repaired one's.
     """
+    if network is None and choice.target != "two":
+        what = "numbers" if choice.target == "number" else f"{len(choice.class_names)} classes"
+        raise InputError(
+            f"expected --network MODULE:FACTORY for a label of {what}, got none: base networks "
+            "are for two classes"
+        )
     if network is None:
         if weights is not None and not base_weights:
             raise InputError("expected --network MODULE:FACTORY with --weights, got none")
@@ -264,6 +170,8 @@ def subject(
         )
         return Subject(trained, splits.valid, splits.test, True, _parts(splits))
     model = load_network(network, weights, trust_network_file=trust)
+    if choice.class_names:
+        say(f"the network's outputs stand for the classes {', '.join(choice.class_names)}")
     if weights is None and ":" in network:
         say("no --weights given: the network is used as its factory made it")
     if not choice.is_file:

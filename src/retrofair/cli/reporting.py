@@ -29,7 +29,8 @@ Report = Annotated[
     bool,
     typer.Option("--report", help=f"Write {PAGE} into --out: one file, to read and to hand on."),
 ]
-UNSAID = ("as_json", "report", "out", "root")  # that change no figure
+# those that change no figure, and typer's own
+UNSAID = ("as_json", "report", "out", "root", "context")
 CHOICE = ("--choose",)
 
 
@@ -88,6 +89,15 @@ class Reporting:
             found.append(("the network and its weights", digest(network)))
         said = rows.notes if rows is not None else ()
         return Reporting(self.out, self.page, self.given, tuple(found), tuple(said))
+
+    def refuse(self, why: str) -> None:
+        """Say that there is no page of this.
+
+        Raises:
+            InputError: one is wanted.
+        """
+        if self.page:
+            raise InputError(f"expected no --report with {why}: there is no page of it yet")
 
     def write(self, found: Mapping[str, Any], title: str, files: Sequence[str] = ()) -> None:
         """The values, and the page where it is wanted."""

@@ -46,12 +46,14 @@ class Fit:
         history: one record per step worth reporting (a trial, an epoch).
         unseen: decisions on the same data, each by a part that had not seen the row; None for
             methods that do not cross-fit.
+        notes: what to know of it before it is used, in whole sentences.
     """
 
     model: nn.Module
     rule: Rule
     history: tuple[dict[str, Any], ...] = field(default=())
     unseen: Unseen | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Debiaser(Protocol):

@@ -8,9 +8,10 @@ Cells are in the order (group 0, label 0), (group 0, label 1), (group 1, label 0
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import highspy
 import numpy as np
-from scipy.optimize import linprog
 
 from retrofair.metrics import Array, Measure, PerformanceMeasure, Rate, Several, SignedGap
 from retrofair.metrics.performance import ACCURACY
@@ -104,42 +105,69 @@ def _linear(rate: Rate) -> bool:
     return rate.condition != "predicted positives"
 
 
-def multipliers(
-    worth: Array,
-    gaps: Array,
-    bound: Array | float,
-    centre: Array | None = None,
-    free: Array | None = None,
-) -> tuple[Array, float]:
-    """What each gap costs at the best randomised rule, (m,), and the value of that rule.
+class Programs:
+    """The linear programs of the best randomised rules at several bounds.
 
-    It maximises the mean of h * worth over rules 0 <= h <= 1 where the mean of h * gap lies within
-    the bound for each gap: a linear program. nan where no rule keeps the bound.
+    Each maximises the mean of h * worth over rules 0 <= h <= 1 where the mean of h * gap lies
+    within the bound for each gap, and begins where the last one ended.
 
     Args:
         worth: (n,) what deciding positive is worth for each row.
         gaps: (n, m) what it adds to each gap.
-        bound: of each gap, (m,), or of all.
-        centre: (m,) what is added to each gap besides.
         free: (m,) which gaps are measured from one and the same middle, wherever it lies; -1 for
             those that are not.
     """
-    n, m = gaps.shape
-    off = np.zeros(m) if centre is None else centre
-    block = np.full(m, -1) if free is None else free
-    middles = (block[:, None] == np.unique(block[block >= 0])).astype(float)
-    rows = np.concatenate([gaps.T / n, -middles], axis=1)
-    found = linprog(
-        np.concatenate([-worth / n, np.zeros(middles.shape[1])]),
-        A_ub=np.concatenate([rows, -rows]),
-        b_ub=np.concatenate([bound - off, bound + off]),
-        bounds=[(0, 1)] * n + [(None, None)] * middles.shape[1],
-        method="highs",
-    )
-    if found.ineqlin is None or found.x is None:
-        return np.zeros(m), float("nan")
-    prices = -np.asarray(found.ineqlin.marginals)
-    return prices[:m] - prices[m:], -float(found.fun or 0.0)
+
+    def __init__(self, worth: Array, gaps: Array, free: Array | None = None) -> None:
+        n, self.m = gaps.shape
+        block = np.full(self.m, -1) if free is None else free
+        middles = (block[:, None] == np.unique(block[block >= 0])).astype(float)
+        table = np.concatenate([gaps / n, -middles.T])  # a column of the program each
+        lp: Any = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = table.shape
+        ends = np.repeat([1.0, highspy.kHighsInf], [n, len(table) - n])
+        lp.col_cost_ = np.concatenate([-worth / n, np.zeros(len(table) - n)])
+        lp.col_lower_, lp.col_upper_ = np.where(ends == 1.0, 0.0, -ends), ends
+        lp.row_lower_, lp.row_upper_ = np.zeros(self.m), np.zeros(self.m)
+        matrix = lp.a_matrix_
+        matrix.format_ = highspy.MatrixFormat.kColwise
+        matrix.start_ = np.arange(len(table) + 1) * self.m
+        matrix.index_ = np.tile(np.arange(self.m), len(table))
+        matrix.value_ = table.ravel()
+        make: Any = highspy.Highs
+        self.highs = make()
+        options = {"output_flag": False, "threads": 1, "solver": "simplex", "presolve": "off"}
+        for option, value in options.items():
+            self.highs.setOptionValue(option, value)
+        self.highs.passModel(lp)
+
+    def prices(self, bound: Array | float, centre: Array | float = 0.0) -> tuple[Array, float]:
+        """What each gap costs at the best rule, (m,), and the value of that rule; nan where no
+        rule keeps the bound.
+
+        Args:
+            bound: of each gap, (m,), or of all.
+            centre: (m,) what is added to each gap besides.
+        """
+        low, high = np.broadcast_arrays(-bound - centre, bound - centre, np.zeros(self.m))[:2]
+        for k in range(self.m):
+            self.highs.changeRowBounds(k, float(low[k]), float(high[k]))
+        self.highs.run()
+        if self.highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return np.zeros(self.m), float("nan")
+        prices = -np.array(self.highs.getSolution().row_dual)
+        return prices, -float(self.highs.getObjectiveValue())
+
+
+def multipliers(
+    worth: Array,
+    gaps: Array,
+    bound: Array | float,
+    centre: Array | float = 0.0,
+    free: Array | None = None,
+) -> tuple[Array, float]:
+    """The prices of one of these `Programs`, and the value of its rule."""
+    return Programs(worth, gaps, free).prices(bound, centre)
 
 
 def shortfall(chances: Array, cell: Array, decided: Array, objective: Objective) -> float:

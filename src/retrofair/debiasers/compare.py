@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from retrofair.debiasers.effects import BETTER, Effects, GroupAuc, MeasureChange
 from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import Debiased
 from retrofair.errors import InputError
-from retrofair.metrics import Array, CallableMeasure, Measure, Several, paired
+from retrofair.metrics import Array, Measure, Several, bias_change, paired
 from retrofair.metrics.rates import BASE_RATE, FPR, SELECTION, TPR
 from retrofair.networks.outputs import Outputs, as_logits, probabilities
 from retrofair.objective import Constrained, MeasureLike
@@ -156,38 +157,17 @@ def _rates(pairs: Array, names: tuple[str, ...]) -> tuple[RateChange, ...]:
 
 
 def _measures(pairs: Array, own: Measure) -> tuple[MeasureChange, ...]:
-    drawn = paired.draws(pairs)
+    z = metrics.intervals.quantile(metrics.LEVEL)
     was, now = (pairs.sum(axis=axis) for axis in (-1, -2))
-    drawn_was, drawn_now = (drawn.sum(axis=axis) for axis in (-1, -2))
-    tail = (1 - metrics.LEVEL) / 2
     found = []
     for measure in metrics.ALL if own in metrics.ALL else (own, *metrics.ALL):
+        before, after = float(measure(was)), float(measure(now))
         bias = float(measure.bias(now) - measure.bias(was))
-        low = high = np.nan
-        if _in_closed_form(measure) and np.isfinite(bias):
-            values = measure.bias(drawn_now) - measure.bias(drawn_was)
-            values = values[np.isfinite(values)]
-            if len(values):
-                low, high = np.quantile(values, [tail, 1 - tail])
-                low, high = min(low, bias), max(high, bias)
-        found.append(
-            MeasureChange(
-                measure.name,
-                float(measure(was)),
-                float(measure(now)),
-                bias,
-                float(low),
-                float(high),
-            )
-        )
+        low = high = math.nan
+        if bias_change.has_interval(measure) and math.isfinite(bias):
+            low, high = bias_change.change_limits(measure, pairs, z)
+        found.append(MeasureChange(measure.name, before, after, bias, low, high))
     return tuple(found)
-
-
-def _in_closed_form(measure: Measure) -> bool:
-    """Whether it can be computed of many counts at once."""
-    if isinstance(measure, Several):
-        return all(map(_in_closed_form, measure.measures))
-    return not isinstance(measure, CallableMeasure)
 
 
 def _group_aucs(

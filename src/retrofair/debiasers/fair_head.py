@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal
@@ -16,29 +14,19 @@ from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, Unseen, clone, record, search
-from retrofair.debiasers.chances import cross_fitted
+from retrofair.debiasers.chances import Chances, CrossFitted, cross_fitted
 from retrofair.debiasers.fair_head_classes import fit_of_classes
 from retrofair.debiasers.group_thresholds import best_thresholds
-from retrofair.debiasers.head import Features, HeadedNetwork, readable
-from retrofair.debiasers.rules import Cut, PerGroup, Rule
+from retrofair.debiasers.head import MOST, Features, GivenHead, HeadedNetwork, readable
+from retrofair.debiasers.prices import candidates, squashed
+from retrofair.debiasers.rules import Cut, PerGroup
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
-from retrofair.networks.layers import first_rows, last_layer, weight_layers
-from retrofair.objective import Constrained, Objective
-from retrofair.thresholds import Choice, ThresholdSearch
+from retrofair.networks.layers import readable_layers
+from retrofair.objective import Objective
+from retrofair.thresholds import Choice
 
-PRICES = np.sinh(np.linspace(0, 4, 41)) / np.sinh(4)  # of one multiplier, on each side of 0
-FINER = 20
-BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0)  # shares of epsilon that are aimed at
-CORRECTIONS = 3
-WEIGHTED = 0.05  # stands for epsilon where the objective has none
-STEPS = (0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
-ROUNDS = 3
-MOVES = 200  # of one multiplier each, at most
-PENALTY = 2.0  # per unit of bias beyond the bound, while looking for prices
 FARTHEST = 1e6  # where the score of a rule that decides alike for all is cut
-STEEP = 4.0  # of the sigmoid that makes scores of spread 1 into what thresholds are searched in
-Tried = Callable[[Array], float]
 
 
 @dataclass(frozen=True)
@@ -67,10 +55,12 @@ class FairHead:
         inputs: whether the head reads the network's inputs too; where they are no table of
             numbers it never does.
         stages: "last" reads the last layer's input, "all" that of every layer but the first, for
-            networks whose last layer has collapsed.
-        attribute: "inferred", or "given": then there is a threshold for each group on the head's
-            estimate of the label, and whoever decides needs the group. (That estimate does not
-            know the group: where x means another thing in each, more could be had.)
+            networks whose last layer has collapsed. Of a network that cannot be looked into (an
+            exported program, one without linear layers or convolutions) it reads none, and says
+            so in the result's notes.
+        attribute: "inferred", or "given": then the label's chance is that of the row's own group,
+            with a threshold for each, and whoever decides needs the group. Where the network's own
+            score does better on the data (`history[0]["label"]` is "network"), it is taken.
         strengths: inverse strengths of the regressions' penalty, among which the likelihood of
             rows not seen decides, for each.
 
@@ -114,165 +104,106 @@ class FairHead:
     ) -> Fit:
         network = clone(model)
         x, _, _ = next(iter(data))
-        layers = self._layers(model, data, x)
-        features, z = Features.of(network, layers, self.inputs and readable(x), data)
+        tables = self.inputs and readable(x)
+        layers, notes = self._read(network, x, tables)
+        features, z = Features.of(network, layers, tables, data)
         y, group = data.y.numpy().astype(np.int64), data.group.numpy()
         classes, n_groups = metrics.class_count(y), len(data.group_names)
+        if classes > 2 and self.attribute == "given":
+            raise InputError(
+                f"expected labels 0/1 for attribute='given', got {classes} classes: use "
+                "attribute='inferred'"
+            )
         cell = classes * group + y
         seed = int(torch.randint(2**31, (), generator=generator))
-        unseen, head, strengths = cross_fitted(
-            z, group, y, (n_groups, classes), self.strengths, seed
-        )
-        about: dict[str, Any] = {"strengths": strengths}
-        about |= {"group_auc": _group_auc(unseen, group, classes)}
+        fitted = cross_fitted(z, group, y, (n_groups, classes), self.strengths, seed)
+        about: dict[str, Any] = {"strengths": fitted.strengths}
+        about |= {"group_auc": _group_auc(fitted.groups, group)}
         if classes > 2:
-            if self.attribute == "given":
-                raise InputError(
-                    f"expected labels 0/1 for attribute='given', got {classes} classes: use "
-                    "attribute='inferred'"
-                )
-            return fit_of_classes(features, head, unseen, cell, data, objective, about)
-        if self.attribute == "given":
-            value, cut = np.tile([0.0, STEEP], n_groups), STEEP / 2
-            score = _squashed(unseen @ value, cut)
-            thresholds, counts = best_thresholds(score, y, group, n_groups, objective)
-            rule: Rule = PerGroup(thresholds)
-            choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
-            decisions = rule(score, group)
+            fit = fit_of_classes(features, fitted, cell, data, objective, about)
+        elif self.attribute == "given":
+            fit = _given(features, z, fitted, data, objective, about)
         else:
-            value, choice = candidates(unseen, cell, objective, search(data, objective))[0]
-            score = _squashed(unseen @ value)
-            decisions = (score > choice.threshold).astype(np.int64)
-            rule, cut = Cut(0.5), _cut(choice.threshold)
-            choice = replace(choice, threshold=0.5)  # which its sign is, for the network's score
-            about["shortfall"] = cells.shortfall(unseen, cell, decisions, objective)
-        made = HeadedNetwork(features, head, value, cut).eval()
-        chances = unseen.reshape(len(y), -1, 2).sum(-1)
-        return Fit(
-            made,
-            rule,
-            (record(objective, choice, trial=0, **about),),
-            Unseen(decisions, score, chances),
+            fit = _inferred(features, fitted, cell, data, objective, about)
+        return replace(fit, notes=notes)
+
+    def _read(
+        self, network: nn.Module, x: object, tables: bool
+    ) -> tuple[list[str], tuple[str, ...]]:
+        """The layers whose inputs are read, and a note where the network shows none."""
+        layers, ran = readable_layers(network, x)
+        if layers:
+            return layers if self.stages == "all" else layers[-1:], ()
+        if ran == 1 and tables:  # its only layer reads what the head reads anyway
+            return [], ()
+        inputs = " and its inputs" if tables else " alone"
+        return [], (
+            f"the fair head reads the network's logit{inputs}: no layer could be found inside the "
+            "network whose input has one row of numbers for each row",
         )
 
-    def _layers(self, model: nn.Module, data: Batches, x: object) -> list[str]:
-        if self.stages == "last":
-            last = last_layer(model, data)
-            return [last] if last else []
-        return weight_layers(model, first_rows(x, 2))[1:]
+
+def _inferred(
+    features: Features,
+    fitted: CrossFitted,
+    cell: Array,
+    data: Batches,
+    objective: Objective,
+    about: dict[str, Any],
+) -> Fit:
+    """One threshold on one weighting of the chances, for everybody."""
+    chances = fitted.cells
+    value, choice = candidates(chances, cell, objective, search(data, objective))[0]
+    score = squashed(chances @ value)
+    decisions = (score > choice.threshold).astype(np.int64)
+    about["shortfall"] = cells.shortfall(chances, cell, decisions, objective)
+    made = HeadedNetwork(features, fitted.head, value, _cut(choice.threshold)).eval()
+    choice = replace(choice, threshold=0.5)  # which its sign is, for the network's score
+    history = (record(objective, choice, trial=0, **about),)
+    return Fit(made, Cut(0.5), history, Unseen(decisions, score, fitted.groups))
 
 
-def _group_auc(chances: Array, group: Array, classes: int = 2) -> float:
+def _given(
+    features: Features,
+    z: Array,
+    fitted: CrossFitted,
+    data: Batches,
+    objective: Objective,
+    about: dict[str, Any],
+) -> Fit:
+    """A threshold for each group on the label's chance given the group.
+
+    That is the fair-Bayes rule where the group is known: what deciding positive is worth, less the
+    prices of gaps, is then a line in that one chance, for each group another. The chance is the
+    head's, or the network's own where that does better on these rows (few of them, often).
+    """
+    y, group, n_groups = data.y.numpy(), data.group.numpy(), len(data.group_names)
+    ends = squashed(np.array([-MOST, MOST]))
+    plain = Chances.empty(n_groups, 2, z.shape[1])
+    plain.group_weight, plain.group_bias = fitted.head.group_weight, fitted.head.group_bias
+    plain.label_weight[:, 1, 0] = 1.0  # the network's logit comes first
+    found = []
+    for label, head, chance in (
+        ("head", fitted.head, fitted.told(group)[:, 1]),
+        ("network", plain, squashed(z[:, 0])),
+    ):
+        score = chance.clip(*ends)
+        thresholds, counts = best_thresholds(score, y, group, n_groups, objective)
+        rule = PerGroup(thresholds)
+        choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
+        found.append((choice, rule, score, head, label))
+    choice, rule, score, head, label = max(found, key=lambda each: each[0].rank)
+    made = GivenHead(features, head, np.tile([0.0, 1.0], n_groups), 0.0).eval()
+    history = (record(objective, choice, trial=0, label=label, **about),)
+    return Fit(made, rule, history, Unseen(rule(score, group), score, fitted.groups))
+
+
+def _group_auc(groups: Array, group: Array) -> float:
     """How well the head tells the privileged group from the others, on rows it had not seen."""
-    last = chances.shape[1] // classes - 1
-    privileged = group == last
+    privileged = group == groups.shape[1] - 1
     if privileged.all() or not privileged.any():
         return float("nan")
-    return float(metrics.auc(chances[:, classes * last :].sum(1), privileged.astype(np.int64))[0])
-
-
-def _squashed(score: Array, cut: float = 0.0) -> Array:
-    return np.asarray(1 / (1 + np.exp(-np.clip(score - cut, -30, 30))))
-
-
-# --- multipliers ----------------------------------------------------------------------------------
-
-
-def candidates(
-    chances: Array, cell: Array, objective: Objective, thresholds: ThresholdSearch
-) -> list[tuple[Array, Choice]]:
-    """Weightings (2G,) and their best thresholds, best first.
-
-    Args:
-        chances: (n, 2G) that the rows were not used for.
-    """
-    shares = np.bincount(cell, minlength=chances.shape[1]) / len(cell)
-    worth = cells.of_performance(objective.performance_measure, shares)
-    known = cells.of_gaps(objective.bias_measure, shares)
-    gaps = known.rows
-    found: list[tuple[Array, Choice]] = []
-
-    def tried(price: Array) -> float:
-        """How good prices are: as good as their best threshold, or nearly as good at theirs.
-
-        Where a bound is tight, the best threshold of most prices is that of a constant; how far
-        the bound is missed where worth and prices balance tells which way to go.
-        """
-        value = worth - price @ gaps
-        value = value * STEEP / max(float((chances @ value).std()), 1e-9)
-        middle = float((chances @ value).mean())
-        value = value - middle  # the chances add up to 1
-        score = _squashed(chances @ value)
-        found.append((value, thresholds.best(score)))
-        balanced = thresholds.at(score, float(_squashed(np.array(-middle)))).counts
-        return max(found[-1][1].rank, _merit(objective, balanced))
-
-    if not len(gaps):  # nobody to compare
-        tried(np.zeros(0))
-    elif len(gaps) == 1:
-        _along_a_line(tried)
-    else:
-        _by_programs(tried, chances @ worth, chances @ gaps.T, gaps.T[cell], known, objective)
-    return sorted(found, key=lambda each: -each[1].rank)
-
-
-def _merit(objective: Objective, counts: Array) -> float:
-    """Performance, less what breaks the bound; for a weighted objective its rank."""
-    if not isinstance(objective, Constrained):
-        return float(objective.rank(counts))
-    over = max(float(objective.bias_measure.bias(counts)) - objective.epsilon, 0.0)
-    return float(objective.performance_measure(counts)) - PENALTY * over
-
-
-def _along_a_line(tried: Tried) -> None:
-    prices = np.concatenate([-PRICES[:0:-1], PRICES])
-    best = int(np.argmax([tried(np.array([price])) for price in prices]))
-    low, high = prices[max(best - 1, 0)], prices[min(best + 1, len(prices) - 1)]
-    for price in np.linspace(low, high, FINER):
-        tried(np.array([price]))
-
-
-def _by_programs(
-    tried: Tried,
-    worth: Array,
-    gaps: Array,
-    seen: Array,
-    known: cells.Gaps,
-    objective: Objective,
-) -> None:
-    """Prices from linear programs at several bounds, then moved one by one.
-
-    Args:
-        worth, gaps: (n,) and (n, m) what a positive decision adds, by the chances of each row.
-        seen: (n, m) the same gaps, by its own group and label.
-    """
-    n, m = gaps.shape
-    rows = np.linspace(0, n - 1, min(n, cells.ROWS)).astype(int)
-    epsilon = objective.epsilon if isinstance(objective, Constrained) else WEIGHTED
-    bound = known.width * epsilon
-    best, price = tried(np.zeros(m)), np.zeros(m)
-    for share in BOUNDS:
-        centre = np.zeros(m)
-        for _ in range(CORRECTIONS):
-            found, _ = cells.multipliers(worth[rows], gaps[rows], share * bound, centre, known.free)
-            rank = tried(found)
-            if rank > best:
-                best, price = rank, found
-            # how far the chances are off where they decide: aimed away from the next time
-            decided = worth > gaps @ found
-            centre = (seen[decided].sum(0) - gaps[decided].sum(0)) / n
-    left = MOVES // max(2 * m, 1)  # rounds; many gaps on many rows would take minutes
-    for step in STEPS:
-        for _ in range(min(ROUNDS, left)):
-            left, before = left - 1, best
-            for k, way in itertools.product(range(m), (step, -step)):
-                moved = price.copy()
-                moved[k] += way * max(abs(price[k]), 0.1)
-                rank = tried(moved)
-                if rank > best:
-                    best, price = rank, moved
-            if best <= before:
-                break
+    return float(metrics.auc(groups[:, -1], privileged.astype(np.int64))[0])
 
 
 def _cut(threshold: float) -> float:

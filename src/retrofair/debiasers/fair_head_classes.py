@@ -20,7 +20,7 @@ from scipy.optimize import linprog
 from retrofair.data import Batches
 from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, Unseen, record, search_any
-from retrofair.debiasers.chances import Chances
+from retrofair.debiasers.chances import CrossFitted
 from retrofair.debiasers.head import Features, HeadedNetwork
 from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax
@@ -41,8 +41,7 @@ STEEP = 4.0  # the spread of the scores
 
 def fit_of_classes(
     features: Features,
-    head: Chances,
-    chances: Array,
+    fitted: CrossFitted,
     cell: Array,
     data: Batches,
     objective: Objective,
@@ -51,18 +50,17 @@ def fit_of_classes(
     """The head's answer for three classes or more; the offsets are in its network.
 
     Args:
-        chances: (n, G * K) by heads that had not seen the row.
         cell: (n,) the row's own.
     """
     search = search_any(data, objective)
     assert isinstance(search, OffsetSearch)
+    chances = fitted.cells
     value, found = Candidates(chances, cell, objective, search).best()
-    made = HeadedNetwork(features, head, value, -np.array(found.offsets)).eval()
+    made = HeadedNetwork(features, fitted.head, value, -np.array(found.offsets)).eval()
     choice = replace(found, offsets=(0.0,) * len(found.offsets))
     history = (record(objective, choice, trial=0, **about),)
     scores = chances @ value + np.array(found.offsets)
-    groups = chances.reshape(len(chances), -1, scores.shape[1]).sum(-1)
-    unseen = Unseen(scores.argmax(1), scores, groups)
+    unseen = Unseen(scores.argmax(1), scores, fitted.groups)
     return Fit(made, Argmax(choice.offsets), history, unseen)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -22,6 +22,7 @@ WEIGHTS = ("group_weight", "group_bias", "label_weight", "label_bias")
 COLUMNS = 5_000  # of a table that a head reads, at most
 CODES = 10  # values up to which a column is a code, not a number
 KNOTS = 8  # per number
+MOST = 15.0  # log-odds that are told apart: beyond, 1 less the chance is lost to rounding
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -198,6 +199,54 @@ class HeadedNetwork(nn.Module):
         logits = torch.einsum("nk,gyk->ngy", z.to(self.label_weight), self.label_weight)
         labels = torch.softmax(logits + self.label_bias, 2)
         return (self.groups(z)[:, :, None] * labels).flatten(1)
+
+
+class GivenHead(HeadedNetwork):
+    """Tells the label's chance given the row's own group, whose log-odds it answers with.
+
+    Called as a network, without groups, it answers with the log-odds over the groups that it
+    infers; `given` is what a rule with a threshold for each group decides by. Of two classes.
+    """
+
+    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
+        return log_odds(super().forward(*x, **named))
+
+    def given(self, x: Any, group: Tensor) -> Tensor:
+        """(n,) log-odds of label 1 for rows of these groups, (n,) codes."""
+        own, read = self.features.plain(x)
+        z = torch.cat([self.features.bent(own), read], 1).to(self.label_weight)
+        group = group.to(z.device)
+        weight = self.label_weight[:, 1] - self.label_weight[:, 0]  # (G, k)
+        bias = self.label_bias[:, 1] - self.label_bias[:, 0]
+        found = z @ weight.T + bias
+        return found.gather(1, group[:, None])[:, 0].clamp(-MOST, MOST)
+
+    def structure(self) -> dict[str, Any]:
+        """What `empty` takes besides the network."""
+        return {**super().structure(), "given": True}
+
+
+class Given(nn.Module):
+    """A `GivenHead` for rows of known groups, as a network."""
+
+    def __init__(self, head: GivenHead, group: Tensor) -> None:
+        super().__init__()
+        self.head, self.group = head, group
+
+    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
+        return self.head.given(named or (x[0] if len(x) == 1 else x), self.group)
+
+
+def log_odds(chance: Tensor) -> Tensor:
+    """Of a chance that may be 0 or 1 by rounding."""
+    return (chance.log() - (1 - chance).log()).clamp(-MOST, MOST)
+
+
+def headed(network: nn.Module, structure: Mapping[str, Any]) -> HeadedNetwork:
+    """A head of a given structure on a network, whose weights are still to be loaded."""
+    values = dict(structure)
+    kind = GivenHead if values.pop("given", False) else HeadedNetwork
+    return kind.empty(network, **values)
 
 
 def readable(x: Any) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from retrofair.data import Batches, Preparation
 from retrofair.debiasers import rules
 from retrofair.debiasers.effects import Effects
+from retrofair.debiasers.head import Given, GivenHead
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.outputs import (
@@ -183,6 +184,8 @@ def decide(
         code: (n,) group codes, where the rule needs them.
     """
     classes = rules.classes_of(rule)
+    if isinstance(model, GivenHead) and code is not None:
+        model = Given(model, torch.from_numpy(code)).eval()
     with evaluating(model):
         out = checked(model, x, rows_of(x), classes).float().cpu()
         chance = probability(out) if classes == 2 else log_chances(out)

@@ -19,7 +19,7 @@ from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, chances
+from retrofair.networks.outputs import Outputs, as_logits, chances, kind_of
 from retrofair.networks.randomness import generator_of
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
@@ -69,7 +69,7 @@ def debias(
     counts = check_data(data, objective)
     classes = counts.shape[-1]
     if classes > 2:
-        _check_method(debiaser, classes)
+        check_method(debiaser, classes)
         objective = objective_of_classes(objective)
     metrics.require(objective.bias_measure, counts, data.group_names)
     model = as_logits(net, data, outputs, classes)
@@ -102,7 +102,7 @@ def debias(
             "rows": len(data),
             "seconds": round(seconds, 3),
             "cross_fitted": fit.unseen is not None,
-            "outputs": "logits" if model is net else "probabilities",
+            "outputs": kind_of(model, net),
             "torch": torch.__version__,
         },
     )
@@ -122,9 +122,9 @@ def debias(
             needs_group=result.needs_group,
         )
     status = judge(objective, before, after, constant)
-    notes: tuple[str, ...] = ()
+    notes = fit.notes
     if classes == 2:
-        notes = notes_of(objective, data, chance, after, status is Status.MET)
+        notes += notes_of(objective, data, chance, after, status is Status.MET)
     return dataclasses.replace(
         result,
         effects=effects,
@@ -185,7 +185,8 @@ def _counts(data: Batches, decided: Array, classes: int) -> Array:
     return metrics.count(y, decided, group, n_groups)
 
 
-def _check_method(debiaser: Debiaser, classes: int) -> None:
+def check_method(debiaser: Debiaser, classes: int) -> None:
+    """Refuse a method for labels 0/1 where there are three classes or more."""
     from retrofair.debiasers import ALL
 
     if getattr(debiaser, "classes", "two") == "two":

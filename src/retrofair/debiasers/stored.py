@@ -21,12 +21,12 @@ from retrofair.data import Preparation
 from retrofair.data import stored as preparations
 from retrofair.debiasers import rules
 from retrofair.debiasers.effects import Effects
-from retrofair.debiasers.head import HeadedNetwork
+from retrofair.debiasers.head import HeadedNetwork, headed
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
 from retrofair.networks.mlp import MLP
-from retrofair.networks.outputs import LogitOf
+from retrofair.networks.outputs import LogitOf, settable
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -181,11 +181,11 @@ def _read(
     net: nn.Module,
     preparation: Preparation | None,
 ) -> Debiased:
-    model = copy.deepcopy(net).eval()
+    model = copy.deepcopy(settable(net)).eval()
     if values["about"].get("outputs") == "probabilities":
         model = LogitOf(model).eval()
     if values.get("head") is not None:
-        model = HeadedNetwork.empty(model, **values["head"])
+        model = headed(model, values["head"])
     model.load_state_dict(state)
     effects = values.get("effects")
     return Debiased(

@@ -28,7 +28,7 @@ from retrofair.frontier.points import (
     non_dominated,
 )
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.networks.outputs import Outputs, as_logits, kind_of, probabilities
 from retrofair.objective import Constrained, MeasureLike
 from retrofair.progress import silent, track
 
@@ -99,7 +99,7 @@ def frontier(
     check_numbers(seconds, held_out)
     parts = parts_of(data, goals[0], held_out, seed)
     model = as_logits(net, data, outputs)
-    kind: Outputs = "logits" if model is net else "probabilities"
+    kind = kind_of(model, net)
     runs = _Runs(net, *parts, goals, seed, seconds, kind, KeptRuns.of(store, net, parts[0], kind))
     reference = runs.reference(model)
     tried: list[Point] = []

@@ -3,10 +3,11 @@
 Most rows are decided alike before and after, so a change is known far better than the difference
 of two independent rates would be: the intervals here use the pairs.
 
-References:
+Of functions of several rates, see `bias_change`.
+
+Reference:
     Newcombe (1998), Improved confidence intervals for the difference between binomial proportions
     based on paired data (method 10).
-    Rubin (1981), The Bayesian bootstrap (for functions of several rates).
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from retrofair.metrics.intervals import Bounds, wilson
 from retrofair.metrics.rates import Rate, divide
 
 FEW = 5  # hits and misses, before and after, below which a normal limit is not to be trusted
-DRAWS = 1_000
-PRIOR = 0.25  # of a row, for each pair of decisions of a group and label
 
 
 def count_pairs(y: Array, before: Array, after: Array, group: Array, n_groups: int) -> Array:
@@ -116,14 +115,3 @@ def _of_moving_base(rate: Rate, pairs: Array, z: float) -> tuple[Array, Bounds]:
     spread = (pairs * influence**2).sum(axis=(-3, -2, -1))
     half = np.where(known, z * np.sqrt(spread), np.nan)
     return change, (change - half, change + half)
-
-
-def draws(pairs: Array, seed: int = 0) -> Array:
-    """Paired counts as they might have been, (1000, G, 2, 2, 2), up to a factor per group.
-
-    A Bayesian bootstrap: Dirichlet weights for the pairs of each group and label that has rows,
-    with a quarter of a row added to each, so that pairs not seen stay possible.
-    """
-    random = np.random.default_rng(seed)
-    filled = pairs.sum(axis=(-2, -1), keepdims=True) > 0
-    return random.gamma(np.where(filled, pairs + PRIOR, 0.0), size=(DRAWS, *pairs.shape))

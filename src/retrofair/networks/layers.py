@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.errors import InputError, unknown
-from retrofair.networks.outputs import evaluating, forward
+from retrofair.networks.outputs import evaluating, forward, rows_of
 
 
 def weight_layers(model: nn.Module, x: Any) -> list[str]:
@@ -44,6 +44,34 @@ def weight_layers(model: nn.Module, x: Any) -> list[str]:
     if not order:
         raise InputError("expected a network with at least one linear or convolution layer")
     return order
+
+
+def readable_layers(model: nn.Module, x: Any) -> tuple[list[str], int]:
+    """Names of the layers after the first whose input `reading` gives as numbers, one row a row.
+
+    Returns:
+        The names in the order in which they run, none where the network cannot be looked into
+        (TorchScript, an exported program, other weights than matrices and kernels); and how many
+        layers ran.
+    """
+    if isinstance(model, torch.jit.ScriptModule) or not any(map(_has_weight, model.modules())):
+        return [], 0
+    x = first_rows(x, 3)
+    try:
+        order = weight_layers(model, x)
+    except InputError:  # none of them runs as a module
+        return [], 0
+    return [name for name in order[1:] if _is_read(model, name, x)], len(order)
+
+
+def _is_read(model: nn.Module, name: str, x: Any) -> bool:
+    try:
+        with reading(model, name) as seen, evaluating(model):
+            forward(model, x)
+    except Exception:  # a layer of the user's own may take anything
+        return False
+    value = seen["input"]
+    return value.ndim == 2 and len(value) == rows_of(x)
 
 
 def last_layer(model: nn.Module, data: Batches, name: str | None = None) -> str:

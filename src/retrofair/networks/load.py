@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from retrofair.errors import InputError, MissingFileError, UnsafeFileError
 from retrofair.networks.hugging_face import load_hugging_face
+from retrofair.networks.outputs import ExportedNetwork
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
@@ -148,23 +149,6 @@ def _exported(path: Path, trusted: bool) -> nn.Module:
         ) from error
     finally:
         logging.disable(logging.NOTSET)
-
-
-class ExportedNetwork(nn.Module):
-    """An exported program as an ordinary module: `eval` and `train` do nothing to it."""
-
-    def __init__(self, program: nn.Module) -> None:
-        super().__init__()
-        self.program = program
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.program(x)
-        return out
-
-    def train(self, mode: bool = True) -> ExportedNetwork:
-        """Exported programs refuse to change mode; what was exported is what runs."""
-        self.training = mode
-        return self
 
 
 def _pickle(path: Path) -> UnsafeFileError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,39 @@ class LogitOf(nn.Module):
         given = named or (x[0] if len(x) == 1 else x)
         out = forward(self.network, given)
         return out.clamp(min=EDGE).log() if out.ndim == 2 else out.clamp(EDGE, 1 - EDGE).logit()
+
+
+class ExportedNetwork(nn.Module):
+    """An exported program as an ordinary module: `eval` and `train` do nothing to it."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+        self.training = False
+
+    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
+        out: Tensor = self.program(*x, **named)
+        return out
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """Exported programs refuse to change mode; what was exported is what runs."""
+        self.training = mode
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNetwork:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch's own, when it is copied
+            return ExportedNetwork(copy.deepcopy(self.program, memo))
+
+
+def settable(model: nn.Module) -> nn.Module:
+    """The network as a module whose mode can be set, which that of `torch.export` cannot."""
+    if isinstance(model, torch.fx.GraphModule):
+        try:
+            model.train(model.training)
+        except NotImplementedError:
+            return ExportedNetwork(model)
+    return model
 
 
 @contextmanager
@@ -129,6 +163,7 @@ def as_logits(
         raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"expected a torch.nn.Module as the network, got {type(model).__name__}")
+    model = settable(model)
     if not len(data):
         raise InputError("expected data with rows, got none")
     # all rows are looked at: one NaN in the last batch would spoil every later threshold
@@ -158,6 +193,11 @@ def as_logits(
             "say outputs='logits' (--outputs logits)"
         )
     return LogitOf(model) if outputs == "probabilities" else model
+
+
+def kind_of(model: nn.Module, net: nn.Module) -> Outputs:
+    """What a network answers with, of which `as_logits` made the model."""
+    return "probabilities" if isinstance(model, LogitOf) and model is not net else "logits"
 
 
 def rows_of(x: Any) -> int:

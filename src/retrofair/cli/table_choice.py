@@ -1,0 +1,175 @@
+"""Which data, as the command line says it, and what kind of label it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import pandas as pd
+
+from retrofair import datasets
+from retrofair.data import Missing, Splits, read_table, split_frame
+from retrofair.data.tables import TABLES
+from retrofair.errors import InputError, unknown
+from retrofair.metrics.one_vs_rest import MOST_CLASSES
+
+Target = Literal["two", "classes", "number"]
+FEW_NUMBERS = 20  # different whole numbers up to which a label of them stands for classes
+USUAL = (0.6, 0.2, 0.2)  # training, validation and test share
+
+
+@dataclass(frozen=True)
+class TableChoice:
+    """Which data, as the command line says it."""
+
+    data: str
+    label: str | None = None
+    positive: str | None = None
+    sensitive: str | None = None
+    privileged: str | None = None
+    blind: bool = False
+    missing: str = "drop"
+    drop: str | None = None
+    no_scale: bool = False
+    root: Path | None = None
+    seed: int = 0
+    target: Target = "two"
+    class_names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, *options: Any, regression: bool = False) -> TableChoice:
+        """What the options say, with what kind of label it is.
+
+        With `regression` it is a number. Otherwise one of a file with three values or more, of
+        which none is said to be positive, stands for as many classes: any texts, or at most 20
+        whole numbers.
+
+        Raises:
+            InputError: --positive or a data set without numbers as labels, with --regression.
+        """
+        choice = cls(*options)
+        if regression:
+            if choice.positive is not None:
+                raise InputError("expected no --positive with --regression: its label is a number")
+            if not choice.is_file and "target" not in datasets.get(choice.data).options:
+                able = [known.name for known in datasets.ALL if "target" in known.options]
+                raise InputError(
+                    f"expected data with a number as label for --regression, got {choice.data!r}: "
+                    f"choose from {', '.join(able)}, or a file"
+                )
+            return replace(choice, target="number")
+        values = choice.label_values()
+        return replace(choice, target="classes", class_names=values) if values else choice
+
+    @property
+    def is_file(self) -> bool:
+        """A file, rather than the name of a data set."""
+        if self.data in {known.name for known in datasets.ALL}:
+            return False
+        return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
+
+    @property
+    def name(self) -> str:
+        """The data set's, or the file's without its folders."""
+        return Path(self.data).name if self.is_file else self.data
+
+    @property
+    def is_data(self) -> bool:
+        """A table's file or a data set's name, whether it is there or not."""
+        names = {known.name for known in datasets.ALL}
+        return self.data in names or Path(self.data).suffix.lower() in TABLES
+
+    @property
+    def columns(self) -> list[str] | None:
+        return commas(self.sensitive)
+
+    def label_values(self) -> tuple[str, ...]:
+        """The classes of a file's label, where there are three or more."""
+        if not self.is_file or self.positive is not None or self.label is None:
+            return ()
+        frame = read_table(self.data)
+        if self.label not in frame.columns:  # which is said where the table is prepared
+            return ()
+        column = frame[self.label].dropna()
+        values = sorted(set(column.tolist()), key=lambda v: (isinstance(v, str), v))
+        most = MOST_CLASSES
+        if pd.api.types.is_numeric_dtype(column):
+            most = FEW_NUMBERS if bool((column % 1 == 0).all()) else 0
+        return tuple(map(str, values)) if 2 < len(values) <= most else ()
+
+    def splits(self, parts: tuple[float, float, float] = USUAL) -> Splits:
+        """Training, validation and test data.
+
+        Raises:
+            InputError: an option is missing or wrong for this kind of data.
+        """
+        if self.is_file:
+            label, columns = self.needed()
+            frame = read_table(self.data)
+            if self.target == "classes":
+                codes = {name: code for code, name in enumerate(self.class_names)}
+                frame = frame.assign(
+                    **{label: frame[label].map(str, na_action="ignore").map(codes)}
+                )
+            return split_frame(
+                frame,
+                regression=self.target != "two",
+                seed=self.seed,
+                parts=parts,
+                label=label,
+                positive=self.positive,
+                sensitive=columns,
+                privileged=commas(self.privileged),
+                include_sensitive=not self.blind,
+                missing=cast(Missing, self.missing),
+                drop=commas(self.drop) or (),
+                scale=not self.no_scale,
+            )
+        for option, value in (("--label", self.label), ("--positive", self.positive)):
+            if value is not None:
+                raise InputError(
+                    f"{option} is for files, but {self.data!r} is taken as a data set's name "
+                    f"(choose from: {', '.join(known.name for known in datasets.ALL)})"
+                )
+        if self.missing not in get_args(Missing):
+            raise unknown("choice for --missing", self.missing, get_args(Missing))
+        privileged = commas(self.privileged)
+        regression = self.target == "number"
+        return datasets.load(
+            self.data,
+            **({"target": "regression"} if regression else {}),
+            sensitive=self.columns,
+            root=self.root,
+            seed=self.seed,
+            include_sensitive=not self.blind,
+            **({} if privileged is None else {"privileged": privileged}),
+            **({"scale": False} if self.no_scale else {}),
+            **({} if self.drop is None else {"drop": commas(self.drop)}),
+        )
+
+    def needed(self) -> tuple[str, list[str]]:
+        """The label and the protected columns, which a file cannot do without."""
+        if self.label is None:
+            raise InputError(f"expected --label COLUMN for the file {self.data}, got none")
+        if self.columns is None:
+            raise InputError(f"expected --sensitive COLUMN for the file {self.data}, got none")
+        return self.label, self.columns
+
+
+def one_source(file: str | None, data: str | None, default: str | None = None) -> str:
+    """The data named by the first argument or by --data."""
+    if file is not None and data is not None and file != data:
+        raise InputError(f"expected one data set, got {file!r} and --data {data}")
+    chosen = file or data or default
+    if chosen is None:
+        raise InputError(
+            "expected data: a file, or --data with one of "
+            + ", ".join(known.name for known in datasets.ALL)
+        )
+    return chosen
+
+
+def commas(text: str | None) -> list[str] | None:
+    """The parts of a list separated by commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
