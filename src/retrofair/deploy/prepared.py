@@ -24,28 +24,28 @@ class PreparedTable(nn.Module):
     number: Tensor  # (k,) the columns that are numbers
     mean: Tensor  # (k,)
     spread: Tensor  # (k,)
-    source: Tensor  # (d - k,) the column of each indicator
-    code: Tensor  # (d - k,) for which it is 1
-    order: Tensor  # (d,) of each feature among numbers and indicators
+    code: Tensor  # (d - k,) for which each indicator is 1
     fill: Tensor  # (c,) of each column; nan where a missing value makes the row unusable
     top: Tensor  # (c,) the highest code of each column; -1 for numbers
 
     def __init__(self, preparation: Preparation) -> None:
         super().__init__()
         numbers: list[tuple[int, Number]] = []
-        indicators: list[tuple[int, int]] = []
-        order: list[tuple[bool, int]] = []
+        indicators: list[int] = []
+        # of each column: its position, and where its numbers or indicators start and stop
+        self.layout: list[tuple[int, bool, int, int]] = []
         fills, tops = [], []
         for position, column in enumerate(preparation.columns):
             imputed = preparation.missing == "impute" and column.name not in preparation.sensitive
             if isinstance(column, Number):
-                order.append((False, len(numbers)))
+                self.layout.append((position, True, len(numbers), len(numbers) + 1))
                 numbers.append((position, column))
                 fill, top = column.fill, -1
             else:
                 codes, fill = _codes(column)
-                order += [(True, len(indicators) + each) for each in range(len(codes))]
-                indicators += [(position, code) for code in codes]
+                start, stop = len(indicators), len(indicators) + len(codes)
+                self.layout.append((position, False, start, stop))
+                indicators += codes
                 top = codes[-1]
             fills.append(fill if imputed else math.nan)
             tops.append(top)
@@ -54,9 +54,7 @@ class PreparedTable(nn.Module):
             "number": torch.tensor([place for place, _ in numbers], dtype=torch.long),
             "mean": torch.tensor([each.mean for _, each in numbers], dtype=exact),
             "spread": torch.tensor([each.spread for _, each in numbers], dtype=exact),
-            "source": torch.tensor([place for place, _ in indicators], dtype=torch.long),
-            "code": torch.tensor([code for _, code in indicators], dtype=torch.float32),
-            "order": torch.tensor([len(numbers) * late + place for late, place in order]),
+            "code": torch.tensor(indicators, dtype=torch.float32),
             "fill": torch.tensor(fills, dtype=exact),
             "top": torch.tensor(tops, dtype=exact),
         }
@@ -71,9 +69,16 @@ class PreparedTable(nn.Module):
         within = scaled.abs() <= LARGEST
         usable = every(code | (self.top < 0)) & every(within)
         numbers = torch.where(within, scaled, torch.zeros_like(scaled))
-        # codes are small: single precision holds them, at half the cost for many categories
-        indicators = (filled.float()[:, self.source] == self.code).float()
-        return torch.cat([numbers, indicators], 1)[:, self.order], usable
+        # column by column, as gathering hundreds of indicators takes longer than the network;
+        # codes are small, single precision holds them
+        codes = filled.float()
+        parts = [
+            numbers[:, start:stop]
+            if number
+            else (codes[:, place : place + 1] == self.code[start:stop]).float()
+            for place, number, start, stop in self.layout
+        ]
+        return torch.cat(parts, 1), usable
 
 
 def _codes(column: Category | Flag) -> tuple[list[int], float]:
