@@ -65,10 +65,13 @@ class PreparedTable(nn.Module):
         filled = torch.where(torch.isnan(columns), self.fill, columns)
         # comparisons with nan are false: such a code is none, such a number not in range
         code = (filled >= 0) & (filled <= self.top) & (torch.floor(filled) == filled)
-        scaled = ((filled[:, self.number] - self.mean) / self.spread).float()
-        within = scaled.abs() <= LARGEST
-        usable = every(code | (self.top < 0)) & every(within)
-        numbers = torch.where(within, scaled, torch.zeros_like(scaled))
+        usable = every(code | (self.top < 0))
+        numbers = filled
+        if len(self.number):  # ONNX cannot hold an empty constant of doubles
+            scaled = ((filled[:, self.number] - self.mean) / self.spread).float()
+            within = scaled.abs() <= LARGEST
+            usable = usable & every(within)
+            numbers = torch.where(within, scaled, torch.zeros_like(scaled))
         # column by column, as gathering hundreds of indicators takes longer than the network;
         # codes are small, single precision holds them
         codes = filled.float()
