@@ -175,6 +175,24 @@ def test_a_table_without_label_or_group(results, table, tmp_path: Path) -> None:
                 rf.export(result, tmp_path / "b.onnx", data=bare)
 
 
+@pytest.mark.parametrize("kind", SUFFIXES)
+@pytest.mark.parametrize("columns", [["skill", "hours"], ["sex", "region"]])
+def test_tables_of_numbers_only_and_of_texts_only(kind, columns, table, tmp_path: Path) -> None:
+    few = table[[*dict.fromkeys([*columns, "sex", "hired"])]]
+    data = rf.GroupedData.from_frame(
+        few,
+        label="hired",
+        sensitive="sex",
+        privileged="Male",
+        include_sensitive="sex" in columns,
+    )
+    net = rf.networks.train_mlp(data, data, depth=1, width=4, max_epochs=2)
+    result = rf.debias(net, data, rf.Constrained("spd", 0.2), "threshold")
+    done = rf.export(result, tmp_path / f"m.{SUFFIXES[kind]}", kind, data=few)
+    assert done.written
+    assert done.parity.differing == done.parity.at_ties
+
+
 def test_a_network_with_a_threshold(trained, splits, tmp_path: Path) -> None:
     done = rf.export(trained, tmp_path / "m.onnx", data=splits.test, threshold=0.3)
     assert done.rule == {"kind": "cut", "threshold": 0.3}
@@ -255,6 +273,16 @@ def test_a_failure_while_writing_leaves_the_old_files(
     with pytest.raises(OSError, match="disk full"):
         rf.export(results["fair_head"], tmp_path / "m.onnx", data=table)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
+
+
+def test_a_file_that_its_runtime_cannot_read(results, table, tmp_path, monkeypatch) -> None:
+    def damaged(self: Any, module: Any, inputs: Any, path: Path) -> None:
+        path.write_bytes(b"no graph")
+
+    monkeypatch.setattr(formats.Onnx, "write", damaged)
+    with pytest.raises(InputError, match="written as onnx, but its runtime cannot read that"):
+        rf.export(results["threshold"], tmp_path / "m.onnx", data=table)
+    assert not list(tmp_path.iterdir())
 
 
 # --- parity itself --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from retrofair.data import Preparation
-from retrofair.data.encoders import MISSING, Category, Number
+from retrofair.data.encoders import MISSING, Category, Flag, Number
 from retrofair.data.preparation import LARGEST
 
 
@@ -18,55 +18,79 @@ class PreparedTable(nn.Module):
     The features equal those of `GroupedData.prepared` bit for bit, as the same operations are done
     in double precision. A row is not usable where the preparation would refuse or drop it: a
     missing value that it does not fill, a code of no category, a number out of range. Its features
-    are 0.
+    are finite, and mean nothing.
     """
 
-    source: Tensor  # (d,) the column of each feature
-    number: Tensor  # (d,) whether the feature is a number rather than an indicator
-    mean: Tensor  # (d,) of a number; the code of an indicator
-    spread: Tensor  # (d,)
+    number: Tensor  # (k,) the columns that are numbers
+    mean: Tensor  # (k,)
+    spread: Tensor  # (k,)
+    code: Tensor  # (d - k,) for which each indicator is 1
     fill: Tensor  # (c,) of each column; nan where a missing value makes the row unusable
     top: Tensor  # (c,) the highest code of each column; -1 for numbers
 
     def __init__(self, preparation: Preparation) -> None:
         super().__init__()
-        source: list[int] = []
-        numbers: list[tuple[bool, float, float]] = []
+        numbers: list[tuple[int, Number]] = []
+        indicators: list[int] = []
+        # of each column: its position, and where its numbers or indicators start and stop
+        self.layout: list[tuple[int, bool, int, int]] = []
         fills, tops = [], []
         for position, column in enumerate(preparation.columns):
             imputed = preparation.missing == "impute" and column.name not in preparation.sensitive
             if isinstance(column, Number):
-                numbers.append((True, column.mean, column.spread))
+                self.layout.append((position, True, len(numbers), len(numbers) + 1))
+                numbers.append((position, column))
                 fill, top = column.fill, -1
-            elif isinstance(column, Category):
-                numbers += [(False, float(code), 1.0) for code in range(len(column.values))]
-                known = MISSING in column.values
-                fill = float(column.values.index(MISSING)) if known else math.nan
-                top = len(column.values) - 1
             else:
-                numbers.append((False, 1.0, 1.0))
-                fill, top = 0.0, 1
-            source += [position] * len(column.feature_names)
+                codes, fill = _codes(column)
+                start, stop = len(indicators), len(indicators) + len(codes)
+                self.layout.append((position, False, start, stop))
+                indicators += codes
+                top = codes[-1]
             fills.append(fill if imputed else math.nan)
             tops.append(top)
         exact = torch.float64
-        self.register_buffer("source", torch.tensor(source))
-        self.register_buffer("number", torch.tensor([kind for kind, _, _ in numbers]))
-        self.register_buffer("mean", torch.tensor([mean for _, mean, _ in numbers], dtype=exact))
-        self.register_buffer("spread", torch.tensor([each[2] for each in numbers], dtype=exact))
-        self.register_buffer("fill", torch.tensor(fills, dtype=exact))
-        self.register_buffer("top", torch.tensor(tops, dtype=exact))
+        values = {
+            "number": torch.tensor([place for place, _ in numbers], dtype=torch.long),
+            "mean": torch.tensor([each.mean for _, each in numbers], dtype=exact),
+            "spread": torch.tensor([each.spread for _, each in numbers], dtype=exact),
+            "code": torch.tensor(indicators, dtype=torch.float32),
+            "fill": torch.tensor(fills, dtype=exact),
+            "top": torch.tensor(tops, dtype=exact),
+        }
+        for name, value in values.items():
+            self.register_buffer(name, value)
 
     def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         filled = torch.where(torch.isnan(columns), self.fill, columns)
         # comparisons with nan are false: such a code is none, such a number not in range
         code = (filled >= 0) & (filled <= self.top) & (torch.floor(filled) == filled)
-        known = code | (self.top < 0)
-        values = filled[:, self.source]
-        scaled = (values - self.mean) / self.spread
-        x = torch.where(self.number, scaled, (values == self.mean).to(scaled)).float()
-        usable = every(known) & every(x.abs() <= LARGEST)
-        return torch.where(usable[:, None], x, torch.zeros_like(x)), usable
+        usable = every(code | (self.top < 0))
+        numbers = filled
+        if len(self.number):  # ONNX cannot hold an empty constant of doubles
+            scaled = ((filled[:, self.number] - self.mean) / self.spread).float()
+            within = scaled.abs() <= LARGEST
+            usable = usable & every(within)
+            numbers = torch.where(within, scaled, torch.zeros_like(scaled))
+        # column by column, as gathering hundreds of indicators takes longer than the network;
+        # codes are small, single precision holds them
+        codes = filled.float()
+        parts = [
+            numbers[:, start:stop]
+            if number
+            else (codes[:, place : place + 1] == self.code[start:stop]).float()
+            for place, number, start, stop in self.layout
+        ]
+        return torch.cat(parts, 1), usable
+
+
+def _codes(column: Category | Flag) -> tuple[list[int], float]:
+    """The codes that have an indicator, and the one that a missing value is taken for."""
+    if isinstance(column, Flag):
+        return [1], 0.0
+    known = MISSING in column.values
+    fill = float(column.values.index(MISSING)) if known else math.nan
+    return list(range(len(column.values))), fill
 
 
 def every(truths: Tensor) -> Tensor:

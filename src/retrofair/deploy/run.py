@@ -21,7 +21,7 @@ from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import decide
 from retrofair.deploy.decisions import Coin, decision_of
 from retrofair.deploy.exported import ABOUT, Exported, Input
-from retrofair.deploy.formats import Format, format_of, quiet
+from retrofair.deploy.formats import Format, Run, format_of, quiet
 from retrofair.deploy.heads import steady
 from retrofair.deploy.parity import Parity, answers, margins
 from retrofair.deploy.prepared import PreparedTable
@@ -186,7 +186,7 @@ def _tried(
     features = [rows.x, rows.group]
     given = [rows.given, rows.codes] if module.groups else [rows.given]
     with quiet():
-        run = kind.read(draft)
+        run = _read(kind, draft)
         ours = answers(original, features)
         theirs = answers(run, given)
         timings = timed(original, run, features, given)
@@ -202,6 +202,17 @@ def _tried(
         bytes=draft.stat().st_size,
         sha256=hashlib.sha256(draft.read_bytes()).hexdigest(),
     )
+
+
+def _read(kind: Format, draft: Path) -> Run:
+    try:
+        return kind.read(draft)
+    except Exception as error:  # runtimes raise many kinds
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"this network was written as {kind.name}, but its runtime cannot read that: {reason}; "
+            "choose another format (format=, --format)"
+        ) from error
 
 
 def _place(done: Exported, draft: Path, preparation: Preparation | None) -> None:
