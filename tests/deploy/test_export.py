@@ -23,13 +23,16 @@ from retrofair.errors import InputError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SUFFIXES = {"onnx": "onnx", "torch_export": "pt2", "torchscript": "pt"}
+GIVEN = "fair_head, attribute given"
 OBJECTIVE = rf.Constrained("spd", epsilon=0.05)
 
 
 @pytest.fixture(scope="module")
 def results(splits, trained) -> dict[str, rf.Debiased]:
     methods = ("threshold", "fair_head", "group_thresholds", "reject_option", "equalized_odds")
-    return {name: rf.debias(trained, splits.valid, OBJECTIVE, name) for name in methods}
+    found = {name: rf.debias(trained, splits.valid, OBJECTIVE, name) for name in methods}
+    given = rf.debiasers.FairHead(attribute="given")
+    return {**found, GIVEN: rf.debias(trained, splits.valid, OBJECTIVE, given)}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,9 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrofair.deploy.timing.BATCHES", ((1, 2), (16, 2)))
 
 
-@pytest.mark.parametrize("method", ["threshold", "fair_head", "group_thresholds", "reject_option"])
+@pytest.mark.parametrize(
+    "method", ["threshold", "fair_head", GIVEN, "group_thresholds", "reject_option"]
+)
 @pytest.mark.parametrize("kind", SUFFIXES)
 def test_every_format_from_a_table(method, kind, results, table, tmp_path: Path) -> None:
     done = rf.export(results[method], tmp_path / f"m.{SUFFIXES[kind]}", kind, data=table)
@@ -63,7 +68,7 @@ def test_every_format_from_a_table(method, kind, results, table, tmp_path: Path)
 
 
 def done_by_group(method: str) -> bool:
-    return method in ("group_thresholds", "reject_option")
+    return method in (GIVEN, "group_thresholds", "reject_option")
 
 
 def session(path: Path) -> Any:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from retrofair.data.preparation import LARGEST
+from retrofair.debiasers.head import GivenHead
 from retrofair.deploy.prepared import PreparedTable, every
 from retrofair.networks.outputs import forward
 
@@ -46,21 +47,27 @@ class Served(nn.Module):
         usable = None
         if self.prepare is not None:
             x, usable = self.prepare(x)
-        # "forward" reads (n, 1) as (n,), as everywhere in the library
-        logit = forward(self.network, x).float()
-        finite = logit.abs() <= LARGEST
-        finite = finite if self.classes == 2 else every(finite)
-        usable = finite if usable is None else usable & finite
+        known = None
         if group is not None:
             known = (group >= 0) & (group < self.groups)
             group = torch.where(known, group, torch.zeros_like(group))
-            usable = usable & known
+        logit = self._logit(x, group).float()
+        finite = logit.abs() <= LARGEST
+        finite = finite if self.classes == 2 else every(finite)
+        usable = finite if usable is None else usable & finite
+        usable = usable if known is None else usable & known
         coin = None if self.coin is None else self.coin(x)
         chance, score = self._chances(logit.double())
         decision = self.decide(score, group, coin)
         shown = usable if self.classes == 2 else usable[:, None]
         chance = torch.where(shown, chance, torch.full_like(chance, torch.nan))
         return chance, torch.where(usable, decision, torch.full_like(decision, NONE))
+
+    def _logit(self, x: Tensor, group: Tensor | None) -> Tensor:
+        if group is not None and isinstance(self.network, GivenHead):
+            return self.network.given(x, group)
+        # "forward" reads (n, 1) as (n,), as everywhere in the library
+        return forward(self.network, x)
 
     def _chances(self, logit: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities, and what the rule decides from: with K classes, their logarithms."""
