@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from retrofair.audit import Estimate
 from retrofair.cli import called, notes
 from retrofair.cli import options as o
-from retrofair.cli.tables import Row, bounded
+from retrofair.cli.tables import Row, bounded, holds
 from retrofair.data import GroupedData
 from retrofair.errors import InputError
 from retrofair.files import json_text
@@ -160,16 +161,23 @@ def comparison(
     rows: Sequence[Row], objective: Objective, *, about: str, caption: str
 ) -> dict[str, Any]:
     """Networks side by side, as values for the page."""
-    names = [measure.name for measure, _ in bounded(objective)]
+    goals = bounded(objective)
+    names = [measure.name for measure, _ in goals]
     names.append(objective.performance_measure.name)
+    bounds = [(measure, bound) for measure, bound in goals if not math.isnan(bound)]
     return {
         "about": about,
         "caption": caption,
         "columns": names,
+        "bounds": [
+            f"{measure.name if len(bounds) > 1 else 'bias'} < {bound:g} here"
+            for measure, bound in bounds
+        ],
         "rows": [
             {
                 "name": row.name,
                 "figures": [figure(row.audit[name]) for name in names],
+                "holds": [holds(row.audit[each.name], at, each.ideal) for each, at in bounds],
                 "status": row.status.value if row.status else row.note,
             }
             for row in rows

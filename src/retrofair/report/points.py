@@ -78,9 +78,10 @@ def comparison_context(values: Mapping[str, Any]) -> dict[str, Any]:
     for row in values["rows"]:
         cells = [f"{number(v)}" for v, _, _ in row["figures"]]
         spans = [(low, high) for _, low, high in row["figures"]]
-        rows.append({**row, "cells": list(zip(cells, spans, strict=True))})
+        rows.append({"holds": [], **row, "cells": list(zip(cells, spans, strict=True))})
     starred = any(row["name"].endswith("*") for row in rows)
     return {
+        "bounds": [],
         **values,
         "rows": rows,
         "starred": starred,
