@@ -207,6 +207,8 @@ def options_of(function: Callable[..., Any]) -> Iterator[Parameter]:
     """The options of a command's function, less --config; arguments are none."""
     hints = get_type_hints(function, include_extras=True)
     for name in inspect.signature(function).parameters:
+        if hints[name] is typer.Context:
+            continue
         kind, *marks = get_args(hints[name])
         option = next((mark for mark in marks if isinstance(mark, OptionInfo)), None)
         if option is None or name == "config":
