@@ -10,7 +10,7 @@ ifneq ($(RETROFAIR_DATA),)
 export RETROFAIR_DATA
 endif
 
-.PHONY: demo test check benchmark certificates individual both results clean
+.PHONY: demo test check benchmark certificates individual both regression results clean
 
 ## The main job on embedded data; `make demo ARGS="--data adult"` on real data.
 demo: .venv/run.stamp
@@ -45,6 +45,10 @@ individual: .venv/dev.stamp
 both: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/both.py --store $(STORE)-both \
 		--page docs/results/both.md
+
+## The table of docs/regression.md (some minutes)
+regression: .venv/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/regression.py
 
 ## All studies, whole (a few hours on two cores); goes on where it was stopped; docs/results/.
 STORE ?= $(HOME)/.cache/retrofair/studies
