@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from retrofair.data.preparation import Missing, Preparation, prepare
+from retrofair.data.learned import Missing
+from retrofair.data.preparation import Preparation, prepare
 from retrofair.errors import InputError
 
 Batch = tuple[Any, Tensor, Tensor]

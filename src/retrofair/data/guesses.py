@@ -19,7 +19,7 @@ from pandas.api.types import (
 )
 
 from retrofair.data.encoders import MISSING, as_text
-from retrofair.data.preparation import MANY_GROUP_VALUES
+from retrofair.data.learned import MANY_GROUP_VALUES
 from retrofair.data.words import (
     IDENTIFIERS,
     LABELS,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Preparation
 from retrofair.data.encoders import MISSING, Category, Flag, Number
-from retrofair.data.preparation import LARGEST
+from retrofair.data.learned import LARGEST
 
 
 class PreparedTable(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from retrofair.data.preparation import LARGEST
+from retrofair.data.learned import LARGEST
 from retrofair.debiasers.head import GivenHead
 from retrofair.deploy.prepared import PreparedTable, every
 from retrofair.networks.outputs import forward
