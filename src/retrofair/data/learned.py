@@ -121,14 +121,6 @@ def encoder_of(column: pd.Series, flag: str | None, missing: Missing, protected:
     return Category(name, tuple(values))
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def fitted_number(column: Number, values: pd.Series, scale: bool) -> Number:
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     known = numbers[~np.isnan(numbers)]
