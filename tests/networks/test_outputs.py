@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from retrofair.data import GroupedData, grouped
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import LogitOf, as_logits, logits, probabilities, probability
+from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import evaluating, forward
 
 
@@ -116,6 +117,26 @@ def test_one_same_output_in_0_1_for_everybody_is_taken_as_a_logit_with_a_warning
 def test_one_same_output_elsewhere_is_a_logit(value: float) -> None:
     network = Says(lambda x: x[:, 0] * 0 + value)
     assert as_logits(network, data()) is network
+
+
+@pytest.mark.parametrize("kind", ["linear", "sequential", "nested", "mlp"])
+def test_nothing_is_guessed_where_a_linear_layer_comes_last(kind: str) -> None:
+    network: nn.Module = nn.Linear(3, 1)
+    with torch.no_grad():
+        network.weight.fill_(0.0)
+        network.weight[0, 0], network.bias[0] = 0.01, 0.5
+    if kind == "sequential":
+        network = nn.Sequential(network, nn.Dropout(0.1), nn.Flatten(0))
+    elif kind == "nested":
+        network = nn.Sequential(nn.Identity(), nn.Sequential(network), nn.Flatten(0))
+    elif kind == "mlp":
+        inside, network = network, MLP(3, depth=0)
+        network.out.load_state_dict(inside.state_dict())
+    with torch.no_grad():
+        outputs = network.eval()(data().x)
+    assert 0 < float(outputs.min()) < float(outputs.max()) < 1
+    assert as_logits(network, data()) is network  # a warning would be an error here
+    assert isinstance(as_logits(network, data(), "probabilities"), LogitOf)
 
 
 def test_a_sigmoid_inside_is_no_sigmoid_at_the_end() -> None:

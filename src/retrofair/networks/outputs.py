@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from retrofair.data import Batches
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.metrics import Array
+from retrofair.networks.mlp import MLP
 
 Outputs = Literal["logits", "probabilities"]
 EDGE = 1e-7
@@ -150,7 +151,8 @@ def as_logits(
 
     A network whose outputs all lie in [0, 1] (and, of three classes or more, add up to 1) is taken
     to answer with probabilities, unless they are all alike and no sigmoid comes last; either is
-    said in a warning, and `outputs` decides it.
+    said in a warning, and `outputs` decides it. Nothing is guessed where a linear layer is seen to
+    come last, in networks of `train_mlp` and in an nn.Sequential: its outputs are logits.
 
     Args:
         classes: of the labels: one logit a row for two, otherwise one for each class.
@@ -176,7 +178,7 @@ def as_logits(
                 sums &= bool(((out.sum(1) - 1).abs() < SUM).all())
     if outputs is None:
         outputs = "logits"
-        if 0 <= low <= high <= 1 and sums:
+        if 0 <= low <= high <= 1 and sums and not _surely_logits(model):
             last = [m for m in model.modules() if not list(m.children())][-1]
             squashed = low < high or isinstance(last, nn.Sigmoid)
             outputs = "probabilities" if squashed else "logits"
@@ -193,6 +195,16 @@ def as_logits(
             "say outputs='logits' (--outputs logits)"
         )
     return LogitOf(model) if outputs == "probabilities" else model
+
+
+def _surely_logits(model: nn.Module) -> bool:
+    """Whether the structure shows that a linear layer comes last, whatever its outputs are."""
+    if isinstance(model, nn.Sequential):
+        shaping = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)
+        kept = [layer for layer in model if not isinstance(layer, shaping)]
+        return bool(kept) and _surely_logits(kept[-1])
+    # exact types: what a subclass does is not known
+    return type(model) in (MLP, nn.Linear, LogitOf)
 
 
 def kind_of(model: nn.Module, net: nn.Module) -> Outputs:
