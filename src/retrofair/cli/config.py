@@ -36,6 +36,7 @@ INSTEAD_OF = {
         *("prediction", "threshold", "outputs"),
     ),
 }
+NAMES = ("sensitive", "privileged", "drop", "tolerance", "weight")  # of columns and values
 FILES = ("data", "network")  # which may name a file, or something else
 
 
@@ -164,16 +165,22 @@ def _value(table: Table, key: str, option: Parameter, folder: Path) -> Any:
 def _text(key: str, value: Any) -> str:
     """A text; numbers, lists and tables as the command line would have them."""
     if isinstance(value, dict) and value:
-        return ",".join(f"{name}={_text(key, each)}" for name, each in value.items())
+        inner = {name: _text(key, each) for name, each in value.items()}
+        return ",".join(f"{_part(key, name)}={each}" for name, each in inner.items())
     if isinstance(value, list) and value:
-        parts = [_text(key, each) for each in value]
-        split = [part for part in parts if "," in part]
-        if split:
-            raise InputError(f"expected {key} without commas, got {split[0]!r}")
-        return ",".join(parts)
+        return ",".join(_part(key, _text(key, each)) for each in value)
     if isinstance(value, str | int | float):
         return text_of(value)
     raise InputError(f"expected {key} to be a text or a list of texts, got {shown(value)}")
+
+
+def _part(key: str, text: str) -> str:
+    """One of several, its commas marked for `commas`, where the command reads names with it."""
+    if _key(key) not in NAMES and "," in text:
+        raise InputError(f"expected {key} without commas, got {text!r}")
+    if text.endswith("\\"):
+        raise InputError(f"expected {key} without a backslash at the end, got {text!r}")
+    return text.replace(",", "\\,")
 
 
 def _within(key: str, value: Any, option: Parameter) -> Any:

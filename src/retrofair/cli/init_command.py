@@ -43,6 +43,8 @@ def init(
     """
     if to.is_dir():
         raise InputError(f"expected a file to write, but {to} is a folder (--to)")
+    if not to.parent.is_dir():
+        raise InputError(f"expected a folder that is there, got {to.parent} (--to)")
     if to.exists() and not force:
         raise InputError(
             f"{to} is there already: expected --force to replace it, or another file (--to)"

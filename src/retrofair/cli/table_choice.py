@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -171,5 +172,12 @@ def one_source(file: str | None, data: str | None, default: str | None = None) -
 
 
 def commas(text: str | None) -> list[str] | None:
-    """The parts of a list separated by commas."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    r"""The parts of a list separated by commas; `\,` is a comma inside a part.
+
+    >>> commas(r"age, sex\, as born")
+    ['age', 'sex, as born']
+    """
+    if text is None:
+        return None
+    parts = (part.replace("\\,", ",").strip() for part in re.split(r"(?<!\\),", text))
+    return [part for part in parts if part]
