@@ -107,6 +107,10 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(
+            f"expected a report in {path}, but its values are nested too deep"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"expected a report in {path}, but it is damaged: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
