@@ -151,6 +151,11 @@ def test_a_file_is_read_only_when_asked_for(capsys) -> None:
         ("debias = 3", "line 1: expected one table, [debias], got 3"),
         ("[certify]\nseconds = -1", "line 2: expected seconds to be at least 0, got -1"),
         ("[repair]\nlam = 2", "line 2: expected lam to be from 0 to 1, got 2"),
+        (
+            '[certify]\ntolerance = { age = "x" }',
+            "line 2: expected a number, got 'x' (--tolerance)",
+        ),
+        ("[repair]\nweight = { age = -1 }", "line 2: expected finite numbers >= 0, got 'age=-1'"),
         ("seed = -1", "expected a seed from 0"),
         ("no-scale = true\nno_scale = true", "expected an option once"),
         ("data =", "line 1: expected TOML"),

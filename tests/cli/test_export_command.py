@@ -160,6 +160,22 @@ def test_what_an_exporter_says_itself_is_not_shown(net, kind, tmp_path: Path, ca
     fails(capfd, f"cannot be written as {kind}", *command, "--out", tmp_path)
 
 
+def test_options_from_a_file_that_a_result_brings_itself(tmp_path: Path, capsys) -> None:
+    text = (
+        'label = "hired"\npositive = "yes"\nsensitive = ["sex"]\nprivileged = ["Male"]\n'
+        'drop = ["skill"]\nblind = true\nmissing = "impute"\n'
+    )
+    path = tmp_path / "o.toml"
+    path.write_text(text)
+    command = ["export", "--config", str(path), "--format", "torchscript"]
+    assert run([*command, "fair", "--out", str(tmp_path / "x")]) == 0, capsys.readouterr().err
+    path.write_text('data = "nothing.csv"\n' + text.replace('["skill"]', "[]"))
+    network = ["--network", "own_export_network:make", "--outputs", "logits"]
+    path.write_text(path.read_text().replace("blind = true", "blind = false"))
+    command = [*command, "people.csv", *network, "--out", str(tmp_path / "y")]
+    assert run(command) == 0, capsys.readouterr().err
+
+
 def test_a_saved_result_is_applied_to_every_row_of_a_new_table(capsys) -> None:
     own = ["--network", "own_export_network:make"]
     assert run(["audit", "new.csv", "--result", "own", *own, "--json"]) == 0

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 import typer
 from typer.models import OptionInfo
 
+from retrofair.cli.table_choice import TableChoice
 from retrofair.data.encoders import text_of
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
@@ -36,7 +37,8 @@ INSTEAD_OF = {
         *("prediction", "threshold", "outputs"),
     ),
 }
-NAMES = ("sensitive", "privileged", "drop", "tolerance", "weight")  # of columns and values
+NUMBERS = ("tolerance", "weight")  # a table of one number each
+NAMES = ("sensitive", "privileged", "drop", *NUMBERS)  # of columns and values
 FILES = ("data", "network")  # which may name a file, or something else
 
 
@@ -57,8 +59,12 @@ class Defaults(dict[str, Any]):
         self.given = given
 
     def get(self, name: str, default: Any = None) -> Any:
+        given = dict(self.given)
+        source = given.get("source")  # export's argument, which is either
+        if source is not None:
+            given["file" if TableChoice(source).is_data else "result"] = source
         for instead, names in INSTEAD_OF.items():
-            if name in names and self.given.get(instead) is not None:
+            if name in names and given.get(instead) is not None:
                 return default
         return super().get(name, default)
 
@@ -156,6 +162,10 @@ def _value(table: Table, key: str, option: Parameter, folder: Path) -> Any:
         if value == []:
             return None  # as if the option were not there
         text = _text(key, value)
+        if option.key in NUMBERS:
+            from retrofair.cli.similarity import named_numbers  # which imports what imports this
+
+            named_numbers(text, f"--{option.key}")
     if option.key in FILES:
         place = folder / text
         return str(place) if place.is_file() or Path(text).suffix.lower() in TABLES else text
