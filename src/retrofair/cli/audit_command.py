@@ -64,6 +64,9 @@ def audit(
 ) -> int:
     """Measure how unfair decisions are, with 95 % intervals.
 
+    A file needs --label and --sensitive, and a network (--network) or a column of decisions
+    (--prediction).
+
     With --result the saved preparation is applied to every row of the table, and nothing is learned
     from it.
     """
