@@ -95,7 +95,7 @@ def audit(
         if result is not None or outputs is not None:
             raise InputError("expected no --result or --outputs with --regression")
         return audit_numbers(
-            choice, loss, prediction, network, weights, trust_network_file, out, as_json
+            choice, loss, prediction, network, weights, trust_network_file, reporting, as_json
         )
     if loss != "squared":
         raise InputError("expected --regression with --loss, got none")
