@@ -534,6 +534,10 @@ def test_a_label_of_numbers_is_audited(labels, capsys, tmp_path):
     assert by_column["worst_loss"]["value"] == pytest.approx(abs(women).mean(), rel=1e-4)
     assert run(column) == 0
     assert "worst group: f" in capsys.readouterr().out
+    assert run(["report", "found"]) == 2
+    assert "a label of numbers in found: there is no page" in capsys.readouterr().err
+    assert run(["debias", *PRICE, *NUMBERS, "--regression", "--bound", "4", "--out", "found"]) == 2
+    assert "found holds the results of audit" in capsys.readouterr().err
 
 
 def test_a_label_of_numbers_is_debiased(labels, capsys, tmp_path):

@@ -40,11 +40,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("own_export_network.py").write_text(
             textwrap.dedent(
                 """
+                import torch
                 from torch import nn
                 def make():
                     return nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 1))
                 def wrong():
                     return nn.Linear(3, 1)
+                class Bessel(nn.Module):
+                    def __init__(self):
+                        super().__init__()
+                        self.linear = nn.Linear(9, 1)
+                    def forward(self, x):
+                        z = torch.special.bessel_j0(self.linear(x)[:, 0])
+                        return z if self.training or not self.branch or z[0] > 0 else -z
+                def bessel():
+                    net = Bessel()
+                    net.branch = False
+                    return net
+                def branch():
+                    net = Bessel()
+                    net.branch = True
+                    return net
                 """
             )
         )
@@ -134,6 +150,30 @@ def test_answers_that_differ_exit_with_three(tmp_path: Path, capsys, monkeypatch
     assert run(["export", "fair", "--out", str(tmp_path)]) == 3
     assert "differ from the network's: nothing was written" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
+
+
+@pytest.mark.parametrize(("net", "kind"), [("bessel", "onnx"), ("branch", "torch_export")])
+def test_what_an_exporter_says_itself_is_not_shown(net, kind, tmp_path: Path, capfd) -> None:
+    """Neither from Python nor from C++."""
+    network = ["--network", f"own_export_network:{net}", "--outputs", "logits"]
+    command = ["export", "people.csv", *COLUMNS, *network, "--format", kind, "--json"]
+    fails(capfd, f"cannot be written as {kind}", *command, "--out", tmp_path)
+
+
+def test_options_from_a_file_that_a_result_brings_itself(tmp_path: Path, capsys) -> None:
+    text = (
+        'label = "hired"\npositive = "yes"\nsensitive = ["sex"]\nprivileged = ["Male"]\n'
+        'drop = ["skill"]\nblind = true\nmissing = "impute"\n'
+    )
+    path = tmp_path / "o.toml"
+    path.write_text(text)
+    command = ["export", "--config", str(path), "--format", "torchscript"]
+    assert run([*command, "fair", "--out", str(tmp_path / "x")]) == 0, capsys.readouterr().err
+    path.write_text('data = "nothing.csv"\n' + text.replace('["skill"]', "[]"))
+    network = ["--network", "own_export_network:make", "--outputs", "logits"]
+    path.write_text(path.read_text().replace("blind = true", "blind = false"))
+    command = [*command, "people.csv", *network, "--out", str(tmp_path / "y")]
+    assert run(command) == 0, capsys.readouterr().err
 
 
 def test_a_saved_result_is_applied_to_every_row_of_a_new_table(capsys) -> None:

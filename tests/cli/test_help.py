@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 import pytest
 import typer
 
@@ -54,3 +57,41 @@ def test_a_misspelt_command_has_a_neighbour(words, capsys) -> None:
     assert "id you mean 'debias'" in err
     assert len(err.splitlines()) == 1
     assert not out
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_paragraph_fills_its_lines(name, capsys) -> None:
+    """No line breaks of the source: the first word of a line did not fit the one before."""
+    assert run([name, "--help"]) == 0
+    text = capsys.readouterr().out.partition("╭")[0]
+    for part in re.split(r"\n *\n", text):
+        lines = [line.strip() for line in part.splitlines() if line.strip()]
+        for line, after in pairwise(lines):
+            if not line.startswith("Usage") and not after.startswith("Usage"):
+                assert len(line) + 1 + len(after.split()[0]) > 78, part
+
+
+def test_what_the_help_must_say(capsys) -> None:
+    assert run(["audit", "--help"]) == 0
+    assert "A file needs --label and --sensitive" in capsys.readouterr().out
+    assert run(["init", "--help"]) == 0
+    assert "Exit status 3" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["audit", "debias", "init"])
+def test_a_path_that_is_no_table(name, capsys, tmp_path) -> None:
+    for given, message in (
+        ("x.csv.gz", "there is no file x.csv.gz"),
+        ("nope/adult", "there is no file nope/adult"),
+        (str(tmp_path), "got the folder"),
+    ):
+        assert run([name, given]) == 2
+        out, err = capsys.readouterr()
+        assert message in err
+        assert ".csv, .tsv, .parquet" in err
+        assert len(err.splitlines()) == 1
+        assert not out
+    packed = tmp_path / "x.csv.gz"
+    packed.write_bytes(b"x")
+    assert run([name, str(packed)]) == 2
+    assert "expected a table (.csv" in capsys.readouterr().err

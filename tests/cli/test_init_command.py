@@ -12,6 +12,7 @@ import pytest
 
 from retrofair.cli import run
 from retrofair.cli.config import defaults_of
+from retrofair.cli.table_choice import commas
 from retrofair.datasets.synthetic import read
 
 
@@ -65,6 +66,7 @@ def test_a_file_that_is_there_stays(frame, capsys) -> None:
 
 
 def test_known_columns_json_and_another_place(frame, capsys) -> None:
+    Path("sub").mkdir()
     options = ["--sensitive", "sex,region", "--to", "sub/mine.toml", "--json"]
     assert run(["init", "people.csv", *options]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -87,6 +89,38 @@ def test_parquet_and_names_that_need_quotes(capsys) -> None:
     assert found["positive"] in ("a\\b", "c")
     assert found["sensitive"] == ['the "sex"']
     assert run(["train", "--config", "retrofair.toml", "--depth", "0", "--patience", "1"]) == 0
+
+
+def test_names_and_values_with_commas(capsys) -> None:
+    random = np.random.default_rng(0)
+    sex, kind = 'My "sex", or gender', "kind, of a person"
+    frame = pd.DataFrame({sex: random.choice(["f", "m, or so"], 200), "a,b": range(200)})
+    frame[kind] = random.choice(["u, v", "w"], 200)
+    frame["x"] = random.normal(size=200)
+    frame["hired"] = random.choice(["no", "yes"], 200)
+    frame.to_csv("people.csv", index=False)
+    marked = ",".join(name.replace(",", "\\,") for name in (sex, kind))
+    assert run(["init", "people.csv", "--sensitive", marked]) == 0, capsys.readouterr().err
+    assert (written()["sensitive"], written()["drop"]) == ([sex, kind], ["a,b"])
+    train = ["train", "--config", "retrofair.toml", "--depth", "0", "--patience", "1"]
+    assert run(train) == 0, capsys.readouterr().err
+    text = defaults_of(Path("retrofair.toml"), "audit")
+    assert commas(text["sensitive"]) == [sex, kind]
+
+
+def test_a_column_of_lists_is_left_out(capsys) -> None:
+    frame = read({}, n=200, seed=1)
+    frame["tags"] = [[1, 2]] * 199 + [None]
+    frame["where"] = [{"x": 1}] * 200
+    frame.to_parquet("people.parquet")
+    assert run(["init", "people.parquet"]) == 0, capsys.readouterr().err
+    assert written()["drop"] == ["tags", "where"]
+    assert "tags: values that are neither numbers nor texts (lists)" in " ".join(
+        Path("retrofair.toml").read_text().split()
+    )
+    assert run(["train", "--config", "retrofair.toml", "--depth", "0", "--patience", "1"]) == 0
+    assert run(["init", "people.parquet", "--sensitive", "tags", "--force"]) == 2
+    assert "expected a column of numbers or texts, got 'tags'" in capsys.readouterr().err
 
 
 def test_what_cannot_be_guessed_is_left_to_fill_in(capsys) -> None:
@@ -125,6 +159,8 @@ def test_a_data_set(capsys) -> None:
         (["people.csv", "--sensitive", "Sex"], "did you mean 'sex'"),
         (["adult", "--label", "x"], "--label is for files"),
         (["people.csv", "--to", "."], "is a folder (--to)"),
+        (["people.csv", "--to", "nope/x.toml"], "expected a folder that is there, got nope (--to)"),
+        (["people.csv", "--label", "sex", "--sensitive", "sex"], "got 'sex' as both"),
     ],
 )
 def test_bad_input(frame, arguments, message, capsys) -> None:
@@ -134,3 +170,4 @@ def test_bad_input(frame, arguments, message, capsys) -> None:
     assert len(err.splitlines()) == 1
     assert not out
     assert not Path("retrofair.toml").exists()
+    assert not Path("nope").exists()

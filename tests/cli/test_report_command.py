@@ -146,6 +146,23 @@ def test_errors_are_one_line(people, capsys, tmp_path):
     assert not (tmp_path / "half" / "report.html").exists()
 
 
+def test_a_damaged_folder_and_a_file_that_is_no_page(people, capsys, tmp_path):
+    assert run(["audit", people, *COLUMNS, "--prediction", "decision", "--out", "out"]) == 0
+    capsys.readouterr()
+    weights = Path("out/model.safetensors")
+    weights.write_bytes(b"weights")
+    fails(capsys, "ends in .html, got out/model", "report", "out", "--out", str(weights))
+    assert weights.read_bytes() == b"weights"
+    assert run(["report", "out", "--out", "page.htm"]) == 0
+    capsys.readouterr()
+    for depth in (400, 100_000):
+        deep = "[" * depth + "]" * depth
+        for name in ("audit", "title", "result"):
+            text = f'{{"format": 1, "{name}": {deep}}}'
+            Path("out/report.json").write_text(text, encoding="utf-8")
+            fails(capsys, "expected", "report", "out")
+
+
 def test_an_interrupted_command_leaves_no_old_values(people, own, monkeypatch):
     """What was written before is not taken for the values of files written since."""
     from retrofair.cli import audit_command

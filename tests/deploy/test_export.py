@@ -243,7 +243,7 @@ class Fickle(nn.Module):
     """Goes another way for some batches: recording one run of it does not catch that."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x[:, 0] if float(x[:, 0].sum()) > 100 else -x[:, 0]
+        return x[:, 0] if len(x) > 100 else -x[:, 0]
 
 
 def test_answers_that_differ_are_not_put_in_place(results, splits, tmp_path: Path) -> None:

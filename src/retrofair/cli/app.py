@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any
 
 import typer
@@ -153,3 +154,13 @@ app.command(
     short_help="Run a study of the papers, or your own.",
     epilog="Example: retrofair study intra --seeds 1 --dry-run",
 )(study_command.study)
+
+
+def _flowing(text: str) -> str:
+    """Its paragraphs without the line breaks of the source, which help would keep."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
+
+
+for _command in app.registered_commands:
+    if _command.callback is not None:
+        _command.help = _flowing(_command.callback.__doc__ or "")

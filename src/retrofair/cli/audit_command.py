@@ -64,6 +64,9 @@ def audit(
 ) -> int:
     """Measure how unfair decisions are, with 95 % intervals.
 
+    A file needs --label and --sensitive, and a network (--network) or a column of decisions
+    (--prediction).
+
     With --result the saved preparation is applied to every row of the table, and nothing is learned
     from it.
     """
@@ -92,7 +95,7 @@ def audit(
         if result is not None or outputs is not None:
             raise InputError("expected no --result or --outputs with --regression")
         return audit_numbers(
-            choice, loss, prediction, network, weights, trust_network_file, out, as_json
+            choice, loss, prediction, network, weights, trust_network_file, reporting, as_json
         )
     if loss != "squared":
         raise InputError("expected --regression with --loss, got none")

@@ -13,6 +13,11 @@ def remember(arguments: Sequence[str]) -> None:
     _arguments[:] = arguments
 
 
+def name() -> str:
+    """The command's own name, "" outside the command line."""
+    return _arguments[0] if _arguments else ""
+
+
 def command(without: Sequence[str] = ()) -> str:
     """The whole command, quoted for a shell.
 

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 import typer
 from typer.models import OptionInfo
 
+from retrofair.cli.table_choice import TableChoice
 from retrofair.data.encoders import text_of
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
@@ -36,6 +37,8 @@ INSTEAD_OF = {
         *("prediction", "threshold", "outputs"),
     ),
 }
+NUMBERS = ("tolerance", "weight")  # a table of one number each
+NAMES = ("sensitive", "privileged", "drop", *NUMBERS)  # of columns and values
 FILES = ("data", "network")  # which may name a file, or something else
 
 
@@ -56,8 +59,12 @@ class Defaults(dict[str, Any]):
         self.given = given
 
     def get(self, name: str, default: Any = None) -> Any:
+        given = dict(self.given)
+        source = given.get("source")  # export's argument, which is either
+        if source is not None:
+            given["file" if TableChoice(source).is_data else "result"] = source
         for instead, names in INSTEAD_OF.items():
-            if name in names and self.given.get(instead) is not None:
+            if name in names and given.get(instead) is not None:
                 return default
         return super().get(name, default)
 
@@ -155,6 +162,10 @@ def _value(table: Table, key: str, option: Parameter, folder: Path) -> Any:
         if value == []:
             return None  # as if the option were not there
         text = _text(key, value)
+        if option.key in NUMBERS:
+            from retrofair.cli.similarity import named_numbers  # which imports what imports this
+
+            named_numbers(text, f"--{option.key}")
     if option.key in FILES:
         place = folder / text
         return str(place) if place.is_file() or Path(text).suffix.lower() in TABLES else text
@@ -164,16 +175,22 @@ def _value(table: Table, key: str, option: Parameter, folder: Path) -> Any:
 def _text(key: str, value: Any) -> str:
     """A text; numbers, lists and tables as the command line would have them."""
     if isinstance(value, dict) and value:
-        return ",".join(f"{name}={_text(key, each)}" for name, each in value.items())
+        inner = {name: _text(key, each) for name, each in value.items()}
+        return ",".join(f"{_part(key, name)}={each}" for name, each in inner.items())
     if isinstance(value, list) and value:
-        parts = [_text(key, each) for each in value]
-        split = [part for part in parts if "," in part]
-        if split:
-            raise InputError(f"expected {key} without commas, got {split[0]!r}")
-        return ",".join(parts)
+        return ",".join(_part(key, _text(key, each)) for each in value)
     if isinstance(value, str | int | float):
         return text_of(value)
     raise InputError(f"expected {key} to be a text or a list of texts, got {shown(value)}")
+
+
+def _part(key: str, text: str) -> str:
+    """One of several, its commas marked for `commas`, where the command reads names with it."""
+    if _key(key) not in NAMES and "," in text:
+        raise InputError(f"expected {key} without commas, got {text!r}")
+    if text.endswith("\\"):
+        raise InputError(f"expected {key} without a backslash at the end, got {text!r}")
+    return text.replace(",", "\\,")
 
 
 def _within(key: str, value: Any, option: Parameter) -> Any:

@@ -73,12 +73,11 @@ def settings_of_table(data: str, found: Guesses) -> list[Setting]:
     ):
         lines.append(_setting(key, guess, absent))
     if found.drop or found.telling:
-        whole = [name for name in found.drop if "," not in name]
         why = "; ".join(f"{name}: {reason}" for name, reason in found.drop.items())
         if found.telling:
             listed = "; ".join(f"{name} {reason}" for name, reason in found.telling.items())
             why += f"{'. ' if why else ''}Known only afterwards? Then drop it too: {listed}"
-        lines.append(Setting("drop", whole, why))
+        lines.append(Setting("drop", list(found.drop), why))
     lines.append(Setting("missing", found.missing.value, found.missing.why))
     return lines
 

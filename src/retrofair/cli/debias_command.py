@@ -102,7 +102,7 @@ def debias(
         reporting.refuse("--regression")
         refuse_goals(context, ("method", "measure", "epsilon", "lam", "performance", "outputs"))
         choice = o.TableChoice.of(*options, regression=True)
-        return debias_numbers(choice, loss, bound, *where, out, as_json)
+        return debias_numbers(choice, loss, bound, *where, reporting, as_json)
     if method == METHOD or bound is not None or loss != "squared":
         raise InputError(
             f"expected --regression with {METHOD}, --bound or --loss, got none: they are for a "

@@ -14,6 +14,7 @@ from torch import nn
 
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli.folders import refuse_results
 from retrofair.cli.results import loaded, preparation_of, refuse_options, source_of, table_of
 from retrofair.cli.tables import console
 from retrofair.data import GroupedData, Preparation
@@ -78,6 +79,7 @@ def export(
     """
     path = _path(out, format)
     result = None if source is None or o.TableChoice(source).is_data else Path(source)
+    refuse_results(out, result)
     if result is None:
         data = o.one_source(source, data)
     choice = o.TableChoice(

@@ -17,6 +17,7 @@ from retrofair import datasets
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.configs import Setting, settings_of_table, text_of_config
+from retrofair.cli.table_choice import check_there
 from retrofair.cli.tables import console
 from retrofair.data import GroupedData, read_table
 from retrofair.data.guesses import Guesses, guess_columns
@@ -39,15 +40,19 @@ def init(
 ) -> int:
     """Write a file of options for a table: columns guessed, each with the reason.
 
-    It is read by the other commands with --config. Guesses are for you to check.
+    It is read by the other commands with --config. Guesses are for you to check. Exit status 3: the
+    file was written, but something in it is left to fill in.
     """
     if to.is_dir():
         raise InputError(f"expected a file to write, but {to} is a folder (--to)")
+    if not to.parent.is_dir():
+        raise InputError(f"expected a folder that is there, got {to.parent} (--to)")
     if to.exists() and not force:
         raise InputError(
             f"{to} is there already: expected --force to replace it, or another file (--to)"
         )
     choice = o.TableChoice(file, label, sensitive=sensitive, root=root)
+    check_there(file)
     found = None
     if choice.is_file:
         frame = read_table(file)

@@ -50,7 +50,10 @@ Data = Annotated[
 Label = Annotated[str | None, of_data(help="Column to predict (for a file).")]
 Positive = Annotated[str | None, of_data(help="The label's positive value.")]
 Sensitive = Annotated[
-    str | None, of_data(help="Protected column; several, separated by commas: their intersections.")
+    str | None,
+    of_data(
+        help="Protected column; several, separated by commas: their intersections. In a name: \\,"
+    ),
 ]
 Privileged = Annotated[
     str | None, of_data(help="Privileged value (one per protected column, by commas).")

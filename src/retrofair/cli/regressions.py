@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from retrofair.cli import notes
 from retrofair.cli import options as o
+from retrofair.cli.reporting import Reporting
 from retrofair.cli.tables import STATUS_STYLE, console, show_flags
 from retrofair.data import GroupedData, read_table
 from retrofair.debiasers import Status
@@ -29,7 +30,9 @@ from retrofair.regression import (
     bound_group_loss,
 )
 from retrofair.regression.losses import Loss, check_loss, constant_of, labels
+from retrofair.report.record import NUMBERS
 
+FILES = ("model.safetensors", "bounded_loss.json")
 METHOD = "bounded_group_loss"
 Bound = Annotated[
     float | None,
@@ -48,12 +51,12 @@ def audit_numbers(
     network: str | None,
     weights: Path | None,
     trust: bool,
-    out: Path | None,
+    reporting: Reporting,
     as_json: bool,
 ) -> int:
     """`retrofair audit --regression`: a network, or numbers that stand in a column."""
     check_loss(loss)
-    o.checked_out(out)
+    out = reporting.out
     if prediction is not None:
         found = _audit_column(choice, prediction, cast(Loss, loss))
         what = f"the numbers in {prediction!r}"
@@ -62,7 +65,9 @@ def audit_numbers(
         found = audit_regression(looked_at.network, looked_at.test, cast(Loss, loss))
         what = str(network)
     if out is not None:
+        reporting.begin()
         write_json(out / "audit.json", found.to_dict())
+        reporting.write({NUMBERS: found.to_dict()}, f"{choice.name}: {what}", ["audit.json"])
         notes.say(f"wrote {out / 'audit.json'}")
     if as_json:
         print(json_text(found.to_dict()))
@@ -114,7 +119,7 @@ def debias_numbers(
     network: str | None,
     weights: Path | None,
     trust: bool,
-    out: Path | None,
+    reporting: Reporting,
     as_json: bool,
 ) -> int:
     """`retrofair debias --regression`: fine-tune until every group's loss is bounded."""
@@ -125,7 +130,7 @@ def debias_numbers(
             "none: `retrofair audit --regression` shows what it is"
         )
     objective = BoundedGroupLoss(bound, cast(Loss, loss))
-    o.checked_out(out)
+    out = reporting.out
     what = o.subject(choice, network, weights, trust)
     notes.flush()
     result = bound_group_loss(what.network, what.fit, objective, seed=choice.seed)
@@ -136,9 +141,12 @@ def debias_numbers(
         for net in (what.network, result.model)
     ]
     if out is not None:
+        reporting.begin()
         result.save(out)
         both = dict(zip(("before", "after"), (each.to_dict() for each in audits), strict=True))
         write_json(out / "audit.json", both)
+        files = [*FILES, "audit.json"]
+        reporting.write({NUMBERS: both["after"]}, f"{choice.name}: {METHOD}", files)
         notes.say(f"wrote model.safetensors, bounded_loss.json and audit.json into {out}")
     if as_json:
         print(json_text(_summary(result, audits[0], audits[1])))

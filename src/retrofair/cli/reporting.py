@@ -16,6 +16,7 @@ from torch import nn
 from retrofair.audit import Estimate
 from retrofair.cli import called, notes
 from retrofair.cli import options as o
+from retrofair.cli.folders import refuse_others
 from retrofair.cli.tables import Row, bounded, holds
 from retrofair.data import GroupedData
 from retrofair.errors import InputError
@@ -59,14 +60,17 @@ class Reporting:
             given: all of the command's arguments, as its `locals()` are when it begins.
 
         Raises:
-            InputError: a report without a folder for it, or a folder that is a file.
+            InputError: a report without a folder for it, a folder that is a file, or one with
+                another command's results.
         """
         out, page = given["out"], given["report"]
         if page and out is None:
             raise InputError(
                 "expected --out DIR with --report, got none: the page is written there"
             )
-        return cls(o.checked_out(out), page, dict(given))
+        folder = o.checked_out(out)
+        refuse_others(folder, called.name())
+        return cls(folder, page, dict(given))
 
     def about(
         self,

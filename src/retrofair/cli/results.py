@@ -11,6 +11,7 @@ import pandas as pd
 
 from retrofair import datasets
 from retrofair.cli.options import TableChoice
+from retrofair.cli.table_choice import check_there
 from retrofair.data import GroupedData, Preparation, read_table
 from retrofair.debiasers import Debiased, load_result
 from retrofair.errors import InputError
@@ -76,6 +77,7 @@ def source_of(result: Debiased, data: str | None, root: Path | None) -> TableCho
                 "with --data"
             )
         return past
+    check_there(data)
     now = TableChoice(data, root=root)
     if now.is_file:
         return now

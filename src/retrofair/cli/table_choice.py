@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -11,7 +12,7 @@ import pandas as pd
 from retrofair import datasets
 from retrofair.data import Missing, Splits, read_table, split_frame
 from retrofair.data.tables import TABLES
-from retrofair.errors import InputError, unknown
+from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
 
 Target = Literal["two", "classes", "number"]
@@ -167,9 +168,35 @@ def one_source(file: str | None, data: str | None, default: str | None = None) -
             "expected data: a file, or --data with one of "
             + ", ".join(known.name for known in datasets.ALL)
         )
+    check_there(chosen)
     return chosen
 
 
+def check_there(data: str) -> None:
+    """Refuse what looks like a path, and is neither a file nor a data set's name.
+
+    Raises:
+        InputError: naming the kinds of files that are read.
+    """
+    path, kinds = Path(data), ", ".join(TABLES)
+    known = data in {each.name for each in datasets.ALL} or path.suffix.lower() in TABLES
+    if known:  # what is wrong with such a path is said where it is read
+        return
+    if path.is_file():
+        raise InputError(f"expected a table ({kinds}), got {data} (--data)")
+    if path.is_dir():
+        raise InputError(f"expected a table ({kinds}), got the folder {data} (--data)")
+    if path.name != data or path.suffix:
+        raise MissingFileError(f"expected a table ({kinds}), but there is no file {data} (--data)")
+
+
 def commas(text: str | None) -> list[str] | None:
-    """The parts of a list separated by commas."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    r"""The parts of a list separated by commas; `\,` is a comma inside a part.
+
+    >>> commas(r"age, sex\, as born")
+    ['age', 'sex, as born']
+    """
+    if text is None:
+        return None
+    parts = (part.replace("\\,", ",").strip() for part in re.split(r"(?<!\\),", text))
+    return [part for part in parts if part]

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import (
     is_datetime64_any_dtype,
     is_float_dtype,
     is_integer_dtype,
     is_numeric_dtype,
+    is_object_dtype,
     is_timedelta64_dtype,
 )
 
@@ -102,6 +104,16 @@ def guess_columns(
     for name in (*([] if label is None else [label]), *sensitive):
         if name not in names:
             raise unknown("column", name, names)
+    if label is not None and label in sensitive:
+        raise InputError(
+            f"expected protected columns besides the label, got {label!r} as both (--label, "
+            "--sensitive)"
+        )
+    odd = {name: why for name in names if (why := _odd(frame[name])) is not None}
+    for name in (*([] if label is None else [label]), *sensitive):
+        if name in odd:
+            raise InputError(f"expected a column of numbers or texts, got {name!r}: {odd[name]}")
+    names = [name for name in names if name not in odd]
     values = {name: frame[name].nunique() for name in names}
     protected = {name: kind for name in names if (kind := _protected_kind(name)) is not None}
     of_label = _label(names, values, protected) if label is None else Guess(label, "given")
@@ -112,7 +124,7 @@ def guess_columns(
     chosen = [] if of_sensitive is None else list(of_sensitive.value)
     prediction = _prediction(names, values, target)
     kept = {target, *chosen, *([prediction.value] if prediction else [])}
-    drop = {
+    drop = odd | {
         name: why
         for name in names
         if name not in kept and (why := _useless(frame[name], values[name])) is not None
@@ -217,6 +229,16 @@ def _prediction(names: list[str], values: dict[str, int], target: str | None) ->
         word = called(name, PREDICTIONS)
         if word is not None and name != target and target is not None and values[name] == 2:
             return Guess(name, f"two values, and called {word!r}")
+    return None
+
+
+def _odd(column: pd.Series) -> str | None:
+    """Why a column, of a Parquet file, cannot be looked at any closer; None for one that can."""
+    if is_object_dtype(column):
+        for value in column:
+            if isinstance(value, np.ndarray | list | tuple | dict | set):
+                kind = "lists" if not isinstance(value, dict) else "records"
+                return f"values that are neither numbers nor texts ({kind})"
     return None
 
 

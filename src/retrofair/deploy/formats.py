@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from retrofair.deploy.traced import recorded
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
 
@@ -51,17 +52,18 @@ class Onnx:
     opset: int = 18
 
     def write(self, module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
-        names = [*inputs, *OUTPUTS]
-        torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            str(path),
-            dynamo=False,
-            input_names=list(inputs),
-            output_names=list(OUTPUTS),
-            dynamic_axes={name: {0: "rows"} for name in names},
-            opset_version=self.opset,
-        )
+        given, names = tuple(inputs.values()), [*inputs, *OUTPUTS]
+        with recorded(self.name, module, given):
+            torch.onnx.export(
+                module,
+                given,
+                str(path),
+                dynamo=False,
+                input_names=list(inputs),
+                output_names=list(OUTPUTS),
+                dynamic_axes={name: {0: "rows"} for name in names},
+                opset_version=self.opset,
+            )
 
     def read(self, path: Path) -> Run:
         import onnxruntime
@@ -112,7 +114,9 @@ class TorchScript:
     randomised: ClassVar[bool] = False  # it cannot view numbers as their bits
 
     def write(self, module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
-        traced = torch.jit.trace(module, tuple(inputs.values()), check_trace=False)
+        given = tuple(inputs.values())
+        with recorded(self.name, module, given):
+            traced = torch.jit.trace(module, given, check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), str(path))
 
     def read(self, path: Path) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from retrofair.metrics import Array
 # of a head that looks at a network of nearly constant scores multiply that by a hundred or more.
 TOLERANCE = 1e-4
 ROWS = 8_192  # at a time
+# how many rows are asked one by one, and how many at once besides: a recorded run may hold a number
+# of rows, and a network may answer a row by those beside it
+SINGLE, ODD = 50, 257
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,20 @@ def answers(run: Run, inputs: Sequence[Tensor]) -> tuple[Array, Array]:
     parts = [run([each[start : start + ROWS] for each in inputs]) for start in range(0, rows, ROWS)]
     chances, decisions = zip(*parts, strict=True)
     return np.concatenate(chances), np.concatenate(decisions)
+
+
+def other_batches(
+    run: Run, inputs: Sequence[Tensor], whole: tuple[Array, Array]
+) -> Iterator[tuple[Array, Array]]:
+    """The answers again, with some rows, spread over all, asked in batches of other sizes."""
+    rows = len(inputs[0])
+    singles = np.linspace(0, rows - 1, min(SINGLE, rows)).round().astype(np.int64)
+    odd = np.linspace(0, rows - 1, min(ODD, rows - 1 + rows % 2)).round().astype(np.int64)
+    for batches in ([singles[at : at + 1] for at in range(len(singles))], [odd]):
+        chance, decision = (each.copy() for each in whole)
+        for batch in batches:
+            chance[batch], decision[batch] = run([each[batch] for each in inputs])
+        yield chance, decision
 
 
 def margins(rule: Rule, chance: Array, group: Array) -> Array:

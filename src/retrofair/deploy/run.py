@@ -23,10 +23,11 @@ from retrofair.deploy.decisions import Coin, decision_of
 from retrofair.deploy.exported import ABOUT, Exported, Input
 from retrofair.deploy.formats import Format, Run, format_of, quiet
 from retrofair.deploy.heads import steady
-from retrofair.deploy.parity import Parity, answers, margins
+from retrofair.deploy.parity import Parity, answers, margins, other_batches
 from retrofair.deploy.prepared import PreparedTable
 from retrofair.deploy.rows import Rows
 from retrofair.deploy.served import Served, example, frozen
+from retrofair.deploy.silent import silent
 from retrofair.deploy.timing import timed
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
@@ -158,13 +159,14 @@ def _write(kind: Format, module: Served, rows: Rows, path: Path) -> None:
     given = example(module, rows.given[torch.from_numpy(rows.kept[:1])])
     names = [rows.first.name, "group"][: len(given)]
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), silent(), torch.no_grad():
             kind.write(module, dict(zip(names, given, strict=True)), path)
+    except InputError:
+        raise
     except Exception as error:  # exporters raise many kinds
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"this network cannot be written as {kind.name}: {reason}; choose another format "
-            "(format=, --format)"
+            f"this network cannot be written as {kind.name}: {_reason(error)}; choose another "
+            "format (format=, --format)"
         ) from error
 
 
@@ -189,15 +191,18 @@ def _tried(
         run = _read(kind, draft)
         ours = answers(original, features)
         theirs = answers(run, given)
+        again = [theirs, *other_batches(run, given, theirs)]
         timings = timed(original, run, features, given)
     inputs = (rows.first, Input("group", "int64", ("rows",)))
+    away = margins(rule, ours[0], rows.group.numpy())
+    found = [Parity.of(ours, each, away, rows.kept) for each in again]
     return Exported(
         path=path,
         format=kind.name,
         inputs=inputs[: len(given)],
         rule=rules.to_dict(rule),
         group_names=tuple(rows.group_names),
-        parity=Parity.of(ours, theirs, margins(rule, ours[0], rows.group.numpy()), rows.kept),
+        parity=max(found, key=lambda each: (not each.holds, each.largest)),  # the worst
         timings=timings,
         bytes=draft.stat().st_size,
         sha256=hashlib.sha256(draft.read_bytes()).hexdigest(),
@@ -206,13 +211,33 @@ def _tried(
 
 def _read(kind: Format, draft: Path) -> Run:
     try:
-        return kind.read(draft)
+        with silent():
+            run = kind.read(draft)
     except Exception as error:  # runtimes raise many kinds
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"this network was written as {kind.name}, but its runtime cannot read that: {reason}; "
-            "choose another format (format=, --format)"
+            f"this network was written as {kind.name}, but its runtime cannot read that: "
+            f"{_reason(error)}; choose another format (format=, --format)"
         ) from error
+
+    def tried(inputs: Sequence[Tensor]) -> tuple[Array, Array]:
+        try:
+            return run(inputs)
+        except Exception as error:  # one that holds the number of rows it was recorded with
+            raise InputError(
+                f"this network was written as {kind.name}, but the file fails on a batch of "
+                f"{len(inputs[0]):,} rows: {_reason(error)}; choose another format, or a network "
+                "that asks for no fixed number of rows (format=, --format)"
+            ) from error
+
+    return tried
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error; TorchScript has its own after a stack of calls."""
+    lines = str(error).strip().splitlines()
+    if lines and lines[-1].startswith("RuntimeError: "):
+        return lines[-1]
+    return lines[0] if lines else type(error).__name__
 
 
 def _place(done: Exported, draft: Path, preparation: Preparation | None) -> None:

@@ -34,7 +34,10 @@ def page(values: Mapping[str, Any]) -> str:
     """
     try:
         return environment().get_template("page.html").render(_context(values))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, UndefinedError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, IndexError, AttributeError, UndefinedError),
+        RecursionError,  # of values nested too deep
+    ) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -18,10 +18,12 @@ from retrofair.version import __version__
 
 FORMAT = 1
 NAME = "report.json"
+NUMBERS = "regression"  # where the label is a number, of which there is no page
 # what the commands write, by which a folder is known to be one of ours
 OURS = (
     "audit.json",
     "result.json",
+    "bounded_loss.json",
     "frontier.json",
     "certificate.json",
     "history.json",
@@ -107,6 +109,10 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(
+            f"expected a report in {path}, but its values are nested too deep"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"expected a report in {path}, but it is damaged: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -114,5 +120,10 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise InputError(
             f"expected a report of format {FORMAT} in {path}, got {found!r}: it was written by "
             "another version; run its command again with the same --out"
+        )
+    if NUMBERS in values:
+        raise InputError(
+            f"expected the results of decisions, got those of a label of numbers in {folder}: "
+            "there is no page of it, its figures are in audit.json"
         )
     return values
