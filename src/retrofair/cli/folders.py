@@ -1,4 +1,4 @@
-"""Whose results a folder holds, so that no command writes over another's."""
+"""Whose results a folder holds, so that no command writes over another's unsaid."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
+from retrofair.cli.notes import say
 from retrofair.deploy.exported import ABOUT as EXPORT
 from retrofair.errors import InputError
 from retrofair.report.record import NAME
@@ -19,27 +20,19 @@ FILES = {
     "history.json": ("repair",),
     "network.json": ("train",),
 }
-SPARE = "demo"  # whose picture and page may go
 
 
-def refuse_others(out: Path | None, command: str) -> None:
-    """Refuse a folder with the results of another command; its own are replaced.
-
-    Raises:
-        InputError: naming the file that tells.
-    """
+def say_others(out: Path | None, command: str) -> None:
+    """Say that a folder holds what another command wrote, some of which will be replaced."""
     if out is None or not command or not out.is_dir():
         return
     if command == "debias" and (out / EXPORT).is_file():
-        raise InputError(
-            f"expected a folder without an export, but {out} has {EXPORT} of an earlier result: "
-            "name another folder, or remove the exported files (--out)"
-        )
+        say(f"{out} holds an export of an earlier result, which stays as it is: export again")
     found, file = _owner(out)
-    if found and found not in (command, SPARE):
-        raise InputError(
-            f"expected a folder of its own for {command}, but {out} holds the results of {found} "
-            f"({file}): name another (--out)"
+    if found and found != command:
+        say(
+            f"{out} holds what {found} wrote ({file}): files of the same names are replaced, the "
+            "others stay; --out names another folder"
         )
 
 

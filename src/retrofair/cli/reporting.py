@@ -16,7 +16,7 @@ from torch import nn
 from retrofair.audit import Estimate
 from retrofair.cli import called, notes
 from retrofair.cli import options as o
-from retrofair.cli.folders import refuse_others
+from retrofair.cli.folders import say_others
 from retrofair.cli.tables import Row, bounded, holds
 from retrofair.data import GroupedData
 from retrofair.errors import InputError
@@ -69,7 +69,7 @@ class Reporting:
                 "expected --out DIR with --report, got none: the page is written there"
             )
         folder = o.checked_out(out)
-        refuse_others(folder, called.name())
+        say_others(folder, called.name())
         return cls(folder, page, dict(given))
 
     def about(
