@@ -159,6 +159,22 @@ def test_decisions_that_are_no_values_of_the_label(label, decision, words, capsy
     fails(capsys, words, *command, "--positive", "yes" if "yes" in label else "2")
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--threshold", "0.3"],
+        ["--outputs", "logits"],
+        ["--missing", "impute"],
+        ["--blind"],
+        ["--drop", "skill"],
+        ["--no-scale"],
+    ],
+)
+def test_options_without_effect_on_decisions(option, people, capsys):
+    command = ["audit", people, *COLUMNS, "--prediction", "decision", *option]
+    fails(capsys, f"expected no {option[0]} with --prediction", *command)
+
+
 def test_audit_of_a_column_of_three_classes(capsys, tmp_path):
     """Decisions among the label's own values, no --positive: each class against the rest."""
     random = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
 from retrofair.cli.regressions import audit_numbers
-from retrofair.cli.results import loaded, new_rows, refuse_options
+from retrofair.cli.results import loaded, new_rows, preparing, refuse_given, refuse_options
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
 from retrofair.data.encoders import as_text
@@ -88,6 +88,11 @@ def audit(
         raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
     if prediction is not None and (network is not None or weights is not None):
         raise InputError("expected --prediction or --network, got both")
+    if prediction is not None and result is None:
+        refuse_given(
+            {"--threshold": threshold, "--outputs": outputs, **preparing(choice)},
+            "with --prediction: the decisions are made, no network and no feature is looked at",
+        )
     if regression:
         reporting.refuse("--regression")
         if result is not None or outputs is not None:
