@@ -42,9 +42,49 @@ def test_it_is_the_same_when_read(made: rf.Preparation, frame, tmp_path: Path) -
     path = made.save(tmp_path / "a" / "p.json")
     again = rf.Preparation.load(str(path))
     assert again == made
+    assert again.to_dict() == made.to_dict()
     one, two = (rf.GroupedData.prepared(each, frame) for each in (made, again))
     assert torch.equal(one.x, two.x)
     assert one.y.tolist() == [0, 1, 1, 0]
+
+
+def test_a_file_without_what_older_versions_did_not_store(made, frame, tmp_path: Path) -> None:
+    path = made.save(tmp_path / "p.json")
+    edit(path, lambda v: v["preparation"].pop("negative"))
+    again = rf.Preparation.load(path)
+    assert again == made
+    assert not again.negative
+    data = rf.GroupedData.prepared(again, frame.assign(hired=["no", "yes", "yes", "?"]))
+    assert data.y.tolist() == [0, 1, 1, 0]  # the label's values are not known: none is refused
+
+
+def test_other_values_of_the_label_are_refused(made: rf.Preparation, frame) -> None:
+    """Adult's test rows have '>50K.' for '>50K': they are no negatives."""
+    dots = frame.assign(hired=frame["hired"] + ".")
+    words = r"'hired' to be one of 'yes', 'no', got also 'no\.', 'yes\.' \(4 rows\)"
+    with pytest.raises(InputError, match=words):
+        rf.GroupedData.prepared(made, dots)
+    new = frame.assign(hired=["yes", None, "yes", "yes"])  # one class is enough, gaps are gaps
+    with pytest.warns(rf.RetrofairWarning, match="hired"):
+        assert rf.GroupedData.prepared(made, new).y.tolist() == [1, 1, 1]
+
+
+def test_truth_values_and_digits_are_one_label(frame) -> None:
+    digits = frame.assign(hired=[0, 1, 1, 0])
+    made = rf.Preparation.fit(digits, label="hired", sensitive="sex", privileged="M")
+    for values in ([False, True, True, False], [0.0, 1.0, 1.0, 0.0], ["0", "1", "1", "0"]):
+        assert rf.GroupedData.prepared(made, frame.assign(hired=values)).y.tolist() == [0, 1, 1, 0]
+    with pytest.raises(InputError, match="got also '2'"):
+        rf.GroupedData.prepared(made, frame.assign(hired=[0, 1, 2, 0]))
+
+
+def test_one_of_many_values_is_positive(frame) -> None:
+    grades = frame.assign(hired=["low", "high", "middle", "low"])
+    made = rf.Preparation.fit(
+        grades, label="hired", positive="high", sensitive="sex", privileged="M"
+    )
+    assert made.negative == ("low", "middle")
+    assert rf.GroupedData.prepared(made, grades).y.tolist() == [0, 1, 0, 0]
 
 
 def test_a_new_table_is_not_learned_from(made: rf.Preparation, frame) -> None:

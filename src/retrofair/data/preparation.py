@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,15 @@ from retrofair.data.encoders import (
     as_text,
     text_of,
 )
-from retrofair.data.learned import Missing, encoder_of, fitted_number, groups_of, positive_of
+from retrofair.data.learned import (
+    Missing,
+    encoder_of,
+    fitted_number,
+    groups_of,
+    label_codes,
+    negatives_of,
+    positive_of,
+)
 from retrofair.errors import InputError, RetrofairWarning, unknown
 
 
@@ -38,6 +46,8 @@ class Preparation:
         sensitive: the protected columns; `groups` holds one tuple of their values per group, the
             privileged group last.
         missing: what happens to rows with a missing feature.
+        negative: the label's other values; () is unknown, as in files of older versions, and then
+            no value is refused.
     """
 
     columns: tuple[Encoder, ...]
@@ -47,6 +57,8 @@ class Preparation:
     groups: tuple[tuple[str, ...], ...]
     missing: Missing = "drop"
     notes: tuple[str, ...] = ()
+    # an older file lacks it, and is of the same preparation all the same
+    negative: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -92,6 +104,7 @@ class Preparation:
         if regression:
             _check_numbers(frame[label])
         value = None if regression else positive_of(frame[label], positive)
+        others = () if value is None else negatives_of(frame[label], value)
         groups, notes = groups_of(frame, protected, privileged, label, value)
         flag_values = {name: text_of(v) for name, v in (flags or {}).items()}
         for position, name in enumerate(protected):
@@ -105,7 +118,7 @@ class Preparation:
         )
         if not columns:
             raise InputError("expected at least one feature column, got none")
-        made = cls(columns, label, value, protected, groups, missing, notes)
+        made = cls(columns, label, value, protected, groups, missing, notes, others)
         for kind, found in (("feature", made.feature_names), ("group", made.group_names)):
             twice = sorted({name for name in found if found.count(name) > 1})
             if twice:
@@ -204,7 +217,8 @@ def prepare(
     """Apply a preparation: x (n, d) float32, y (n,), group (n,) and notes.
 
     Raises:
-        InputError: a column is missing, a category or a group is new, an infinite number.
+        InputError: a column is missing, a category, a group or a value of the label is new, an
+            infinite number.
     """
     rows, notes = preparation.kept(frame)
     frame = frame.iloc[rows]
@@ -265,7 +279,7 @@ def _label(preparation: Preparation, column: pd.Series) -> Array:
     if preparation.positive is None:
         _check_numbers(column)
         return column.to_numpy(dtype=np.float32)
-    return (as_text(column) == preparation.positive).to_numpy(dtype=np.int64)
+    return label_codes(column, preparation.positive, preparation.negative)
 
 
 def _check_numbers(label: pd.Series) -> None:
