@@ -69,6 +69,23 @@ def test_other_values_of_the_label_are_refused(made: rf.Preparation, frame) -> N
         assert rf.GroupedData.prepared(made, new).y.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_times_and_texts_are_no_numbers(raw: bool, made: rf.Preparation, frame) -> None:
+    days = pd.Series(pd.to_datetime(["2020-01-01"] * 4))
+    columns = {
+        "datetime64": days,
+        "datetime64.*UTC": days.dt.tz_localize("UTC"),
+        "timedelta64": days - pd.Timestamp("2019-01-01"),
+        "period": days.dt.to_period("D"),
+        "object": days.astype(object),
+        "str": pd.Series(["young"] * 4),
+    }
+    for kind, column in columns.items():
+        table = frame.assign(age=column)
+        with pytest.raises(InputError, match=f"expected numbers in column 'age', got {kind}"):
+            rf.data.raw_table(made, table) if raw else rf.GroupedData.prepared(made, table)
+
+
 def test_truth_values_and_digits_are_one_label(frame) -> None:
     digits = frame.assign(hired=[0, 1, 1, 0])
     made = rf.Preparation.fit(digits, label="hired", sensitive="sex", privileged="M")

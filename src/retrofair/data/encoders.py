@@ -29,7 +29,7 @@ class Number:
         return (self.name,)
 
     def encode(self, column: pd.Series, out: Array) -> None:
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = numbers_of(column)
         values = np.where(np.isnan(values), self.fill, values)
         out[:, 0] = (values - self.mean) / self.spread
 
@@ -88,6 +88,21 @@ KINDS: dict[str, type[Number] | type[Category] | type[Flag]] = {
     "category": Category,
     "flag": Flag,
 }
+
+
+def numbers_of(column: pd.Series) -> Array:
+    """The column's values in double precision, missing ones as nan.
+
+    Raises:
+        InputError: they are no numbers; times are none, although numpy would count nanoseconds.
+    """
+    why = "turn times into numbers"
+    if getattr(column.dtype, "kind", "O") not in "mM":
+        try:
+            return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            why = str(error)
+    raise InputError(f"expected numbers in column {column.name!r}, got {column.dtype}: {why}")
 
 
 def as_text(column: pd.Series) -> pd.Series:

@@ -226,15 +226,7 @@ def prepare(
     start = 0
     for column in preparation.columns:
         stop = start + len(column.feature_names)
-        try:
-            column.encode(frame[column.name], x[:, start:stop])
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"expected numbers in column {column.name!r}, got {frame[column.name].dtype}: "
-                f"{error}"
-            ) from None
+        column.encode(frame[column.name], x[:, start:stop])
         start = stop
     notes = preparation.notes + notes
     if not quiet:

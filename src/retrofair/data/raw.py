@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from retrofair.data.encoders import Array, Category, Encoder, Number, as_text
+from retrofair.data.encoders import Array, Category, Encoder, Number, as_text, numbers_of
 from retrofair.data.preparation import Preparation, check_columns
-from retrofair.errors import InputError
 
 
 def codes(preparation: Preparation) -> dict[str, dict[str, int]]:
@@ -48,12 +47,7 @@ def raw_table(preparation: Preparation, frame: pd.DataFrame) -> Array:
 
 def _numbers(column: Encoder, values: pd.Series) -> Array:
     if isinstance(column, Number):
-        try:
-            return values.to_numpy(dtype=np.float64, na_value=np.nan)
-        except ValueError as error:
-            raise InputError(
-                f"expected numbers in column {column.name!r}, got {values.dtype}: {error}"
-            ) from None
+        return numbers_of(values)
     texts = as_text(values)
     gone = texts.isna().to_numpy()
     if not isinstance(column, Category):
