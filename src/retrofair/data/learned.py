@@ -132,9 +132,11 @@ def _favoured(texts: pd.Series, values: list[str], target: pd.Series) -> str:
 
 
 def encoder_of(column: pd.Series, flag: str | None, missing: Missing, protected: bool) -> Encoder:
+    """How a column is encoded: one with a flag, or else by its kind."""
     name = str(column.name)
     if flag is not None:
-        return Flag(name, flag)
+        others = set(as_text(column).dropna()) - {flag} if protected else set()
+        return Flag(name, flag, others.pop() if len(others) == 1 else None)
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise InputError(
             f"expected numbers or texts in column {name!r}, got {column.dtype}: "
