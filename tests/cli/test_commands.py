@@ -470,6 +470,19 @@ def test_missing_files_of_a_data_set_are_named(capsys, monkeypatch, tmp_path):
     fails(capsys, "adult/adult.data", "audit", "--data", "adult")
 
 
+def test_marks_of_missing_values_are_told_once(people, capsys):
+    digits = pd.read_csv(people).assign(hired=lambda table: (table["hired"] == "yes").astype(int))
+    lines = digits.to_csv(index=False).splitlines()  # without --positive it is read twice
+    place = lines[0].split(",").index("skill")
+    fields = lines[1].split(",")
+    lines[1] = ",".join([*fields[:place], "NA", *fields[place + 1 :]])
+    Path("marks.csv").write_text("\n".join(lines))
+    command = ["audit", "marks.csv", "--label", "hired", "--sensitive", "sex"]
+    assert run([*command, "--prediction", "decision"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("note: took 'NA' in 1 rows of column 'skill' as missing") == 1
+
+
 def test_notes_are_one_line_each(people, capsys):
     frame = pd.read_csv(people)
     frame.loc[:9, "skill"] = np.nan

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from retrofair.data import read_table
-from retrofair.errors import InputError, MissingFileError
+from retrofair.errors import InputError, MissingFileError, RetrofairWarning
 
 
 def write(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
@@ -132,6 +132,42 @@ def test_parquet(tmp_path: Path) -> None:
             read_table(write(tmp_path, content, "cut.parquet"))
     with pytest.raises(InputError, match="is empty"):
         read_table(write(tmp_path, b"", "none.parquet"))
+
+
+def test_only_an_empty_field_is_missing_among_texts(tmp_path: Path) -> None:
+    texts = ["NA", "None", "null", "nan", "N/A", "?", "-", "DE"]
+    frame = read_table(write(tmp_path, "a,b\n" + "".join(f"1,{t}\n" for t in texts) + '2,""\n'))
+    assert frame["b"].tolist()[:-1] == texts
+    assert frame["b"].isna().tolist() == [False] * 8 + [True]
+
+
+def test_marks_of_missing_values_among_numbers(tmp_path: Path) -> None:
+    rows = "1,NA,NA,NA\n2.5,?,?,x\n-,3,3,4\nnan,4,,5\n,5,5,6\n"
+    with pytest.warns(RetrofairWarning) as told:
+        frame = read_table(write(tmp_path, "a,b,c,d\n" + rows))
+    assert frame["a"].tolist()[:2] == [1.0, 2.5]
+    assert frame["a"].isna().tolist() == [False, False, True, True, True]
+    assert frame["b"].isna().tolist() == [True, True, False, False, False]
+    assert frame["c"].isna().sum() == 3
+    assert frame["b"].dtype == frame["c"].dtype == float
+    assert frame["d"].tolist() == ["NA", "x", "4", "5", "6"]
+    assert [str(each.message).partition(", as")[0] for each in told] == [
+        "took '-', 'nan' in 2 rows of column 'a' as missing",
+        "took '?', 'NA' in 2 rows of column 'b' as missing",
+        "took '?', 'NA' in 2 rows of column 'c' as missing",
+    ]
+
+
+def test_truth_values_with_gaps(tmp_path: Path) -> None:
+    with pytest.warns(RetrofairWarning, match="took 'NA' in 1 rows of column 'b'"):
+        frame = read_table(write(tmp_path, "a,b\nTrue,True\n,NA\nFalse,False\n"))
+    for name in "ab":
+        assert frame[name].dropna().tolist() == [True, False]
+        assert frame[name].isna().sum() == 1
+
+
+def test_a_column_of_marks_alone_is_one_of_texts(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, "a,b\n1,NA\n2,NA\n"))["b"].tolist() == ["NA", "NA"]
 
 
 def test_a_published_file() -> None:
