@@ -50,7 +50,8 @@ def test_it_is_the_same_when_read(made: rf.Preparation, frame, tmp_path: Path) -
 
 def test_a_file_without_what_older_versions_did_not_store(made, frame, tmp_path: Path) -> None:
     path = made.save(tmp_path / "p.json")
-    edit(path, lambda v: v["preparation"].pop("negative"))
+    for name in ("negative", "left_out"):
+        edit(path, lambda v, name=name: v["preparation"].pop(name))
     edit(path, lambda v: v["preparation"]["columns"][2].pop("other"))
     again = rf.Preparation.load(path)
     assert again == made
@@ -106,6 +107,21 @@ def test_any_other_value_of_a_flag(frame) -> None:
     assert codes(made)["job"] == {"cook": 1}
     new = rf.data.raw_table(made, frame.assign(job=["cook", "king", "cook", "clerk"]))
     assert new[:, 1].tolist() == [1, 0, 1, 0]
+
+
+def test_columns_that_are_not_known_are_told(frame, tmp_path: Path) -> None:
+    made = rf.Preparation.fit(
+        frame.assign(id=range(4)), label="hired", positive="yes", sensitive="sex",
+        privileged="M", drop=["id"], include_sensitive=False,
+    )  # fmt: skip
+    made = rf.Preparation.load(made.save(tmp_path / "p.json"))
+    assert rf.GroupedData.prepared(made, frame.assign(id=7)).notes == ()
+    words = "ignored columns the preparation does not know: extra, more"
+    with pytest.warns(rf.RetrofairWarning, match=words):
+        data = rf.GroupedData.prepared(made, frame.assign(extra=1, id=7, more="x"))
+    assert data.notes == (words,)
+    with pytest.warns(rf.RetrofairWarning, match=r"c9 and 2 more$"):
+        rf.GroupedData.prepared(made, frame.assign(**{f"c{i}": 1 for i in range(12)}))
 
 
 def test_truth_values_and_digits_are_one_label(frame) -> None:

@@ -170,7 +170,8 @@ class GroupedData:
         """Apply a preparation that was made or read earlier to a table of the same columns.
 
         The way to new rows: nothing is learned from them, and columns, categories, groups and
-        values of the label that the preparation does not know are refused.
+        values of the label that the preparation does not know are refused; a column that it
+        neither knows nor left out is ignored, with a note.
 
         Raises:
             InputError: a column is missing, a category, a group or a value of the label is new, an

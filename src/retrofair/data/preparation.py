@@ -48,6 +48,7 @@ class Preparation:
         missing: what happens to rows with a missing feature.
         negative: the label's other values; () is unknown, as in files of older versions, and then
             no value is refused.
+        left_out: columns of the table that were left out on purpose.
     """
 
     columns: tuple[Encoder, ...]
@@ -57,8 +58,9 @@ class Preparation:
     groups: tuple[tuple[str, ...], ...]
     missing: Missing = "drop"
     notes: tuple[str, ...] = ()
-    # an older file lacks it, and is of the same preparation all the same
+    # an older file lacks these, and is of the same preparation all the same
     negative: tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ class Preparation:
         )
         if not columns:
             raise InputError("expected at least one feature column, got none")
-        made = cls(columns, label, value, protected, groups, missing, notes, others)
+        made = cls(columns, label, value, protected, groups, missing, notes, others, tuple(drop))
         for kind, found in (("feature", made.feature_names), ("group", made.group_names)):
             twice = sorted({name for name in found if found.count(name) > 1})
             if twice:
@@ -228,7 +230,7 @@ def prepare(
         stop = start + len(column.feature_names)
         column.encode(frame[column.name], x[:, start:stop])
         start = stop
-    notes = preparation.notes + notes
+    notes = (*preparation.notes, *_ignored(preparation, frame), *notes)
     if not quiet:
         for note in notes:
             warnings.warn(note, RetrofairWarning, stacklevel=4)
@@ -265,6 +267,15 @@ def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str)
         counts = frame[names].isna().sum()
         where = ", ".join(f"{name} ({counts[name]:,})" for name in names if counts[name])
         yield f"{done} {int(rows.sum()):,} of {len(frame):,} rows with missing values: {where}"
+
+
+def _ignored(preparation: Preparation, frame: pd.DataFrame) -> Iterator[str]:
+    features = [column.name for column in preparation.columns]
+    known = {preparation.label, *preparation.sensitive, *preparation.left_out, *features}
+    extra = [name for name in frame.columns if name not in known]
+    if extra:
+        more = f" and {len(extra) - 10:,} more" if len(extra) > 10 else ""
+        yield f"ignored columns the preparation does not know: {', '.join(extra[:10])}{more}"
 
 
 def _label(preparation: Preparation, column: pd.Series) -> Array:
