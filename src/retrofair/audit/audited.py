@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from retrofair import metrics
-from retrofair.audit.attributes import attributes_of, checked_attributes
+from retrofair.audit.attributes import attributes_of, checked_attributes, outcome_of
 from retrofair.audit.classes import audit_classes, checked_names
 from retrofair.audit.estimates import (
     Further,
@@ -98,7 +98,7 @@ def audit(
             raise InputError(f"expected a threshold in [0, 1], got {used} (--threshold)")
         chance = probabilities(as_logits(subject, data, outputs), data)
         decided = (chance > used).view(np.uint8)
-    return audit_predictions(
+    found = audit_predictions(
         data.y.numpy(),
         decided,
         data.group.numpy(),
@@ -110,6 +110,7 @@ def audit(
         class_names=checked_names(class_names or (), classes),
         attributes=attributes_of(data),
     )
+    return replace(found, outcome=outcome_of(data))
 
 
 def _classes(network: Any, data: Batches) -> int:

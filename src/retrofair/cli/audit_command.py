@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -10,7 +11,7 @@ import typer
 
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
-from retrofair.audit.attributes import attributes_of
+from retrofair.audit.attributes import attributes_of, outcome_of
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
@@ -181,7 +182,7 @@ def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
         assert data.preparation is not None  # it comes from a table
         assert data.preparation.positive is not None
         decisions = _decisions(used[prediction], used[label], data.preparation.positive)
-    return audit_predictions(
+    found = audit_predictions(
         data.y.numpy(),
         decisions,
         data.group.numpy(),
@@ -189,6 +190,7 @@ def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
         class_names=list(map(str, classes)) or None,
         attributes=attributes_of(data),
     )
+    return replace(found, outcome=outcome_of(data))
 
 
 def _classes(frame: pd.DataFrame, label: str, prediction: str) -> list[object]:
