@@ -23,7 +23,7 @@ def write(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
     ("content", "columns", "rows"),
     [
         ("a,b\n1,x\n2,y\n", ["a", "b"], [[1, "x"], [2, "y"]]),
-        ("a;b\n1,5;x\n2,0;y\n", ["a", "b"], [["1,5", "x"], ["2,0", "y"]]),
+        ("a;b\n1,5,0;x\n2,0;y\n", ["a", "b"], [["1,5,0", "x"], ["2,0", "y"]]),
         ("a\tb\n1\tx\n", ["a", "b"], [[1, "x"]]),
         ("a|b\n1|x\n", ["a", "b"], [[1, "x"]]),
         ("a, b\n1, x\n", ["a", "b"], [[1, "x"]]),
@@ -164,6 +164,29 @@ def test_truth_values_with_gaps(tmp_path: Path) -> None:
     for name in "ab":
         assert frame[name].dropna().tolist() == [True, False]
         assert frame[name].isna().sum() == 1
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas(mark: str, tmp_path: Path) -> None:
+    rows = ["a;b;c;d", "0,3;1.234,5;1,2;3", "-2;NA;x;4", "10,25;-1.234.567,0;3,4;NA"]
+    with pytest.warns(RetrofairWarning) as told:
+        frame = read_table(write(tmp_path, "\n".join(rows).replace(";", mark)))
+    assert frame["a"].tolist() == [0.3, -2, 10.25]
+    assert frame["b"].dropna().tolist() == [1234.5, -1234567]
+    assert frame["c"].tolist() == ["1,2", "x", "3,4"]
+    assert frame["d"].dropna().tolist() == [3, 4]
+    said = [str(each.message) for each in told]
+    assert [note for note in said if "comma" in note] == [
+        f"read the numbers of column {name!r} with a decimal comma" for name in "ab"
+    ]
+    assert len(said) == 4
+
+
+def test_commas_inside_quotes_are_no_decimal_commas(tmp_path: Path) -> None:
+    frame = read_table(write(tmp_path, 'a,b\n"0,3",1\n"0,4",2\n'))
+    assert frame["a"].tolist() == ["0,3", "0,4"]
+    frame = read_table(write(tmp_path, "a;b\n1,2,3;1\n1,23.4;2\n"))
+    assert frame["a"].tolist() == ["1,2,3", "1,23.4"]
 
 
 def test_a_column_of_marks_alone_is_one_of_texts(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Of a CSV file an empty field is missing, and so are NA, nan, null, None, ? and - in columns
     whose other values are numbers (or true and false), with a warning; elsewhere they are texts.
+    Where ; or a tab separates the fields, numbers may have decimal commas, also with a warning.
 
     Raises:
         MissingFileError: there is no such file.
@@ -80,7 +81,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
                 f"{path} looks cut off: its last line has {fields} of {len(frame.columns)} "
                 "fields; fetch it again or delete that line"
             )
-    return with_numbers(frame)
+    return with_numbers(frame, commas=delimiter in ";\t")
 
 
 def _fields(text: str, delimiter: str) -> list[str]:
