@@ -202,7 +202,7 @@ def test_data_that_cannot_be_debiased(data, net):
     with pytest.raises(InputError, match="attribute='given'"):
         rf.debias(net, data, rf.Constrained("spd"), rf.debiasers.FairHead(attribute="given"))
     few = data[(data.group == 0) | (torch.arange(len(data)) < 3)]
-    with pytest.raises(InputError, match=r"at least 3 rows of every group, got [12] of group 1"):
+    with pytest.raises(InputError, match=r"at least 3 rows of every group, got [12] of group 'b'"):
         rf.debias(net, few, rf.Constrained("spd"), "fair_head")
     with pytest.raises(InputError, match=r"expected probabilities.*add up to 1"):
         rf.debias(

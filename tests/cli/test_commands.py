@@ -104,6 +104,77 @@ def test_audit_of_intersections_and_of_parquet(people, capsys, tmp_path):
     assert "Female & Hills" in capsys.readouterr().out
 
 
+def decided(tmp_path, label: list, decision: list) -> list[str]:
+    """A command on eight rows of two groups, and these labels and decisions."""
+    frame = pd.DataFrame({"sex": ["f", "m"] * 4, "y": label, "said": decision})
+    frame.to_csv(tmp_path / "said.csv", index=False)
+    command = ["audit", "said.csv", "--label", "y", "--sensitive", "sex", "--privileged", "m"]
+    return [*command, "--prediction", "said", "--json"]
+
+
+@pytest.mark.parametrize(
+    ("label", "positive", "decision", "accuracy", "recall"),
+    [
+        # 0/1 decisions about a 0/1 label follow --positive
+        ([0, 0, 0, 0, 0, 1, 1, 1], "0", [0, 0, 0, 0, 1, 1, 1, 1], 7 / 8, 4 / 5),
+        ([0, 0, 0, 0, 0, 1, 1, 1], None, [0, 0, 0, 0, 1, 1, 1, 1], 7 / 8, 1.0),
+        # a 1 is the label's own value, not a truth
+        ([1, 1, 1, 2, 2, 2, 2, 2], "2", [1] * 8, 3 / 8, 0.0),
+        ([1, 1, 2, 2, 3, 3, 2, 2], "2", [1, 1, 2, 2, 3, 3, 1, 1], 6 / 8, 0.5),
+        (["no", "no", "yes", "yes"] * 2, "no", ["no"] * 8, 0.5, 1.0),
+        (["no", "no", "yes", "yes"] * 2, "no", [0, 0, 1, 1] * 2, 0.0, 0.0),
+        (["no", "no", "yes", "yes"] * 2, "yes", [False, False, True, True] * 2, 1.0, 1.0),
+    ],
+)
+def test_decisions_follow_the_positive_value(
+    label, positive, decision, accuracy, recall, capsys, tmp_path
+):
+    command = decided(tmp_path, label, decision)
+    assert run([*command, *(["--positive", positive] if positive else [])]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"]["value"] == pytest.approx(accuracy)
+    assert found["recall"]["value"] == pytest.approx(recall)
+
+
+def test_truth_values_with_gaps_are_decisions(capsys, tmp_path):
+    command = decided(tmp_path, ["no", "no", "yes", "yes"] * 2, [True, None, True, True] * 2)
+    assert run([*command, "--positive", "yes"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"]["value"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("label", "decision", "words"),
+    [
+        (["no", "yes"] * 4, ["no", "maybe"] * 4, "got also 'maybe'"),
+        (["no", "yes"] * 4, ["No", "yes"] * 4, "got also 'No'"),
+        (["no", "yes"] * 4, ["1", "2"] * 4, "got also '2'"),
+        (["no", "yes"] * 4, ["yes", "1"] * 4, "got also '1'"),
+        (["1", "yes"] * 4, [0, 1] * 4, "1 may be either"),
+        ([1, 2] * 4, [0, 1] * 4, "1 may be either"),
+        ([1, 2] * 4, [0.2, 1] * 4, "got also '0.2'"),
+    ],
+)
+def test_decisions_that_are_no_values_of_the_label(label, decision, words, capsys, tmp_path):
+    command = decided(tmp_path, label, decision)
+    fails(capsys, words, *command, "--positive", "yes" if "yes" in label else "2")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--threshold", "0.3"],
+        ["--outputs", "logits"],
+        ["--missing", "impute"],
+        ["--blind"],
+        ["--drop", "skill"],
+        ["--no-scale"],
+    ],
+)
+def test_options_without_effect_on_decisions(option, people, capsys):
+    command = ["audit", people, *COLUMNS, "--prediction", "decision", *option]
+    fails(capsys, f"expected no {option[0]} with --prediction", *command)
+
+
 def test_audit_of_a_column_of_three_classes(capsys, tmp_path):
     """Decisions among the label's own values, no --positive: each class against the rest."""
     random = np.random.default_rng(0)
@@ -123,7 +194,10 @@ def test_audit_of_a_column_of_three_classes(capsys, tmp_path):
     out = capsys.readouterr().out
     for text in ("By class", "worst class: ", "middle", "selection rate[high]"):
         assert text in out
-    assert run([*command, "--positive", "high"]) == 2  # three values are no decisions for one
+    assert run([*command, "--positive", "high", "--json"]) == 0  # the others are not selected
+    found = json.loads(capsys.readouterr().out)
+    right = (frame["guess"] == "high") == (frame["risk"] == "high")
+    assert found["accuracy"]["value"] == pytest.approx(right.mean())
 
 
 def test_audit_of_an_own_network(people, own, capsys):
@@ -394,6 +468,19 @@ def test_missing_files_of_a_data_set_are_named(capsys, monkeypatch, tmp_path):
         "urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network"))
     )
     fails(capsys, "adult/adult.data", "audit", "--data", "adult")
+
+
+def test_marks_of_missing_values_are_told_once(people, capsys):
+    digits = pd.read_csv(people).assign(hired=lambda table: (table["hired"] == "yes").astype(int))
+    lines = digits.to_csv(index=False).splitlines()  # without --positive it is read twice
+    place = lines[0].split(",").index("skill")
+    fields = lines[1].split(",")
+    lines[1] = ",".join([*fields[:place], "NA", *fields[place + 1 :]])
+    Path("marks.csv").write_text("\n".join(lines))
+    command = ["audit", "marks.csv", "--label", "hired", "--sensitive", "sex"]
+    assert run([*command, "--prediction", "decision"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("note: took 'NA' in 1 rows of column 'skill' as missing") == 1
 
 
 def test_notes_are_one_line_each(people, capsys):

@@ -96,6 +96,10 @@ def test_options_that_exclude_each_other_are_not_mixed(people, capsys) -> None:
     assert run(["audit", "--config", file, "--prediction", "decision"]) == 0
     config(TABLE + 'network = "mine:make"\n[audit]\nprediction = "decision"\n', file)
     assert run(["audit", "--config", file]) == 0
+    for option in ("threshold = 0.3", 'missing = "impute"', 'drop = ["skill"]', "no_scale = true"):
+        config(f'{option}\n{TABLE}[audit]\nprediction = "decision"\n', file)
+        assert run(["audit", "--config", file]) == 0
+    config(TABLE + 'network = "mine:make"\n[audit]\nprediction = "decision"\n', file)
     capsys.readouterr()
     assert run(["audit", "--config", file, "--network", "mine:make"]) == 2
     assert "cannot import 'mine'" in capsys.readouterr().err

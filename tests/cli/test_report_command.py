@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import retrofair as rf
@@ -84,6 +85,23 @@ def test_a_column_of_decisions_has_a_page_without_a_slider(people):
     assert 'type="range"' not in page()
     assert "There is no threshold to move" in page()
     assert "By sex" in page()
+    assert ">Label hired = yes<" in page()  # not label 1: the table has none
+    assert run(["report", "out"]) == 0
+    assert ">Label hired = yes<" in page()
+
+
+def test_the_value_that_counts_as_one_is_named(people, own, capsys):
+    command = ["audit", people, *COLUMNS, *own, *DROP, "--out", "out", "--report"]
+    assert run(command) == 0
+    assert "the base rate is of label hired = yes" in " ".join(capsys.readouterr().out.split())
+    assert "label hired = yes above the line, other labels below it" in page()
+    digits = pd.read_csv(people).assign(hired=lambda table: (table["hired"] == "yes").astype(int))
+    digits.to_csv("digits.csv", index=False)
+    command[1] = "digits.csv"
+    for positive, words in (("1", "Label 1 is read"), ("0", "Label hired = 0 is read")):
+        command[command.index("--positive") + 1] = positive
+        assert run(command) == 0
+        assert words in page()
 
 
 def test_debias_shows_before_and_after(people, own):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from retrofair.data import read_table
-from retrofair.errors import InputError, MissingFileError
+from retrofair.errors import InputError, MissingFileError, RetrofairWarning
 
 
 def write(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
@@ -23,7 +23,7 @@ def write(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
     ("content", "columns", "rows"),
     [
         ("a,b\n1,x\n2,y\n", ["a", "b"], [[1, "x"], [2, "y"]]),
-        ("a;b\n1,5;x\n2,0;y\n", ["a", "b"], [["1,5", "x"], ["2,0", "y"]]),
+        ("a;b\n1,5,0;x\n2,0;y\n", ["a", "b"], [["1,5,0", "x"], ["2,0", "y"]]),
         ("a\tb\n1\tx\n", ["a", "b"], [[1, "x"]]),
         ("a|b\n1|x\n", ["a", "b"], [[1, "x"]]),
         ("a, b\n1, x\n", ["a", "b"], [[1, "x"]]),
@@ -132,6 +132,65 @@ def test_parquet(tmp_path: Path) -> None:
             read_table(write(tmp_path, content, "cut.parquet"))
     with pytest.raises(InputError, match="is empty"):
         read_table(write(tmp_path, b"", "none.parquet"))
+
+
+def test_only_an_empty_field_is_missing_among_texts(tmp_path: Path) -> None:
+    texts = ["NA", "None", "null", "nan", "N/A", "?", "-", "DE"]
+    frame = read_table(write(tmp_path, "a,b\n" + "".join(f"1,{t}\n" for t in texts) + '2,""\n'))
+    assert frame["b"].tolist()[:-1] == texts
+    assert frame["b"].isna().tolist() == [False] * 8 + [True]
+
+
+def test_marks_of_missing_values_among_numbers(tmp_path: Path) -> None:
+    rows = "1,NA,NA,NA\n2.5,?,?,x\n-,3,3,4\nnan,4,,5\n,5,5,6\n"
+    with pytest.warns(RetrofairWarning) as told:
+        frame = read_table(write(tmp_path, "a,b,c,d\n" + rows))
+    assert frame["a"].tolist()[:2] == [1.0, 2.5]
+    assert frame["a"].isna().tolist() == [False, False, True, True, True]
+    assert frame["b"].isna().tolist() == [True, True, False, False, False]
+    assert frame["c"].isna().sum() == 3
+    assert frame["b"].dtype == frame["c"].dtype == float
+    assert frame["d"].tolist() == ["NA", "x", "4", "5", "6"]
+    assert [str(each.message).partition(", as")[0] for each in told] == [
+        "took '-', 'nan' in 2 rows of column 'a' as missing",
+        "took '?', 'NA' in 2 rows of column 'b' as missing",
+        "took '?', 'NA' in 2 rows of column 'c' as missing",
+    ]
+
+
+def test_truth_values_with_gaps(tmp_path: Path) -> None:
+    with pytest.warns(RetrofairWarning, match="took 'NA' in 1 rows of column 'b'"):
+        frame = read_table(write(tmp_path, "a,b\nTrue,True\n,NA\nFalse,False\n"))
+    for name in "ab":
+        assert frame[name].dropna().tolist() == [True, False]
+        assert frame[name].isna().sum() == 1
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas(mark: str, tmp_path: Path) -> None:
+    rows = ["a;b;c;d", "0,3;1.234,5;1,2;3", "-2;NA;x;4", "10,25;-1.234.567,0;3,4;NA"]
+    with pytest.warns(RetrofairWarning) as told:
+        frame = read_table(write(tmp_path, "\n".join(rows).replace(";", mark)))
+    assert frame["a"].tolist() == [0.3, -2, 10.25]
+    assert frame["b"].dropna().tolist() == [1234.5, -1234567]
+    assert frame["c"].tolist() == ["1,2", "x", "3,4"]
+    assert frame["d"].dropna().tolist() == [3, 4]
+    said = [str(each.message) for each in told]
+    assert [note for note in said if "comma" in note] == [
+        f"read the numbers of column {name!r} with a decimal comma" for name in "ab"
+    ]
+    assert len(said) == 4
+
+
+def test_commas_inside_quotes_are_no_decimal_commas(tmp_path: Path) -> None:
+    frame = read_table(write(tmp_path, 'a,b\n"0,3",1\n"0,4",2\n'))
+    assert frame["a"].tolist() == ["0,3", "0,4"]
+    frame = read_table(write(tmp_path, "a;b\n1,2,3;1\n1,23.4;2\n"))
+    assert frame["a"].tolist() == ["1,2,3", "1,23.4"]
+
+
+def test_a_column_of_marks_alone_is_one_of_texts(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path, "a,b\n1,NA\n2,NA\n"))["b"].tolist() == ["NA", "NA"]
 
 
 def test_a_published_file() -> None:

@@ -508,7 +508,7 @@ def test_a_group_that_is_too_small_is_named() -> None:
     group[:] = 1
     group[:2] = 0
     few = rf.GroupedData(x=data.x, y=data.y, group=group, group_names=("few", "many"))
-    with pytest.raises(InputError, match="at least 3 rows of every group, got 2"):
+    with pytest.raises(InputError, match="at least 3 rows of every group, got 2 of group 'few':"):
         rf.debias(base(data), few, Constrained("spd", epsilon=0.1), "fair_head")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +49,29 @@ def fitted(network: Any, rows: Any, **options: Any) -> rf.RetrofairClassifier:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RetrofairWarning)  # a goal not reached
         return rf.RetrofairClassifier(network, **options).fit(X, y, sensitive_features=sex)
+
+
+class Turned(nn.Module):
+    """The other class of another network."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -self.network(x)
+
+
+@pytest.mark.parametrize("debiased", [True, False])
+def test_labels_the_other_way_round_are_told(debiased, rows, trained) -> None:
+    X, y, sex = rows
+    words = r"ROC curve is 0\.\d+ on these rows, below one half"
+    groups = {"sensitive_features": sex} if debiased else {}
+    for network, turned in ((trained, False), (Turned(trained), True)):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            rf.RetrofairClassifier(network, epsilon=0.1, random_state=0).fit(X, y, **groups)
+        assert any(re.search(words, str(each.message)) for each in told) == turned
 
 
 # --- scikit-learn's own checks --------------------------------------------------------------------

@@ -71,6 +71,39 @@ def test_own_metrics_and_classes() -> None:
     assert frame.by_group["rate"].to_dict() == {"a": 0.0, "b": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("y", "y_hat", "positive", "words"),
+    [
+        (["no", "yes", "no", "yes"], ["No", "yes", "No", "yes"], "yes", "got also 'No'"),
+        (["no", "yes", "no", "yes"], [0, 1, 0, 1], "yes", "got also '0', '1'"),
+        ([0, 1, 0, 1], [0.2, 0.8, 0.2, 0.7], None, "got also '0.2', '0.7', '0.8'"),
+        ([0, 1, 0, 1], [0, 1, 2, 1], None, "got also '2'"),
+        (["a", "b", "c", "a"], ["a", "b", "d", "a"], None, "got also 'd'"),
+        (["no"] * 4, ["No", "yes", "no", "no"], "yes", "got also 'No', 'yes'"),
+    ],
+)
+def test_decisions_that_are_no_values_of_the_label(y, y_hat, positive, words) -> None:
+    sex = ["f", "f", "m", "m"]
+    with pytest.raises(InputError, match=words):
+        rf.audit_decisions(y, y_hat, sensitive_features=sex, positive=positive, privileged="m")
+    with pytest.raises(InputError, match=words):
+        rf.to_metric_frame(y, y_hat, sex)
+
+
+def test_truth_values_and_a_label_of_one_value() -> None:
+    sex = ["f", "f", "m", "m"]
+    found = rf.audit_decisions([0, 1, 0, 1], [False, True, True, True], sensitive_features=sex)
+    assert found["accuracy"].value == 0.75
+    found = rf.audit_decisions(
+        ["no"] * 4, ["yes", "no", "no", "no"], sensitive_features=sex, positive="yes"
+    )
+    assert found["accuracy"].value == 0.75
+    scores = rf.to_metric_frame(
+        [0, 1, 0, 1], [0.2, 0.8, 0.2, 0.7], sex, metrics=lambda y, s: s.sum()
+    )
+    assert scores.overall == pytest.approx(1.9)  # a measure of one's own may want scores
+
+
 def test_decisions_of_texts_and_of_classes() -> None:
     sex = ["f", "f", "f", "m", "m", "m"]
     y, y_hat = ["no", "yes", "yes", "no", "yes", "yes"], ["no", "no", "yes", "yes", "yes", "yes"]

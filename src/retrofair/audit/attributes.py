@@ -1,4 +1,4 @@
-"""The protected columns behind the groups, and the value of each group."""
+"""What a table says about its groups and its label: their columns and values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ def attributes_of(data: Batches) -> dict[str, tuple[str, ...]]:
     if made is None or tuple(made.group_names) != tuple(data.group_names):
         return {}
     return dict(zip(made.sensitive, zip(*made.groups, strict=True), strict=True))
+
+
+def outcome_of(data: Batches) -> str:
+    """The label's column and its positive value, where that is not 1 of 0/1."""
+    made = getattr(data, "preparation", None)
+    if made is None or made.positive is None:
+        return ""
+    plain = made.positive == "1" and made.negative in ((), ("0",))
+    return "" if plain else f"{made.label} = {made.positive}"
 
 
 def checked_attributes(

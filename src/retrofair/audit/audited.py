@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from retrofair import metrics
-from retrofair.audit.attributes import attributes_of, checked_attributes
+from retrofair.audit.attributes import attributes_of, checked_attributes, outcome_of
 from retrofair.audit.classes import audit_classes, checked_names
 from retrofair.audit.estimates import (
     Further,
@@ -25,6 +25,7 @@ from retrofair.audit.found import Audit, Estimate
 from retrofair.audit.scores import ScoreCounts
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE
+from retrofair.debiasers.compare import check_groups
 from retrofair.debiasers.result import Debiased
 from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
@@ -76,11 +77,7 @@ def audit(
     if isinstance(subject, Debiased):
         if threshold is not None:
             raise InputError("expected no threshold= with a result: it brings its own rule")
-        if tuple(subject.group_names) != tuple(data.group_names):
-            raise InputError(
-                f"expected data with the groups {list(subject.group_names)} of the result, "
-                f"got {list(data.group_names)}"
-            )
+        check_groups(subject, data)
         if outputs is not None:
             raise InputError("expected no outputs= with a result: its network answers with logits")
         chance, decided = subject.score_data(data)
@@ -98,7 +95,7 @@ def audit(
             raise InputError(f"expected a threshold in [0, 1], got {used} (--threshold)")
         chance = probabilities(as_logits(subject, data, outputs), data)
         decided = (chance > used).view(np.uint8)
-    return audit_predictions(
+    found = audit_predictions(
         data.y.numpy(),
         decided,
         data.group.numpy(),
@@ -110,6 +107,7 @@ def audit(
         class_names=checked_names(class_names or (), classes),
         attributes=attributes_of(data),
     )
+    return replace(found, outcome=outcome_of(data))
 
 
 def _classes(network: Any, data: Batches) -> int:

@@ -55,6 +55,8 @@ class Audit(Reported):
         classes: with K > 2 classes, per class its measures, one against the rest, by name.
         scores: rows by group, label and score; None without one score per row that decides.
         attributes: by protected column, the value of each group, where the data say so.
+        outcome: the label's column and the value that counts as 1, such as "income = >50K"; ""
+            where it is not known, or is 1 of 0/1.
     """
 
     estimates: dict[str, Estimate]
@@ -67,6 +69,7 @@ class Audit(Reported):
     classes: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     scores: ScoreCounts | None = None
     attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    outcome: str = ""
 
     def __getitem__(self, name: str) -> Estimate:
         """The estimate of a measure or performance, by name or alias."""
@@ -85,6 +88,11 @@ class Audit(Reported):
     def n(self) -> int:
         """Rows audited."""
         return int(self.counts.sum())
+
+    @property
+    def positive_label(self) -> str:
+        """What a positive label is called in tables: "label income = >50K", or "label 1"."""
+        return f"label {self.outcome or 1}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row per measure: value, low, high, ideal, kind, meaning, note."""

@@ -32,6 +32,7 @@ def audit_to_dict(found: Audit) -> dict[str, Any]:
         "further": [asdict(e) for name, e in found.estimates.items() if name not in known],
         "scores": None if found.scores is None else found.scores.to_dict(),
         "attributes": {name: list(values) for name, values in found.attributes.items()},
+        "outcome": found.outcome,
     }
 
 
@@ -57,6 +58,7 @@ def audit_from_dict(values: Mapping[str, Any]) -> Audit:
         flags=tuple(values["flags"]),
         scores=None if scores is None else ScoreCounts.from_dict(scores),
         attributes={name: tuple(each) for name, each in values["attributes"].items()},
+        outcome=str(values.get("outcome", "")),  # older files have none
     )
 
 

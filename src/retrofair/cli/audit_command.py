@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -10,14 +11,15 @@ import typer
 
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
-from retrofair.audit.attributes import attributes_of
+from retrofair.audit.attributes import attributes_of, outcome_of
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
 from retrofair.cli.regressions import audit_numbers
-from retrofair.cli.results import loaded, new_rows, refuse_options
+from retrofair.cli.results import loaded, new_rows, preparing, refuse_given, refuse_options
 from retrofair.cli.tables import show_audit
 from retrofair.data import GroupedData, read_table
+from retrofair.data.encoders import as_text
 from retrofair.errors import InputError, unknown
 from retrofair.files import json_text, write_json
 from retrofair.metrics import Array
@@ -90,6 +92,11 @@ def audit(
         raise InputError(f"expected a threshold in [0, 1], got {threshold} (--threshold)")
     if prediction is not None and (network is not None or weights is not None):
         raise InputError("expected --prediction or --network, got both")
+    if prediction is not None and result is None:
+        refuse_given(
+            {"--threshold": threshold, "--outputs": outputs, **preparing(choice)},
+            "with --prediction: the decisions are made, no network and no feature is looked at",
+        )
     if regression:
         reporting.refuse("--regression")
         if result is not None or outputs is not None:
@@ -174,8 +181,11 @@ def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
     if classes:
         decisions = used[prediction].to_numpy()
     else:
-        decisions = _decisions(used.dropna()[prediction], choice.positive)
-    return audit_predictions(
+        used = used.dropna()
+        assert data.preparation is not None  # it comes from a table
+        assert data.preparation.positive is not None
+        decisions = _decisions(used[prediction], used[label], data.preparation.positive)
+    found = audit_predictions(
         data.y.numpy(),
         decisions,
         data.group.numpy(),
@@ -183,6 +193,7 @@ def audit_column(choice: o.TableChoice, prediction: str) -> Audit:
         class_names=list(map(str, classes)) or None,
         attributes=attributes_of(data),
     )
+    return replace(found, outcome=outcome_of(data))
 
 
 def _classes(frame: pd.DataFrame, label: str, prediction: str) -> list[object]:
@@ -192,15 +203,37 @@ def _classes(frame: pd.DataFrame, label: str, prediction: str) -> list[object]:
     return values if known else []
 
 
-def _decisions(column: pd.Series, positive: str | None) -> Array:
-    """0/1 decisions, also where they are written like the label's values."""
-    values = column.unique()
-    if pd.api.types.is_numeric_dtype(column) and set(values) <= {0, 1}:
-        return column.to_numpy(dtype=np.int64)
-    if positive is not None and positive in set(map(str, values)) and len(values) <= 2:
-        return (column.astype(str) == positive).to_numpy(dtype=np.int64)
-    shown = ", ".join(map(repr, values[:4].tolist()))
+def _decisions(column: pd.Series, label: pd.Series, positive: str) -> Array:
+    """0/1 decisions: values of the label, or else 0/1 beside a label of texts.
+
+    Raises:
+        InputError: a decision is neither, or what 0/1 stand for cannot be known.
+    """
+    decided, known = as_text(column), sorted(set(as_text(label)))
+    found = set(decided)
+    if found <= set(known):
+        return (decided == positive).to_numpy(dtype=np.int64)
+    marks = {"0", "1"}
+    if found <= marks and not any(map(_is_number, known)):
+        return decided.to_numpy(dtype=object).astype(np.int64)
+    wanted = f"0/1 decisions or values of the label in column {column.name!r}"
+    if found <= marks:
+        raise InputError(
+            f"expected {wanted}, got 0/1 beside a label of {', '.join(map(repr, known[:6]))}, so "
+            "that 1 may be either: write the decisions as values of the label (--prediction)"
+        )
+    texts = not any(map(_is_number, known))
+    other = sorted(found - set(known) - (marks if texts and not found & set(known) else set()))
     raise InputError(
-        f"expected 0/1 decisions in column {column.name!r}, got {shown}; cut scores at a "
-        "threshold first"
+        f"expected {wanted} ({', '.join(map(repr, known[:6]))}), got also "
+        f"{', '.join(map(repr, other[:4]))}; cut scores at a threshold first, and write decisions "
+        "as the label is written (--prediction)"
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

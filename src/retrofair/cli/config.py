@@ -27,7 +27,11 @@ from retrofair.studies.toml_table import Table, read_toml, shown, typed
 # in a command's table, of those above all tables
 INSTEAD_OF = {
     "file": ("data",),
-    "prediction": ("network", "weights"),
+    # decisions that are made need neither a network nor features
+    "prediction": (
+        *("network", "weights", "threshold", "outputs"),
+        *("blind", "missing", "drop", "no_scale"),
+    ),
     "network": ("prediction",),
     "weight": ("tolerance",),
     "tolerance": ("weight",),

@@ -11,8 +11,9 @@ _waiting: list[str] = []
 
 
 def say(text: str) -> None:
-    """A line that is shown with the next `flush`."""
-    _waiting.append(text)
+    """A line that is shown with the next `flush`, once: a table may have been read twice."""
+    if text not in _waiting:
+        _waiting.append(text)
 
 
 def flush() -> None:

@@ -120,17 +120,32 @@ def refuse_options(choice: TableChoice, others: Mapping[str, object]) -> None:
     Raises:
         InputError: naming the first such option.
     """
-    given = {
+    named = {
         "--label": choice.label,
         "--positive": choice.positive,
         "--sensitive": choice.sensitive,
         "--privileged": choice.privileged,
+    }
+    given = {**named, **preparing(choice), **others}
+    refuse_given(given, "with a saved result: it brings its own")
+
+
+def preparing(choice: TableChoice) -> dict[str, object]:
+    """The options on how features are made, None where they are not given."""
+    return {
         "--blind": choice.blind or None,
         "--missing": None if choice.missing == "drop" else choice.missing,
         "--drop": choice.drop,
         "--no-scale": choice.no_scale or None,
-        **others,
     }
-    for option, value in given.items():
+
+
+def refuse_given(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        InputError: naming the first that is given.
+    """
+    for option, value in options.items():
         if value is not None:
-            raise InputError(f"expected no {option} with a saved result: it brings its own")
+            raise InputError(f"expected no {option} {why}")

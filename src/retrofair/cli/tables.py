@@ -58,7 +58,9 @@ def show_audit(found: Audit, title: str) -> None:
     out.print(table)
     if found.classes:
         show_classes(found)
-    groups = Table(title="By group (the last is the privileged one)", title_justify="left")
+    counted = f"; the base rate is of {found.positive_label}" if found.outcome else ""
+    title = escape(f"By group (the last is the privileged one{counted})")
+    groups = Table(title=title, title_justify="left")
     groups.add_column("group")
     groups.add_column("n", justify="right")
     rates = list(next(iter(found.groups.values())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class Number:
         return (self.name,)
 
     def encode(self, column: pd.Series, out: Array) -> None:
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = numbers_of(column)
         values = np.where(np.isnan(values), self.fill, values)
         out[:, 0] = (values - self.mean) / self.spread
 
@@ -58,21 +58,21 @@ class Category:
         """
         codes = pd.Index(self.values).get_indexer(pd.Index(texts))
         if (codes < 0).any():
-            new = sorted(set(texts[codes < 0]))
-            raise InputError(
-                f"column {self.name!r} has categories that the preparation does not know: "
-                f"{', '.join(map(repr, new[:5]))} ({int((codes < 0).sum()):,} rows); "
-                "drop these rows or prepare again with them"
-            )
+            raise _new_values(self.name, texts[codes < 0])
         return np.asarray(codes)
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One column in which a single value counts; becomes 1 there and 0 elsewhere."""
+    """One column in which a single value counts; becomes 1 there and 0 elsewhere.
+
+    Args:
+        other: of a column of two values the second; None: any, or written by an older version.
+    """
 
     name: str
     value: str
+    other: str | None = field(default=None, compare=False)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -81,6 +81,25 @@ class Flag:
     def encode(self, column: pd.Series, out: Array) -> None:
         out[:, 0] = (as_text(column) == self.value).to_numpy(dtype=bool, na_value=False)
 
+    def check(self, texts: pd.Series) -> Array:
+        """1 for the value and 0 for the other.
+
+        Raises:
+            InputError: one is neither, where both are known.
+        """
+        new = ~texts.isin([self.value, self.other])
+        if self.other is not None and new.any():
+            raise _new_values(self.name, texts[new])
+        return (texts == self.value).to_numpy(dtype=np.int64)
+
+
+def _new_values(name: str, texts: pd.Series) -> InputError:
+    return InputError(
+        f"column {name!r} has categories that the preparation does not know: "
+        f"{', '.join(map(repr, sorted(set(texts))[:5]))} ({len(texts):,} rows); "
+        "drop these rows or prepare again with them"
+    )
+
 
 Encoder = Number | Category | Flag
 KINDS: dict[str, type[Number] | type[Category] | type[Flag]] = {
@@ -88,6 +107,21 @@ KINDS: dict[str, type[Number] | type[Category] | type[Flag]] = {
     "category": Category,
     "flag": Flag,
 }
+
+
+def numbers_of(column: pd.Series) -> Array:
+    """The column's values in double precision, missing ones as nan.
+
+    Raises:
+        InputError: they are no numbers; times are none, although numpy would count nanoseconds.
+    """
+    why = "turn times into numbers"
+    if getattr(column.dtype, "kind", "O") not in "mM":
+        try:
+            return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            why = str(error)
+    raise InputError(f"expected numbers in column {column.name!r}, got {column.dtype}: {why}")
 
 
 def as_text(column: pd.Series) -> pd.Series:

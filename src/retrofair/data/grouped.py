@@ -169,11 +169,13 @@ class GroupedData:
     def prepared(cls, preparation: Preparation, frame: pd.DataFrame) -> GroupedData:
         """Apply a preparation that was made or read earlier to a table of the same columns.
 
-        The way to new rows: nothing is learned from them, and columns, categories and groups that
-        the preparation does not know are refused.
+        The way to new rows: nothing is learned from them, and columns, categories, groups and
+        values of the label that the preparation does not know are refused; a column that it
+        neither knows nor left out is ignored, with a note.
 
         Raises:
-            InputError: a column is missing, a category or a group is new, an infinite number.
+            InputError: a column is missing, a category, a group or a value of the label is new, an
+                infinite number.
 
         Example:
             >>> frame = pd.DataFrame({"age": [20, 30, 40], "sex": ["F", "M", "F"],

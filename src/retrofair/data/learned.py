@@ -9,7 +9,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from retrofair.data.encoders import MISSING, Category, Encoder, Flag, Number, as_text, text_of
+from retrofair.data.encoders import (
+    MISSING,
+    Array,
+    Category,
+    Encoder,
+    Flag,
+    Number,
+    as_text,
+    text_of,
+)
 from retrofair.errors import InputError, unknown
 
 Missing = Literal["drop", "impute", "raise"]
@@ -32,6 +41,30 @@ def positive_of(label: pd.Series, positive: object) -> str:
             "say which one is positive with positive=... (--positive)"
         )
     return _known(positive, values, f"value of the label {label.name!r}")
+
+
+def negatives_of(label: pd.Series, positive: str) -> tuple[str, ...]:
+    """The label's other values."""
+    return tuple(sorted(set(as_text(label)) - {positive}))
+
+
+def label_codes(label: pd.Series, positive: str, negative: tuple[str, ...]) -> Array:
+    """1 for the positive value, 0 for the others.
+
+    Raises:
+        InputError: a value is neither, where the negative ones are known.
+    """
+    texts = as_text(label)
+    known = (positive, *negative)
+    new = ~texts.isin(known)
+    if negative and new.any():
+        shown = ", ".join(map(repr, known[:6])) + (", ..." if len(known) > 6 else "")
+        got = ", ".join(map(repr, sorted(set(texts[new]))[:5]))
+        raise InputError(
+            f"expected the label {label.name!r} to be one of {shown}, got also {got} "
+            f"({int(new.sum()):,} rows): write them as the preparation knows them"
+        )
+    return (texts == positive).to_numpy(dtype=np.int64)
 
 
 def _known(value: object, values: list[str], kind: str) -> str:
@@ -99,9 +132,11 @@ def _favoured(texts: pd.Series, values: list[str], target: pd.Series) -> str:
 
 
 def encoder_of(column: pd.Series, flag: str | None, missing: Missing, protected: bool) -> Encoder:
+    """How a column is encoded: one with a flag, or else by its kind."""
     name = str(column.name)
     if flag is not None:
-        return Flag(name, flag)
+        others = set(as_text(column).dropna()) - {flag} if protected else set()
+        return Flag(name, flag, others.pop() if len(others) == 1 else None)
     if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
         raise InputError(
             f"expected numbers or texts in column {name!r}, got {column.dtype}: "

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,15 @@ from retrofair.data.encoders import (
     as_text,
     text_of,
 )
-from retrofair.data.learned import Missing, encoder_of, fitted_number, groups_of, positive_of
+from retrofair.data.learned import (
+    Missing,
+    encoder_of,
+    fitted_number,
+    groups_of,
+    label_codes,
+    negatives_of,
+    positive_of,
+)
 from retrofair.errors import InputError, RetrofairWarning, unknown
 
 
@@ -38,6 +46,9 @@ class Preparation:
         sensitive: the protected columns; `groups` holds one tuple of their values per group, the
             privileged group last.
         missing: what happens to rows with a missing feature.
+        negative: the label's other values; () is unknown, as in files of older versions, and then
+            no value is refused.
+        left_out: columns of the table that were left out on purpose.
     """
 
     columns: tuple[Encoder, ...]
@@ -47,6 +58,9 @@ class Preparation:
     groups: tuple[tuple[str, ...], ...]
     missing: Missing = "drop"
     notes: tuple[str, ...] = ()
+    # an older file lacks these, and is of the same preparation all the same
+    negative: tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -92,6 +106,7 @@ class Preparation:
         if regression:
             _check_numbers(frame[label])
         value = None if regression else positive_of(frame[label], positive)
+        others = () if value is None else negatives_of(frame[label], value)
         groups, notes = groups_of(frame, protected, privileged, label, value)
         flag_values = {name: text_of(v) for name, v in (flags or {}).items()}
         for position, name in enumerate(protected):
@@ -105,7 +120,7 @@ class Preparation:
         )
         if not columns:
             raise InputError("expected at least one feature column, got none")
-        made = cls(columns, label, value, protected, groups, missing, notes)
+        made = cls(columns, label, value, protected, groups, missing, notes, others, tuple(drop))
         for kind, found in (("feature", made.feature_names), ("group", made.group_names)):
             twice = sorted({name for name in found if found.count(name) > 1})
             if twice:
@@ -204,7 +219,8 @@ def prepare(
     """Apply a preparation: x (n, d) float32, y (n,), group (n,) and notes.
 
     Raises:
-        InputError: a column is missing, a category or a group is new, an infinite number.
+        InputError: a column is missing, a category, a group or a value of the label is new, an
+            infinite number.
     """
     rows, notes = preparation.kept(frame)
     frame = frame.iloc[rows]
@@ -212,17 +228,9 @@ def prepare(
     start = 0
     for column in preparation.columns:
         stop = start + len(column.feature_names)
-        try:
-            column.encode(frame[column.name], x[:, start:stop])
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"expected numbers in column {column.name!r}, got {frame[column.name].dtype}: "
-                f"{error}"
-            ) from None
+        column.encode(frame[column.name], x[:, start:stop])
         start = stop
-    notes = preparation.notes + notes
+    notes = (*preparation.notes, *_ignored(preparation, frame), *notes)
     if not quiet:
         for note in notes:
             warnings.warn(note, RetrofairWarning, stacklevel=4)
@@ -261,11 +269,20 @@ def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str)
         yield f"{done} {int(rows.sum()):,} of {len(frame):,} rows with missing values: {where}"
 
 
+def _ignored(preparation: Preparation, frame: pd.DataFrame) -> Iterator[str]:
+    features = [column.name for column in preparation.columns]
+    known = {preparation.label, *preparation.sensitive, *preparation.left_out, *features}
+    extra = [name for name in frame.columns if name not in known]
+    if extra:
+        more = f" and {len(extra) - 10:,} more" if len(extra) > 10 else ""
+        yield f"ignored columns the preparation does not know: {', '.join(extra[:10])}{more}"
+
+
 def _label(preparation: Preparation, column: pd.Series) -> Array:
     if preparation.positive is None:
         _check_numbers(column)
         return column.to_numpy(dtype=np.float32)
-    return (as_text(column) == preparation.positive).to_numpy(dtype=np.int64)
+    return label_codes(column, preparation.positive, preparation.negative)
 
 
 def _check_numbers(label: pd.Series) -> None:

@@ -1,7 +1,7 @@
 """A table as plain numbers before any preparation: what an exported network takes.
 
 One number per column: a number as it is, a category as its position among the preparation's
-values, a flag as 1 for its value and 0 for any other. Missing values are nan.
+values, a flag as 1 for its value and 0 for the other. Missing values are nan.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from retrofair.data.encoders import Array, Category, Encoder, Number, as_text
+from retrofair.data.encoders import Array, Category, Encoder, Number, as_text, numbers_of
 from retrofair.data.preparation import Preparation, check_columns
-from retrofair.errors import InputError
 
 
 def codes(preparation: Preparation) -> dict[str, dict[str, int]]:
@@ -22,6 +21,8 @@ def codes(preparation: Preparation) -> dict[str, dict[str, int]]:
             tables[column.name] = {value: code for code, value in enumerate(column.values)}
         elif not isinstance(column, Number):
             tables[column.name] = {column.value: 1}
+            if column.other is not None:
+                tables[column.name][column.other] = 0
     return tables
 
 
@@ -32,8 +33,8 @@ def raw_table(preparation: Preparation, frame: pd.DataFrame) -> Array:
         frame: a table with the feature columns; label and group are not needed, others ignored.
 
     Raises:
-        InputError: a column is missing, holds something else than numbers, or has a category that
-            the preparation does not know.
+        InputError: a column is missing, holds something else than numbers, or has a category or
+            a value of a two-valued protected column that the preparation does not know.
 
     Example:
         >>> frame = pd.DataFrame({"age": [20, 30], "job": ["cook", "smith"], "hired": [0, 1],
@@ -48,15 +49,8 @@ def raw_table(preparation: Preparation, frame: pd.DataFrame) -> Array:
 
 def _numbers(column: Encoder, values: pd.Series) -> Array:
     if isinstance(column, Number):
-        try:
-            return values.to_numpy(dtype=np.float64, na_value=np.nan)
-        except ValueError as error:
-            raise InputError(
-                f"expected numbers in column {column.name!r}, got {values.dtype}: {error}"
-            ) from None
+        return numbers_of(values)
     texts = as_text(values)
     gone = texts.isna().to_numpy()
-    if not isinstance(column, Category):
-        flags = (texts == column.value).to_numpy(dtype=bool, na_value=False)
-        return np.where(gone, np.nan, flags)
-    return np.where(gone, np.nan, column.check(texts.fillna(column.values[0])))
+    some = column.values[0] if isinstance(column, Category) else column.value
+    return np.where(gone, np.nan, column.check(texts.fillna(some)))

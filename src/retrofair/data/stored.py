@@ -76,5 +76,7 @@ def _sound(column: Any) -> bool:
         numbers = (column.fill, column.mean, column.spread)
         plain = all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
         return plain and column.spread > 0
-    values = (column.value,) if isinstance(column, Flag) else column.values
+    if isinstance(column, Flag):
+        return isinstance(column.value, str) and isinstance(column.other, str | None)
+    values = column.values
     return isinstance(values, tuple) and all(isinstance(value, str) for value in values)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from retrofair.data.csv_texts import with_numbers
 from retrofair.errors import InputError, MissingFileError
 
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
@@ -17,6 +18,10 @@ DELIMITERS = ",;\t|"
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a CSV (delimiter , ; tab or |, with a header) or Parquet file.
+
+    Of a CSV file an empty field is missing, and so are NA, nan, null, None, ? and - in columns
+    whose other values are numbers (or true and false), with a warning; elsewhere they are texts.
+    Where ; or a tab separates the fields, numbers may have decimal commas, also with a warning.
 
     Raises:
         MissingFileError: there is no such file.
@@ -53,6 +58,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
                 encoding="utf-8-sig",
                 low_memory=False,
                 index_col=False,
+                keep_default_na=False,
+                na_values=[""],
             )
     except UnicodeDecodeError as error:
         raise InputError(f"expected a CSV file in UTF-8, but {path} is not: {error}") from None
@@ -74,7 +81,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
                 f"{path} looks cut off: its last line has {fields} of {len(frame.columns)} "
                 "fields; fetch it again or delete that line"
             )
-    return frame
+    return with_numbers(frame, commas=delimiter in ";\t")
 
 
 def _fields(text: str, delimiter: str) -> list[str]:

@@ -211,16 +211,18 @@ def cross_fitted(
     shape: tuple[int, int],
     strengths: Sequence[float],
     seed: int,
+    names: Sequence[str] = (),
 ) -> CrossFitted:
     """Fit with the strengths, of those given, by which rows not seen are likeliest.
 
     Args:
         z: (n, k) features, the network's own logits first: one of two classes, or K.
+        names: of the groups, for a message; without them, their codes.
 
     Raises:
         InputError: fewer rows of a group than folds.
     """
-    _check_rows(group, y, shape)
+    _check_rows(group, y, shape, names)
     logits = 1 if shape[1] == 2 else shape[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a cell of a row or two is in few folds
@@ -245,7 +247,7 @@ def cross_fitted(
     return CrossFitted(groups, labels, head, chosen)
 
 
-def _check_rows(group: Array, y: Array, shape: tuple[int, int]) -> None:
+def _check_rows(group: Array, y: Array, shape: tuple[int, int], names: Sequence[str]) -> None:
     if len(y) < FOLDS or np.bincount(shape[1] * group + y).max() < FOLDS:
         raise InputError(
             f"expected at least {FOLDS} rows of some group and label, got {len(y)} rows with fewer "
@@ -256,7 +258,7 @@ def _check_rows(group: Array, y: Array, shape: tuple[int, int]) -> None:
     if len(few):
         raise InputError(
             f"expected at least {FOLDS} rows of every group, got {sizes[few[0]]} of group "
-            f"{few[0]}: merge groups, or use another method"
+            f"{repr(names[few[0]]) if names else few[0]}: merge groups, or use another method"
         )
 
 

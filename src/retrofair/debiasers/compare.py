@@ -85,17 +85,27 @@ def _aimed_at(about: dict[str, Any]) -> MeasureLike:
     return about["measure"] if about.get("measure") in known else "spd"
 
 
+def check_groups(result: Debiased, data: Batches) -> None:
+    """Refuse data whose groups are others, or in another order, than the result's.
+
+    Raises:
+        InputError: they are; with the fix where only the privileged group differs.
+    """
+    known, found = list(result.group_names), list(data.group_names)
+    if known != found:
+        hint = ""
+        if sorted(known) == sorted(found):
+            hint = f": the last one is privileged, name it with privileged={known[-1]!r}"
+        raise InputError(f"expected data with the groups {known} of the result, got {found}{hint}")
+
+
 def _decided(
     subject: Debiased | nn.Module, data: Batches, outputs: Outputs | None
 ) -> tuple[Array, Array]:
     if not isinstance(subject, Debiased):
         score = probabilities(as_logits(subject, data, outputs), data)
         return score, (score > 0.5).astype(np.int64)
-    if tuple(subject.group_names) != tuple(data.group_names):
-        raise InputError(
-            f"expected data with the groups {list(subject.group_names)} of the result, "
-            f"got {list(data.group_names)}"
-        )
+    check_groups(subject, data)
     return subject.score_data(data)
 
 

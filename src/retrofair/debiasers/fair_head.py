@@ -116,7 +116,8 @@ class FairHead:
             )
         cell = classes * group + y
         seed = int(torch.randint(2**31, (), generator=generator))
-        fitted = cross_fitted(z, group, y, (n_groups, classes), self.strengths, seed)
+        shape, names = (n_groups, classes), data.group_names
+        fitted = cross_fitted(z, group, y, shape, self.strengths, seed, names)
         about: dict[str, Any] = {"strengths": fitted.strengths}
         about |= {"group_auc": _group_auc(fitted.groups, group)}
         if classes > 2:

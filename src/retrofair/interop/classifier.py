@@ -22,7 +22,7 @@ from retrofair.debiasers.rules import Argmax, Cut
 from retrofair.debiasers.run import resolve
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.interop.deciding import Deciding, of_two, softmax
-from retrofair.interop.given import dtype_of, network_of, settings_of
+from retrofair.interop.given import dtype_of, network_of, settings_of, told_of_turned_labels
 from retrofair.interop.rows import held_out, seed_of
 from retrofair.interop.sensitive import Groups
 from retrofair.metrics import Array, PerformanceMeasure
@@ -138,6 +138,8 @@ class RetrofairClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             first = torch.from_numpy(np.array(X[:2]))
             network, outputs = network_of(self.network, self.outputs, first, len(self.classes_))
             data = rows.data(dtype_of(network))
+            if len(self.classes_) == 2:
+                told_of_turned_labels(network, data, outputs)
         self.network_ = network
         self.group_names_ = () if groups is None else groups.names
         self._groups = groups

@@ -38,8 +38,8 @@ def audit_decisions(
             `GroupedData.from_frame`.
 
     Raises:
-        InputError: two values none of which is said to be positive, missing values, different
-            lengths, or as `audit_predictions`.
+        InputError: two values none of which is said to be positive, decisions that are no values
+            of the label, missing values, different lengths, or as `audit_predictions`.
 
     Example:
         >>> found = audit_decisions(["no", "yes", "no", "yes"], ["no", "no", "yes", "yes"],
@@ -53,6 +53,7 @@ def audit_decisions(
         raise InputError(
             f"expected y_true and y_pred of one length, got {len(label):,} and {len(decided):,}"
         )
+    _check_decided(label, decided, () if positive is None else (text_of(positive),))
     values = _sorted(set(label) | set(decided))
     names: Sequence[str] | None = None
     if positive is not None:
@@ -98,7 +99,8 @@ def to_metric_frame(
             the first two.
 
     Raises:
-        InputError: fairlearn is not installed, different lengths, or a code without a name.
+        InputError: fairlearn is not installed, different lengths, a code without a name, or,
+            without metrics of your own, decisions that are no values of the label.
 
     Example:
         >>> frame = to_metric_frame([1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 1, 1],
@@ -120,6 +122,7 @@ def to_metric_frame(
             f"{len(label):,}, {len(decided):,} and {len(code):,}"
         )
     if metrics is None:
+        _check_decided(_texts(label, "y"), _texts(decided, "y_hat"))
         metrics = {"count": known.count, "accuracy": accuracy_score}
         if set(np.unique(label)) | set(np.unique(decided)) <= {0, 1}:
             for name in ("selection_rate", "true_positive_rate", "false_positive_rate"):
@@ -130,6 +133,22 @@ def to_metric_frame(
         y_pred=decided,
         sensitive_features=pd.Series(_named(code, group_names), name="group"),
     )
+
+
+def _check_decided(label: Array, decided: Array, positive: tuple[str, ...] = ()) -> None:
+    """Refuse decisions that are no values of the label: they would count as wrong in silence.
+
+    A label that has one value in all rows leaves room for another.
+    """
+    known, found = set(label), set(decided)
+    new = _sorted(found - known)
+    if new and len(known | found | set(positive)) > 2:
+        raise InputError(
+            "expected decisions among the label's values "
+            f"{', '.join(map(repr, _sorted(known)[:6]))}, got also "
+            f"{', '.join(map(repr, new[:4]))}: write decisions as the label is written, and cut "
+            "scores at a threshold first"
+        )
 
 
 def _named(code: Array, names: Sequence[str] | None) -> Array:

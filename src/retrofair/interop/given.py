@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from retrofair.errors import InputError
-from retrofair.networks import Outputs, Training
+from retrofair import metrics
+from retrofair.data import GroupedData
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.networks import Outputs, Training, as_logits, probabilities
 from retrofair.networks.outputs import EDGE
 
 # what the module of a skorch net answers, by the loss it was trained with; of NLLLoss skorch takes
@@ -100,3 +103,23 @@ def _columns(module: nn.Module, x: Tensor) -> int:
 
 def _shown(given: Any) -> str:
     return given.__name__ if isinstance(given, type) else type(given).__name__
+
+
+def told_of_turned_labels(network: nn.Module, data: GroupedData, outputs: Outputs | None) -> None:
+    """Warn where the network's scores rank two classes the wrong way round, beyond chance.
+
+    Which value is the positive one follows from the order of the values here, and in training may
+    have followed from something else.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetrofairWarning)  # `debias` says what it takes outputs for
+        score = probabilities(as_logits(network, data, outputs), data)
+    value, _, high = metrics.auc(score, data.y.numpy())
+    if high < 0.5:
+        warnings.warn(
+            f"the network's area under the ROC curve is {value:.3f} on these rows, below one half: "
+            "its labels were probably the other way round in training; the second of classes_ is "
+            "taken as positive",
+            RetrofairWarning,
+            stacklevel=3,
+        )
