@@ -98,7 +98,6 @@ def audit(
             "with --prediction: the decisions are made, no network and no feature is looked at",
         )
     if regression:
-        reporting.refuse("--regression")
         if result is not None or outputs is not None:
             raise InputError("expected no --result or --outputs with --regression")
         return audit_numbers(

@@ -99,7 +99,6 @@ def debias(
     )
     where = (network, weights, trust_network_file)
     if regression:
-        reporting.refuse("--regression")
         refuse_goals(context, ("method", "measure", "epsilon", "lam", "performance", "outputs"))
         choice = o.TableChoice.of(*options, regression=True)
         return debias_numbers(choice, loss, bound, *where, reporting, as_json)

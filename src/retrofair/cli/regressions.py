@@ -30,7 +30,7 @@ from retrofair.regression import (
     bound_group_loss,
 )
 from retrofair.regression.losses import Loss, check_loss, constant_of, labels
-from retrofair.report.record import NUMBERS
+from retrofair.report import sections
 
 FILES = ("model.safetensors", "bounded_loss.json")
 METHOD = "bounded_group_loss"
@@ -67,8 +67,8 @@ def audit_numbers(
     if out is not None:
         reporting.begin()
         write_json(out / "audit.json", found.to_dict())
-        reporting.write({NUMBERS: found.to_dict()}, f"{choice.name}: {what}", ["audit.json"])
         notes.say(f"wrote {out / 'audit.json'}")
+        reporting.write(sections(found), f"{choice.name}: {what}", ["audit.json"])
     if as_json:
         print(json_text(found.to_dict()))
     else:
@@ -146,8 +146,10 @@ def debias_numbers(
         both = dict(zip(("before", "after"), (each.to_dict() for each in audits), strict=True))
         write_json(out / "audit.json", both)
         files = [*FILES, "audit.json"]
-        reporting.write({NUMBERS: both["after"]}, f"{choice.name}: {METHOD}", files)
         notes.say(f"wrote model.safetensors, bounded_loss.json and audit.json into {out}")
+        values = {**sections(audits[1], before=audits[0]), "bound": bound}
+        values["numbers"]["flags"] = [*result.notes, *audits[1].flags]
+        reporting.write(values, f"{choice.name}: {METHOD.replace('_', ' ')}", files)
     if as_json:
         print(json_text(_summary(result, audits[0], audits[1])))
     else:

@@ -95,15 +95,6 @@ class Reporting:
         said = rows.notes if rows is not None else ()
         return Reporting(self.out, self.page, self.given, tuple(found), tuple(said))
 
-    def refuse(self, why: str) -> None:
-        """Say that there is no page of this.
-
-        Raises:
-            InputError: one is wanted.
-        """
-        if self.page:
-            raise InputError(f"expected no --report with {why}: there is no page of it yet")
-
     def write(self, found: Mapping[str, Any], title: str, files: Sequence[str] = ()) -> None:
         """The values, and the page where it is wanted."""
         if self.out is None:

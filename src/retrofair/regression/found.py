@@ -10,6 +10,7 @@ import pandas as pd
 
 from retrofair.errors import unknown
 from retrofair.regression.losses import Loss, Mean
+from retrofair.reported import Reported
 
 ALL_ROWS = "(all)"
 
@@ -32,7 +33,7 @@ class GroupLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressionAudit:
+class RegressionAudit(Reported):
     """The loss of each group.
 
     Args:

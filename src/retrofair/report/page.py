@@ -16,6 +16,7 @@ from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.report.audits import audit_context
 from retrofair.report.individuals import certificate_context, curve_context, repair_context
+from retrofair.report.numbers import numbers_context
 from retrofair.report.points import comparison_context, frontier_context
 from retrofair.report.text import number, per_cent, signed, span, threshold_text
 
@@ -85,7 +86,7 @@ def _context(values: Mapping[str, Any]) -> dict[str, Any]:
     effects = values.get("effects")
     frontier, curve = values.get("frontier"), values.get("curve")
     certificate, comparison = values.get("certificate"), values.get("comparison")
-    repaired = values.get("repair")
+    repaired, numbers = values.get("repair"), values.get("numbers")
     delta = certificate["delta"] if certificate else None
     found: dict[str, Any] = {
         "main": main,
@@ -96,6 +97,7 @@ def _context(values: Mapping[str, Any]) -> dict[str, Any]:
         "certificate": None if certificate is None else certificate_context(certificate),
         "curve": None if not curve else curve_context(curve, delta),
         "repair": None if repaired is None else repair_context(repaired),
+        "numbers": None if numbers is None else numbers_context(numbers, values),
     }
     flags = _flags(values, main, found["effects"])
     return {
@@ -131,7 +133,7 @@ def _flags(
         flags += result["notes"]
     if effects is not None:
         flags += [line for line in effects.sentences() if line.startswith(GREW)]
-    for name in ("certificate", "repair"):
+    for name in ("certificate", "repair", "numbers"):
         if values.get(name) is not None:
             flags += values[name]["flags"]
     return list(dict.fromkeys(flag[:1].upper() + flag[1:] for flag in flags))
@@ -149,6 +151,7 @@ def _contents(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     known = [
         ("data", "The data", main),
         ("figures", "Measures", main),
+        ("numbers", "Loss by group", found["numbers"]),
         ("impact", "Impact ratios", main and (main["impact"] or None)),
         ("changes", "Before and after", found["effects"]),
         ("networks", "Networks compared", found["comparison"]),

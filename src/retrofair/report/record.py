@@ -18,7 +18,6 @@ from retrofair.version import __version__
 
 FORMAT = 1
 NAME = "report.json"
-NUMBERS = "regression"  # where the label is a number, of which there is no page
 # what the commands write, by which a folder is known to be one of ours
 OURS = (
     "audit.json",
@@ -120,10 +119,5 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise InputError(
             f"expected a report of format {FORMAT} in {path}, got {found!r}: it was written by "
             "another version; run its command again with the same --out"
-        )
-    if NUMBERS in values:
-        raise InputError(
-            f"expected the results of decisions, got those of a label of numbers in {folder}: "
-            "there is no page of it, its figures are in audit.json"
         )
     return values

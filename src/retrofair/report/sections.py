@@ -28,11 +28,12 @@ from retrofair.errors import InputError
 from retrofair.frontier import Frontier, Point
 from retrofair.individual import Performance, Repair
 from retrofair.metrics import Array
+from retrofair.regression import RegressionAudit
 
-Shown = Audit | Debiased | Effects | Frontier | Certificate | Curve | Repair
+Shown = Audit | Debiased | Effects | Frontier | Certificate | Curve | Repair | RegressionAudit
 
 
-def sections(*results: Shown, before: Audit | None = None) -> dict[str, Any]:
+def sections(*results: Shown, before: Audit | RegressionAudit | None = None) -> dict[str, Any]:
     """The values of each result, by section.
 
     Raises:
@@ -50,10 +51,13 @@ def sections(*results: Shown, before: Audit | None = None) -> dict[str, Any]:
                 break
         else:
             raise InputError(
-                "expected results to report: an audit, a debiased result, effects, a frontier, a "
-                f"certificate, a curve or a repair, got {type(result).__name__}"
+                "expected results to report: an audit, also of numbers, a debiased result, "
+                "effects, a frontier, a certificate, a curve or a repair, got "
+                f"{type(result).__name__}"
             )
-    if before is not None:
+    if isinstance(before, RegressionAudit):
+        found["numbers_before"] = before.to_dict()
+    elif before is not None:
         found["before"] = audit_to_dict(before)
     for result in results:
         if isinstance(result, Debiased):
@@ -185,6 +189,7 @@ def repair_values(
 
 KINDS: tuple[tuple[type, str, Callable[[Any], Any]], ...] = (
     (Audit, "audit", audit_to_dict),
+    (RegressionAudit, "numbers", RegressionAudit.to_dict),
     (Debiased, "result", result_values),
     (Effects, "effects", Effects.to_dict),
     (Frontier, "frontier", frontier_values),

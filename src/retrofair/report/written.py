@@ -8,6 +8,7 @@ from pathlib import Path
 from retrofair.audit import Audit
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
+from retrofair.regression import RegressionAudit
 from retrofair.report.page import page
 from retrofair.report.record import record
 from retrofair.report.sections import Shown, sections
@@ -16,15 +17,15 @@ from retrofair.report.sections import Shown, sections
 def report(
     path: str | Path,
     *results: Shown,
-    before: Audit | None = None,
+    before: Audit | RegressionAudit | None = None,
     title: str = "",
 ) -> Path:
     """Write results as one self-contained HTML file, which asks no other address for anything.
 
     Args:
         path: of the file; one that is there is replaced whole or not at all.
-        results: an audit, a result of `debias`, effects, a frontier, a certificate or a curve of
-            them, a repair: one of each kind.
+        results: an audit, also of numbers, a result of `debias`, effects, a frontier, a certificate
+            or a curve of them, a repair: one of each kind.
         before: an audit of the original on the same rows.
         title: of the page.
 
