@@ -109,18 +109,17 @@ def test_any_other_value_of_a_flag(frame) -> None:
     assert new[:, 1].tolist() == [1, 0, 1, 0]
 
 
-def test_columns_that_are_not_known_are_told(frame, tmp_path: Path) -> None:
+def test_columns_that_are_not_known_are_refused(frame, tmp_path: Path) -> None:
     made = rf.Preparation.fit(
         frame.assign(id=range(4)), label="hired", positive="yes", sensitive="sex",
         privileged="M", drop=["id"], include_sensitive=False,
     )  # fmt: skip
     made = rf.Preparation.load(made.save(tmp_path / "p.json"))
     assert rf.GroupedData.prepared(made, frame.assign(id=7)).notes == ()
-    words = "ignored columns the preparation does not know: extra, more"
-    with pytest.warns(rf.RetrofairWarning, match=words):
-        data = rf.GroupedData.prepared(made, frame.assign(extra=1, id=7, more="x"))
-    assert data.notes == (words,)
-    with pytest.warns(rf.RetrofairWarning, match=r"c9 and 2 more$"):
+    words = "columns that the preparation does not know: 'extra', 'more'; leave them out"
+    with pytest.raises(rf.InputError, match=words):
+        rf.GroupedData.prepared(made, frame.assign(extra=1, id=7, more="x"))
+    with pytest.raises(rf.InputError, match=r"'c9' and 2 more; .*--drop"):
         rf.GroupedData.prepared(made, frame.assign(**{f"c{i}": 1 for i in range(12)}))
 
 

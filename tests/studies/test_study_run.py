@@ -354,6 +354,7 @@ def test_cells_of_another_machine_do_not_replace_what_is_here(tmp_path: Path) ->
         (gzip.compress(b'{"format": 1, "retrofair": "0"}\n{"key": 1}\n'), "is damaged"),
         (gzip.compress(b'{"format": 1, "retrofair": "0"}\n' * 99)[:-9], "cannot be read"),
     ],
+    ids=["no gzip", "no header", "other format", "bad line", "cut off"],
 )
 def test_a_file_of_cells_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "cells.jsonl.gz").write_bytes(content)

@@ -98,7 +98,7 @@ def export(
     own = (network, weights, trust_network_file)
     if result is not None:
         refuse_options(choice, {"--threshold": threshold, "--outputs": outputs})
-        asked = of_result(result, data, root, own)
+        asked = of_result(result, choice, own)
     else:
         asked = of_network(choice, own)
     done = export_network(
@@ -139,11 +139,11 @@ class Asked:
         return GroupedData.prepared(self.preparation, self.frame)
 
 
-def of_result(folder: Path, data: str | None, root: Path | None, own: Own) -> Asked:
+def of_result(folder: Path, choice: o.TableChoice, own: Own) -> Asked:
     """A saved result, on the table named or the one it was fitted to."""
     result = loaded(folder, *own)
     preparation = preparation_of(result)
-    frame = table_of(source_of(result, data, root))
+    frame = table_of(source_of(result, choice.data or None, choice.root, choice.drop))
     return Asked(result, frame, preparation, f"the result in {folder}")
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from retrofair import datasets
-from retrofair.cli.options import TableChoice
+from retrofair.cli.options import TableChoice, commas
 from retrofair.cli.table_choice import check_there
 from retrofair.data import GroupedData, Preparation, read_table
 from retrofair.debiasers import Debiased, load_result
-from retrofair.errors import InputError
+from retrofair.errors import InputError, unknown
 from retrofair.networks import load_network
 
 SOURCE = "table"  # in a result's `about`: the options that named its data
@@ -55,8 +55,10 @@ def preparation_of(result: Debiased) -> Preparation:
     return result.preparation
 
 
-def source_of(result: Debiased, data: str | None, root: Path | None) -> TableChoice:
-    """The table named now, or else the one the result was fitted to.
+def source_of(
+    result: Debiased, data: str | None, root: Path | None, drop: str | None = None
+) -> TableChoice:
+    """The table named now, less some of its columns, or else the one the result was fitted to.
 
     Raises:
         InputError: neither is known, or a data set is named that the result was not fitted to.
@@ -78,7 +80,7 @@ def source_of(result: Debiased, data: str | None, root: Path | None) -> TableCho
             )
         return past
     check_there(data)
-    now = TableChoice(data, root=root)
+    now = TableChoice(data, root=root, drop=drop)
     if now.is_file:
         return now
     datasets.get(data)
@@ -93,7 +95,12 @@ def source_of(result: Debiased, data: str | None, root: Path | None) -> TableCho
 def table_of(choice: TableChoice) -> pd.DataFrame:
     """All rows of a table or data set, before any preparation."""
     if choice.is_file:
-        return read_table(choice.data)
+        frame = read_table(choice.data)
+        dropped = commas(choice.drop) or []
+        absent = [name for name in dropped if name not in frame.columns]
+        if absent:
+            raise unknown("column", absent[0], frame.columns)
+        return frame.drop(columns=dropped)
     known = datasets.get(choice.data)
     seeded: dict[str, Any] = {"seed": choice.seed} if "seed" in known.options else {}
     return known.frame(choice.columns, choice.root, **seeded)
@@ -102,7 +109,7 @@ def table_of(choice: TableChoice) -> pd.DataFrame:
 def new_rows(result: Debiased, choice: TableChoice) -> GroupedData:
     """A new table, prepared as the result's data were; of its own data set, the test part."""
     preparation = preparation_of(result)
-    source = source_of(result, choice.data, choice.root)
+    source = source_of(result, choice.data, choice.root, choice.drop)
     if source.is_file:
         return GroupedData.prepared(preparation, table_of(source))
     test = source.splits().test
@@ -126,7 +133,8 @@ def refuse_options(choice: TableChoice, others: Mapping[str, object]) -> None:
         "--sensitive": choice.sensitive,
         "--privileged": choice.privileged,
     }
-    given = {**named, **preparing(choice), **others}
+    # --drop takes columns off a new table that the result does not know
+    given = {**named, **preparing(choice), "--drop": None, **others}
     refuse_given(given, "with a saved result: it brings its own")
 
 

@@ -170,12 +170,12 @@ class GroupedData:
         """Apply a preparation that was made or read earlier to a table of the same columns.
 
         The way to new rows: nothing is learned from them, and columns, categories, groups and
-        values of the label that the preparation does not know are refused; a column that it
-        neither knows nor left out is ignored, with a note.
+        values of the label that the preparation does not know are refused. Columns that were left
+        out on purpose when it was made may be there or not.
 
         Raises:
-            InputError: a column is missing, a category, a group or a value of the label is new, an
-                infinite number.
+            InputError: a column is missing or new, a category, a group or a value of the label is
+                new, an infinite number.
 
         Example:
             >>> frame = pd.DataFrame({"age": [20, 30, 40], "sex": ["F", "M", "F"],

@@ -219,10 +219,11 @@ def prepare(
     """Apply a preparation: x (n, d) float32, y (n,), group (n,) and notes.
 
     Raises:
-        InputError: a column is missing, a category, a group or a value of the label is new, an
-            infinite number.
+        InputError: a column is missing or new, a category, a group or a value of the label is new,
+            an infinite number.
     """
     rows, notes = preparation.kept(frame)
+    _check_known(preparation, frame)
     frame = frame.iloc[rows]
     x = np.empty((len(frame), len(preparation.feature_names)), dtype=np.float32)
     start = 0
@@ -230,7 +231,7 @@ def prepare(
         stop = start + len(column.feature_names)
         column.encode(frame[column.name], x[:, start:stop])
         start = stop
-    notes = (*preparation.notes, *_ignored(preparation, frame), *notes)
+    notes = (*preparation.notes, *notes)
     if not quiet:
         for note in notes:
             warnings.warn(note, RetrofairWarning, stacklevel=4)
@@ -269,13 +270,18 @@ def _missing_note(frame: pd.DataFrame, names: list[str], rows: Array, done: str)
         yield f"{done} {int(rows.sum()):,} of {len(frame):,} rows with missing values: {where}"
 
 
-def _ignored(preparation: Preparation, frame: pd.DataFrame) -> Iterator[str]:
+def _check_known(preparation: Preparation, frame: pd.DataFrame) -> None:
+    """Refuse columns that were neither used nor left out when the preparation was made."""
     features = [column.name for column in preparation.columns]
     known = {preparation.label, *preparation.sensitive, *preparation.left_out, *features}
     extra = [name for name in frame.columns if name not in known]
     if extra:
         more = f" and {len(extra) - 10:,} more" if len(extra) > 10 else ""
-        yield f"ignored columns the preparation does not know: {', '.join(extra[:10])}{more}"
+        raise InputError(
+            f"the table has columns that the preparation does not know: "
+            f"{', '.join(map(repr, extra[:10]))}{more}; leave them out, "
+            "frame.drop(columns=[...]) (--drop)"
+        )
 
 
 def _label(preparation: Preparation, column: pd.Series) -> Array:
