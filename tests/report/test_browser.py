@@ -29,7 +29,7 @@ FIGURES = """
 const edge = live.edges.indexOf(arguments[0]);
 const plain = (x) => Number.isFinite(x) ? x : String(x);
 return Object.entries(live.figures(edge)).map(([name, f]) => [
-  name, Array.isArray(f) ? f.map(plain) : [f.selected, plain(f.rate), plain(f.ratio)],
+  name, (Array.isArray(f) ? f : [f.selected, f.rate, f.ratio, ...f.limits]).map(plain),
 ]);
 """
 
@@ -62,7 +62,7 @@ def expected(found: rf.Audit, edge: float) -> dict[str, list[float]]:
     for t, table in enumerate(category_groups(found)):
         by = lines(table, counts[..., 1].sum(axis=1), counts.sum(axis=(1, 2)))
         for c, line in enumerate(by):
-            figures[f"i.{t}.{c}"] = [line.selected, line.rate, line.ratio]
+            figures[f"i.{t}.{c}"] = [line.selected, line.rate, line.ratio, line.low, line.high]
     return figures
 
 
@@ -134,8 +134,9 @@ def test_moving_the_slider_shows_what_the_library_says(browser, case, threshold)
     move(browser, threshold)
     assert browser.find_element(By.ID, "shown").text == f"{threshold:g}"
     values = expected(found, threshold)
-    for key, (value, low, high) in values.items():
+    for key, (value, low, high, *limits) in values.items():
         if key[0] == "i":
+            assert shown(browser, key, "limits") == span(*limits, 2)
             assert shown(browser, key, "selected") == f"{value:,.0f}"
             assert shown(browser, key, "rate") == number(low)
             assert shown(browser, key, "ratio") == number(high, 2)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 import retrofair as rf
-from retrofair.report.impact import category_groups, lines, scoring_lines, selection_lines
+from retrofair import metrics
+from retrofair.report.impact import (
+    Categories,
+    Category,
+    category_groups,
+    lines,
+    scoring_lines,
+    selection_lines,
+)
 
 # rows, selected: (f, x), (f, y), (m, x), (m, y)
 ROWS, SELECTED = (100, 300, 200, 400), (10, 60, 60, 200)
@@ -47,6 +55,22 @@ def test_a_category_under_two_per_cent_is_no_reference():
     ((_, by_race),) = selection_lines(found)
     assert [line.small for line in by_race] == [True, False, False]
     assert [line.ratio for line in by_race] == pytest.approx([5.0, 1.0, 0.5])
+
+
+def test_intervals_of_ratios_are_those_of_the_disparate_impact():
+    # two categories: the same comparison as the measure makes, the privileged group last
+    counts = np.array([[[60, 20], [10, 10]], [[50, 30], [10, 60]]])
+    table = Categories("sex", (Category("F", (0,)), Category("M", (1,))))
+    by = lines(table, counts[..., 1].sum(axis=1), counts.sum(axis=(1, 2)))
+    low, high = metrics.get("disparate_impact").interval(counts)
+    assert (by[0].low, by[0].high) == pytest.approx((low, high))
+    assert (by[1].low, by[1].ratio, by[1].high) == (1.0, 1.0, 1.0)
+    # with a third one the interval is wider: it holds for both comparisons
+    three = Categories("age", (*table.categories, Category("X", (2,))))
+    counts = np.concatenate([counts, counts[:1]])
+    wider = lines(three, counts[..., 1].sum(axis=1), counts.sum(axis=(1, 2)))
+    assert wider[0].low < by[0].low
+    assert wider[0].high > by[0].high
 
 
 def test_nobody_selected_has_no_ratio():

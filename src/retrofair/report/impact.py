@@ -14,6 +14,7 @@ import numpy as np
 
 from retrofair.audit import Audit
 from retrofair.metrics import Array
+from retrofair.metrics.intervals import LEVEL, quantile, ratio
 
 SMALL = 0.02  # of the rows, below which those rules let a category be left out
 FIFTHS = 0.8
@@ -42,7 +43,9 @@ class Line:
 
     Args:
         rate: selected, of all rows.
-        ratio: to the most selected category that is not small.
+        ratio: to the most selected category that is not small, the first of equal ones.
+        low, high: its 95 % interval, which holds for all categories of the table at once; that of
+            the most selected one itself is 1.
         small: fewer than 2 % of the rows: no reference for others.
     """
 
@@ -52,6 +55,8 @@ class Line:
     selected: int
     rate: float
     ratio: float
+    low: float
+    high: float
     small: bool
 
 
@@ -89,11 +94,32 @@ def lines(table: Categories, selected: Array, rows: Array) -> list[Line]:
         n = int(rows[list(category.groups)].sum())
         hits = int(selected[list(category.groups)].sum())
         found.append((category.name, n, hits, hits / n if n else np.nan, n < SMALL * total))
-    top = max((rate for *_, rate, small in found if not small), default=np.nan)
+    reference = max(
+        (each for each in found if not each[4] and each[3] > 0), key=lambda e: e[3], default=None
+    )
     return [
-        Line(name, n, n / total, hits, rate, rate / top if top > 0 else np.nan, small)
+        Line(name, n, n / total, hits, rate, *_ratio((hits, n), reference, z_of(table)), small)
+        if reference is None or reference[0] != name
+        else Line(name, n, n / total, hits, rate, 1.0, 1.0, 1.0, small)
         for name, n, hits, rate, small in found
     ]
+
+
+def z_of(table: Categories) -> float:
+    """The normal quantile for comparing each category with the most selected one."""
+    return quantile(LEVEL, len(table.categories) - 1)
+
+
+def _ratio(
+    over: tuple[int, int], reference: tuple[str, int, int, float, bool] | None, z: float
+) -> tuple[float, float, float]:
+    """The ratio to the most selected category, with its interval; nan where nobody is selected."""
+    if reference is None or not over[1]:
+        return np.nan, np.nan, np.nan
+    _, n, hits, rate, _ = reference
+    top, bottom = ((np.array(h), np.array(b)) for h, b in (over, (hits, n)))
+    low, high = ratio(top, bottom, z)
+    return over[0] / over[1] / rate, float(low), float(high)
 
 
 def selection_lines(found: Audit) -> list[tuple[Categories, list[Line]]]:

@@ -8,7 +8,7 @@ from retrofair import metrics
 from retrofair.audit import Audit, ScoreCounts
 from retrofair.metrics import LargestGap, Measure, Performance, Rate, RateRatio, SignedGap
 from retrofair.metrics.intervals import LEVEL, quantile
-from retrofair.report.impact import category_groups
+from retrofair.report.impact import category_groups, z_of
 
 SHOWN_RATES = tuple(rate for rate in metrics.rates.ALL if rate is not metrics.rates.BASE_RATE)
 
@@ -34,7 +34,11 @@ def live_values(found: Audit, scores: ScoreCounts, start: int) -> dict[str, Any]
         "performances": [_performance(each) for each in metrics.performance.ALL],
         "z": quantile(LEVEL),
         "categories": [
-            {"name": table.name, "groups": [list(each.groups) for each in table.categories]}
+            {
+                "name": table.name,
+                "groups": [list(each.groups) for each in table.categories],
+                "z": z_of(table),
+            }
             for table in category_groups(found)
         ],
     }

@@ -154,5 +154,5 @@ const formulas = (() => {
     return [share(hits, base), ...wilson(hits, base, z)];
   }
 
-  return { measure, performance, rateOf, share };
+  return { measure, performance, rateOf, ratio, share };
 })();

@@ -29,11 +29,16 @@ const live = (() => {
       const lines = table.groups.map((groups) => {
         const n = add(groups, rows);
         const hits = add(groups, selected);
-        return { selected: hits, rate: formulas.share(hits, n), small: n < SMALL * total };
+        return { selected: hits, n, rate: formulas.share(hits, n), small: n < SMALL * total };
       });
-      const top = Math.max(...lines.filter((l) => !l.small).map((l) => l.rate));
+      const able = lines.filter((l) => !l.small && l.rate > 0);
+      const most = Math.max(...able.map((l) => l.rate));
+      const top = able.find((l) => l.rate === most);
       lines.forEach((line, c) => {
-        line.ratio = top > 0 ? line.rate / top : NaN;
+        const known = top !== undefined && line.n > 0;
+        line.ratio = known ? line.rate / top.rate : NaN;
+        line.limits = line === top ? [1, 1] : known
+          ? formulas.ratio([line.selected, line.n], [top.selected, top.n], table.z) : [NaN, NaN];
         found[`i.${t}.${c}`] = line;
       });
     });
@@ -64,8 +69,9 @@ const live = (() => {
     return (/^-[0.]*$/.test(shown) ? shown.slice(1) : shown).replace("-", "\u2212");
   }
 
-  const span = (low, high) =>
-    Number.isNaN(low) || Number.isNaN(high) ? "\u2013" : `${text(low)} to ${text(high)}`;
+  const span = (low, high, digits = 3) =>
+    Number.isNaN(low) || Number.isNaN(high)
+      ? "\u2013" : `${text(low, digits)} to ${text(high, digits)}`;
 
   function place(svg, [value, low, high]) {
     const [from, to] = [Number(svg.dataset.low), Number(svg.dataset.high)];
@@ -86,6 +92,7 @@ const live = (() => {
     selected: (node, f) => { node.textContent = f.selected.toLocaleString("en-US"); },
     rate: (node, f) => { node.textContent = text(f.rate); },
     ratio: (node, f) => { node.textContent = text(f.ratio, 2); },
+    limits: (node, f) => { node.textContent = span(...f.limits, 2); },
     row: (node, f) => { node.classList.toggle("low", !f.small && f.ratio < FIFTHS); },
   };
 
