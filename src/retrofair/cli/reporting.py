@@ -128,7 +128,10 @@ def asked(given: Mapping[str, object]) -> list[tuple[str, object]]:
     return [
         (name, value)
         for name, value in given.items()
-        if name not in UNSAID and value is not None and value is not False
+        if name not in UNSAID
+        and value is not None
+        and value is not False
+        and (name != "loss" or given.get("regression"))
     ]
 
 
