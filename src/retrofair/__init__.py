@@ -18,7 +18,7 @@ from retrofair.certifiers import (
     empirical_curve,
     empirical_delta,
 )
-from retrofair.data import GroupedData, Preparation, Splits
+from retrofair.data import GroupedData, Preparation, Splits, StreamedData
 from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
 from retrofair.deploy import Exported, export
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
@@ -78,6 +78,7 @@ __all__ = [
     "RetrofairWarning",
     "Splits",
     "Status",
+    "StreamedData",
     "Verdict",
     "Weighted",
     "WeightedLp",

@@ -18,6 +18,7 @@ from retrofair.errors import InputError
 
 Batch = tuple[Any, Tensor, Tensor]
 BATCH_ROWS = 65_536
+BATCH_NUMBERS = 2**23  # of x in a batch: fewer rows of images than of a table
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch cannot compare these
 
 
@@ -90,7 +91,7 @@ class GroupedData:
                 "expected x, y and group of one length, got "
                 f"{len(self.x):,}, {len(self.y):,} and {len(self.group):,} rows"
             )
-        _check_groups(self.group, self.group_names)
+        check_groups(self.group, self.group_names)
         put(self, "group", self.group.long())
         for name, values in (("x", self.x), ("y", self.y)):
             _check_finite(name, values, self.feature_names)
@@ -221,8 +222,9 @@ class GroupedData:
         return dataclasses.replace(self, x=x, y=y, group=group)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self), BATCH_ROWS):
-            rows = slice(start, start + BATCH_ROWS)
+        size = max(1, min(BATCH_ROWS, BATCH_NUMBERS // max(1, self.x[:1].numel())))
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
             yield self.x[rows], self.y[rows], self.group[rows]
 
     def sample(self, rows: int, generator: torch.Generator) -> Batch:
@@ -242,7 +244,8 @@ def _tensor(values: Any, name: str) -> Tensor:
         ) from None
 
 
-def _check_groups(group: Tensor, names: tuple[str, ...]) -> None:
+def check_groups(group: Tensor, names: tuple[str, ...]) -> None:
+    """Refuse codes that are no whole numbers or have no name, and names given twice."""
     if group.is_floating_point() and not bool((group.frac() == 0).all()):
         raise InputError("expected integer group codes, got fractions, NaN or infinity")
     if len(names) != len(set(names)):

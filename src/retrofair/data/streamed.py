@@ -1,0 +1,230 @@
+"""Data that are read as they are needed: any dataset of (x, y, group), in bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+
+from retrofair.data.grouped import Batch, GroupedData, check_groups
+from retrofair.errors import InputError
+
+ROWS = 256  # of a batch, where nobody says how many
+Collate = Callable[[list[Any]], Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class StreamedData:
+    """Rows that stay where they are until they are needed: the twin of `GroupedData`.
+
+    `debias`, `audit`, `frontier` and all else that takes data take it. Only labels and groups are
+    in memory; x of a batch is a tensor, a tuple or a dict of tensors, whatever the network takes.
+    `StreamedData.of` makes it from a dataset or a DataLoader.
+
+    Args:
+        rows: a dataset of any kind with rows by index, rows[i] = (x, y, group). One with a method
+            `batch(index)`, which gives (x, y, group) of an index tensor, is read by it; one with
+            `__getitems__` as DataLoaders do.
+        y, group: (n,) of the rows that `index` chooses, in its order.
+        group_names: the G names, as in `GroupedData`: the last is the privileged one.
+        index: (n,) which rows of the dataset.
+        batch_rows: rows per batch.
+        workers: processes that read ahead.
+        collate: makes a batch of a list of rows.
+        notes: what was left out or assumed on the way.
+    """
+
+    rows: Any
+    y: Tensor
+    group: Tensor
+    group_names: tuple[str, ...]
+    index: Tensor
+    batch_rows: int = ROWS
+    workers: int = 0
+    collate: Collate = default_collate
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.batch_rows < 1 or self.workers < 0:
+            raise InputError(
+                "expected batch_rows >= 1 and workers >= 0, got "
+                f"{self.batch_rows} and {self.workers}"
+            )
+        if not len(self.y) == len(self.group) == len(self.index):
+            raise InputError(
+                "expected y, group and index of one length, got "
+                f"{len(self.y):,}, {len(self.group):,} and {len(self.index):,} rows"
+            )
+        object.__setattr__(self, "group_names", tuple(str(name) for name in self.group_names))
+        check_groups(self.group, self.group_names)
+        object.__setattr__(self, "group", self.group.long())
+
+    @classmethod
+    def of(
+        cls,
+        source: Any,
+        group_names: Sequence[str],
+        *,
+        batch_rows: int | None = None,
+        workers: int | None = None,
+        collate: Collate | None = None,
+    ) -> StreamedData:
+        """From a dataset with rows by index, or from a DataLoader of one.
+
+        Of a DataLoader the dataset, its collation, batch size and number of workers are taken, and
+        not its order: rows come in the dataset's. Labels and groups are the dataset's `y` and
+        `group`, one per row, where it has them; otherwise all rows are read once for them.
+
+        Args:
+            group_names: the G names, the privileged group's last.
+            batch_rows, workers, collate: other than the DataLoader's; 256, 0 and torch's own
+                without one.
+
+        Raises:
+            InputError: a dataset without rows by index, rows that are no (x, y, group), or codes
+                of groups without a name.
+
+        Example:
+            >>> rows = [(torch.ones(3, 8, 8), k % 2, k // 2) for k in range(4)]
+            >>> data = StreamedData.of(rows, ("Female", "Male"), batch_rows=3)
+            >>> [tuple(x.shape) for x, y, group in data]
+            [(3, 3, 8, 8), (1, 3, 8, 8)]
+        """
+        if isinstance(source, DataLoader):
+            batch_rows = source.batch_size if batch_rows is None else batch_rows
+            workers = source.num_workers if workers is None else workers
+            collate = source.collate_fn if collate is None else collate
+            source = source.dataset
+        if isinstance(source, IterableDataset) or not (
+            hasattr(source, "__getitem__") and hasattr(source, "__len__")
+        ):
+            raise InputError(
+                "expected a dataset with rows by index, rows[i] and len(rows), or a DataLoader of "
+                f"one, got {type(source).__name__}: minibatches are drawn from all rows; put the "
+                "rows of an iterable one into a list or files first"
+            )
+        n = len(source)
+        made = cls(
+            rows=source,
+            y=torch.zeros(n),
+            group=torch.zeros(n, dtype=torch.long),
+            group_names=tuple(group_names),
+            index=torch.arange(n),
+            batch_rows=ROWS if batch_rows is None else batch_rows,
+            workers=workers or 0,
+            collate=collate or default_collate,
+        )
+        if hasattr(source, "y") and hasattr(source, "group"):
+            y, group = _codes(source.y, "y"), _codes(source.group, "group")
+        elif n:
+            labels = [(y, group) for _, y, group in made]
+            y, group = (torch.cat(each) for each in zip(*labels, strict=True))
+        else:
+            y, group = made.y, made.group
+        return dataclasses.replace(made, y=y, group=group)
+
+    def __repr__(self) -> str:
+        rows = torch.bincount(self.group, minlength=len(self.group_names)).tolist()
+        groups = ", ".join(f"{name}: {n:,}" for name, n in zip(self.group_names, rows, strict=True))
+        return f"StreamedData({type(self.rows).__name__}, {len(self):,} rows, groups=({groups}))"
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Any) -> StreamedData:
+        """The chosen rows (a slice, an index tensor or a mask), with the same groups."""
+        if isinstance(index, int | np.integer):
+            index = [index]
+        if isinstance(index, np.ndarray | list):
+            index = np.asarray(index)
+            index = torch.as_tensor(index if index.size else index.astype(np.int64))
+        try:
+            chosen = self.index[index], self.y[index], self.group[index]
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"expected rows from 0 to {len(self) - 1}, as a slice, index or mask: {error}"
+            ) from None
+        return dataclasses.replace(self, index=chosen[0], y=chosen[1], group=chosen[2])
+
+    def __iter__(self) -> Iterator[Batch]:
+        parts = self.index.split(self.batch_rows) if len(self) else ()
+        if hasattr(self.rows, "batch") and not self.workers:
+            for part in parts:
+                yield _checked(self.rows.batch(part))
+            return
+        batches: Any = _Batches(self.rows, self.collate)
+        loader: DataLoader[Any] = DataLoader(
+            batches,
+            sampler=[part.tolist() for part in parts],
+            batch_size=None,
+            num_workers=self.workers,
+            generator=torch.Generator().manual_seed(0),  # or it takes a number from torch's own
+        )
+        yield from map(_checked, loader)
+
+    def sample(self, rows: int, generator: torch.Generator) -> Batch:
+        """`rows` rows drawn with replacement."""
+        drawn = self.index[torch.randint(len(self), (rows,), generator=generator)]
+        if hasattr(self.rows, "batch"):
+            return _checked(self.rows.batch(drawn))
+        return _checked(_Batches(self.rows, self.collate)[drawn.tolist()])
+
+    @property
+    def x(self) -> Any:
+        """x of all rows at once, read into memory."""
+        parts = [x for x, _, _ in self]
+        if isinstance(parts[0], dict):
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if isinstance(parts[0], tuple | list):
+            return tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        return torch.cat(parts)
+
+    def read(self) -> GroupedData:
+        """All rows in memory, where x is a tensor.
+
+        Raises:
+            InputError: x is a tuple or a dict of tensors.
+        """
+        x = self.x
+        if not isinstance(x, Tensor):
+            raise InputError(f"expected x to be one tensor to read, got a {type(x).__name__}")
+        return GroupedData(
+            x=x, y=self.y, group=self.group, group_names=self.group_names, notes=self.notes
+        )
+
+
+class _Batches:
+    """A dataset whose items are whole batches, by lists of rows."""
+
+    def __init__(self, rows: Any, collate: Collate) -> None:
+        self.rows, self.collate = rows, collate
+
+    def __getitem__(self, index: list[int]) -> Any:
+        if hasattr(self.rows, "batch"):
+            return self.rows.batch(torch.tensor(index))
+        many = getattr(self.rows, "__getitems__", None)
+        found = many(index) if many is not None else [self.rows[i] for i in index]
+        return self.collate(found)
+
+
+def _checked(batch: Any) -> Batch:
+    if not isinstance(batch, tuple | list) or len(batch) != 3:
+        kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise InputError(f"expected rows (x, y, group), got {kind}")
+    x, y, group = batch
+    return x, _codes(y, "y"), _codes(group, "group")
+
+
+def _codes(values: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(values).detach().cpu().reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"expected {name} of each row to be a number, got {type(values).__name__}"
+        ) from None
