@@ -16,6 +16,7 @@ from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax, Cut, Rule
 from retrofair.metrics import Array, class_count
 from retrofair.networks.outputs import chances
+from retrofair.networks.recording import chances as known_chances
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice, ThresholdSearch
 
@@ -61,7 +62,8 @@ class Debiaser(Protocol):
 
     `changes_weights` is True for methods that return other weights: these are never worse on the
     data they are given, by the objective, than the input network with the best threshold. One may
-    have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only.
+    have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only. One
+    that fits a head has `reads(model, x)`: the names of the layers whose inputs it will ask for.
     """
 
     name: ClassVar[str]
@@ -121,7 +123,7 @@ class Best:
     @classmethod
     def start(cls, model: nn.Module, data: Batches, objective: Objective) -> Best:
         thresholds = search_any(data, objective)
-        choice = thresholds.best(chances(model, data))
+        choice = thresholds.best(known_chances(model, data))
         return cls(model, data, thresholds, choice, _snapshot(model))
 
     def look(self) -> Choice:

@@ -17,6 +17,7 @@ from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.layers import as_rows, reading
 from retrofair.networks.outputs import device_of, evaluating, forward
+from retrofair.networks.recording import recorded
 
 WEIGHTS = ("group_weight", "group_bias", "label_weight", "label_bias")
 COLUMNS = 5_000  # of a table that a head reads, at most
@@ -55,10 +56,13 @@ class Features(nn.Module):
     ) -> tuple[Features, Array]:
         """The features with knots from the data, and the data's own features (n, k)."""
         made = cls(network, layers, inputs)
-        with evaluating(made):
-            parts = [made.plain(x) for x, _, _ in data]
-            own, read = (torch.cat(each).cpu().clone() for each in zip(*parts, strict=True))
-        column, knot = knots_of(own)  # out of inference mode, or the network could not be called
+        record = recorded(network, data, layers)
+        given = [_tables(x) for x, _, _ in data] if inputs else []
+        tables = [torch.cat(each) for each in zip(*given, strict=True)]
+        own, read = made.joined(
+            [as_rows(record.outputs), *tables], [as_rows(record.inputs[name]) for name in layers]
+        )
+        column, knot = knots_of(own)
         found = torch.cat([_bent(own, column, knot), read], 1).numpy().astype(np.float64)
         if not np.isfinite(found).all():
             raise InputError("expected finite numbers inside the network, got nan or infinity")
@@ -76,17 +80,24 @@ class Features(nn.Module):
             seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
             out = forward(self.network, x)
             read = [as_rows(each["input"]) for each in seen]
-        own = [as_rows(out).to(self.knot)]
-        if self.inputs:
-            given = [x[k] for k in sorted(x)] if isinstance(x, dict) else x
-            given = [given] if isinstance(given, Tensor) else given
-            own += [each.to(self.knot) for each in given]
+        return self.joined([as_rows(out), *(_tables(x) if self.inputs else [])], read)
+
+    def joined(self, own: Sequence[Tensor], read: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Each kind of columns as one table."""
+        own = [each.to(self.knot) for each in own]
         empty = own[0][:, :0]  # a size taken from here stays that of any batch when exported
         return torch.cat(own, 1), torch.cat([empty, *read], 1).to(self.knot)
 
     def bent(self, own: Tensor) -> Tensor:
         """Columns with, for each knot, how far they lie above it and whether."""
         return _bent(own, self.column, self.knot)
+
+
+def _tables(x: Any) -> list[Tensor]:
+    """The parts of a batch's x."""
+    if isinstance(x, Tensor):
+        return [x]
+    return [x[k] for k in sorted(x)] if isinstance(x, dict) else list(x)
 
 
 def _bent(own: Tensor, column: Tensor, knot: Tensor) -> Tensor:

@@ -18,14 +18,8 @@ from retrofair.debiasers.effects import Effects
 from retrofair.debiasers.head import Given, GivenHead
 from retrofair.errors import InputError
 from retrofair.metrics import Array
-from retrofair.networks.outputs import (
-    as_input,
-    checked,
-    evaluating,
-    log_chances,
-    probability,
-    rows_of,
-)
+from retrofair.networks.memory import rows_of
+from retrofair.networks.outputs import as_input, checked, evaluating, log_chances, probability
 from retrofair.reported import Reported
 
 

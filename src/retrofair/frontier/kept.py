@@ -15,7 +15,8 @@ from retrofair.errors import InputError
 from retrofair.files import write_json
 from retrofair.metrics import CallableMeasure
 from retrofair.networks.digest import digest
-from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.networks.logits import as_logits
+from retrofair.networks.outputs import Outputs, probabilities
 from retrofair.objective import Constrained
 from retrofair.version import __version__
 

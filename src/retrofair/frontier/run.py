@@ -28,7 +28,8 @@ from retrofair.frontier.points import (
     non_dominated,
 )
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, kind_of, probabilities
+from retrofair.networks.logits import as_logits, kind_of
+from retrofair.networks.outputs import Outputs, probabilities
 from retrofair.objective import Constrained, MeasureLike
 from retrofair.progress import silent, track
 
