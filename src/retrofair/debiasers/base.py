@@ -112,35 +112,48 @@ def rule_of(choice: Choice) -> Rule:
 
 @dataclass
 class Best:
-    """The best weights seen so far, by the objective at the best threshold or offsets."""
+    """The best weights seen so far, by the objective at the best threshold or offsets.
+
+    Args:
+        snapshots: keep the best weights; False: whoever searches brings them back.
+    """
 
     model: nn.Module
     data: Batches
     thresholds: ThresholdSearch | OffsetSearch
     choice: Choice
     state: dict[str, torch.Tensor]
+    snapshots: bool = True
 
     @classmethod
-    def start(cls, model: nn.Module, data: Batches, objective: Objective) -> Best:
+    def start(
+        cls, model: nn.Module, data: Batches, objective: Objective, *, snapshots: bool = True
+    ) -> Best:
         thresholds = search_any(data, objective)
         choice = thresholds.best(known_chances(model, data))
-        return cls(model, data, thresholds, choice, _snapshot(model))
+        state = _snapshot(model) if snapshots else {}
+        return cls(model, data, thresholds, choice, state, snapshots)
 
     def look(self) -> Choice:
         """Score the model as it is now, and keep its weights if they are the best so far."""
-        found = chances(self.model, self.data)
+        return self.judge(chances(self.model, self.data))
+
+    def judge(self, found: Array) -> Choice:
+        """As `look`, of what the model says of the data."""
         if isinstance(self.choice, OffsetChoice) and isinstance(self.thresholds, OffsetSearch):
             choice: Choice = self.thresholds.near(found, self.choice.offsets)
         else:
             choice = self.thresholds.best(found)
         if choice.rank > self.choice.rank:
-            self.choice, self.state = choice, _snapshot(self.model)
+            self.choice = choice
+            self.state = _snapshot(self.model) if self.snapshots else {}
         return choice
 
     def restore(self) -> None:
         """Give the model the best weights; their offsets, which were only looked for near the
         best before, are now looked for everywhere."""
-        self.model.load_state_dict(self.state)
+        if self.snapshots:
+            self.model.load_state_dict(self.state)
         if isinstance(self.thresholds, OffsetSearch):
             choice = self.thresholds.best(chances(self.model, self.data))
             self.choice = max(self.choice, choice, key=lambda each: each.rank)
