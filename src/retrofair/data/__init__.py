@@ -5,7 +5,7 @@ from retrofair.data.learned import Missing
 from retrofair.data.preparation import Preparation
 from retrofair.data.raw import raw_table
 from retrofair.data.split import Splits, split_frame
-from retrofair.data.streamed import StreamedData
+from retrofair.data.streamed import Rows, StreamedData
 from retrofair.data.tables import read_table
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "GroupedData",
     "Missing",
     "Preparation",
+    "Rows",
     "Splits",
     "StreamedData",
     "raw_table",

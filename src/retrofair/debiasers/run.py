@@ -25,9 +25,9 @@ from retrofair.networks.last import LastLayer
 from retrofair.networks.layers import weight_layers
 from retrofair.networks.logits import as_logits, kind_of
 from retrofair.networks.memory import part_of
-from retrofair.networks.outputs import Outputs
+from retrofair.networks.outputs import Outputs, logits
 from retrofair.networks.randomness import generator_of
-from retrofair.networks.recording import chances, recording
+from retrofair.networks.recording import Record, chances, recording, remember
 from retrofair.networks.resident import resident
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
@@ -176,7 +176,9 @@ def _on_head(
     rows, head = last.representations(data), last.head().eval()
     with fitting_threads(head):
         fit = debiaser(head, rows, objective, generator=generator_of(seed))
-    return dataclasses.replace(fit, model=last.with_head(fit.model))
+    made = last.with_head(fit.model)
+    remember(made, data, Record(logits(fit.model, rows)))  # the network need not run for its head
+    return dataclasses.replace(fit, model=made)
 
 
 def _layers_read(

@@ -12,7 +12,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from retrofair.data import Batches
+from retrofair.data import Batches, GroupedData
 from retrofair.errors import InputError
 from retrofair.files import write_json
 from retrofair.metrics import Array
@@ -38,12 +38,8 @@ class Kept:
 
     @classmethod
     def of(cls, folder: Path, network: str, data: Batches, layers: Sequence[str]) -> Kept:
-        """The record of a network (its digest), data and layers, begun or not.
-
-        Data are told apart by their labels, groups and size, and by x of 16 rows: who changes
-        other rows' x in place empties the folder.
-        """
-        name = digest(network, _looks(data), data.y, data.group, data.group_names, tuple(layers))
+        """The record of a network (its digest), data and layers, begun or not."""
+        name = digest(network, *identity(data), tuple(layers))
         return cls(folder / name[:24], layers, len(data))
 
     @property
@@ -95,6 +91,16 @@ class Kept:
             return int(about["rows"]) if about["of"] == self.total else 0
         except (OSError, ValueError, KeyError, TypeError):
             return 0
+
+
+def identity(data: Batches) -> list[Any]:
+    """What tells data from others, for `digest`.
+
+    Of data that are streamed, which are not read for it, labels, groups, size, and x of 16 rows:
+    who changes other rows' x in place names another folder.
+    """
+    common = [data.y, data.group, tuple(data.group_names)]
+    return [data.x, *common] if isinstance(data, GroupedData) else [*_looks(data), *common]
 
 
 def _looks(data: Batches) -> list[Any]:

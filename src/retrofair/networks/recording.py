@@ -107,6 +107,11 @@ def recording(folder: str | Path | None = None) -> Iterator[None]:
         _active.reset(token)
 
 
+def remembering() -> bool:
+    """Whether passes are kept at the moment."""
+    return _active.get() is not None
+
+
 def recorded(
     model: nn.Module, data: Batches, layers: Sequence[str] = (), call: Call = forward
 ) -> Record:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrofair.data import Batch, Batches, GroupedData, StreamedData
-from retrofair.networks.memory import joined, part_of
+from retrofair.data import Batch, Batches, Rows
+from retrofair.networks.memory import joined, part_of, rows_of
 from retrofair.networks.outputs import device_of
 
 SHARE = 0.4  # of the free memory of a device, at most
@@ -73,15 +73,16 @@ class Resident:
 
 def resident(data: Batches, network: object) -> Batches:
     """The data on the network's GPU, where they fit beside it; otherwise as they are."""
-    if not isinstance(network, nn.Module) or not isinstance(data, GroupedData | StreamedData):
+    if not isinstance(network, nn.Module) or not isinstance(data, Rows):
         return data
     device = device_of(network)
     if device.type != "cuda" or not len(data):
         return data
     free, _ = torch.cuda.mem_get_info(device)
     x, _, _ = next(iter(data[:2]))
-    # twice: batches are joined once for drawing rows from them
-    return Resident(data, device) if 2 * _bytes(x) / 2 * len(data) < SHARE * free else data
+    # a row's bytes, twice: batches are joined once, for drawing rows from them
+    fits = 2 * _bytes(x) / rows_of(x) * len(data) < SHARE * free
+    return Resident(data, device) if fits else data
 
 
 def _bytes(x: Any) -> int:
