@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -36,6 +36,21 @@ class Unseen:
     group_chances: Array | None = None
 
 
+def later(default: Any) -> Any:
+    """The field of an option that a method got after studies had stored its results: left out of
+    what names a result while it is as it was before."""
+    return field(default=default, metadata={"later": True})
+
+
+def options_of(debiaser: Any) -> dict[str, Any]:
+    """A method's options, without those that came later and are not used."""
+    return {
+        each.name: getattr(debiaser, each.name)
+        for each in fields(debiaser)
+        if not (each.metadata.get("later") and getattr(debiaser, each.name) == each.default)
+    }
+
+
 RARE = 0.005  # the share of rows that must be decided unlike the rest, or a rule is constant
 
 
@@ -63,7 +78,7 @@ class Debiaser(Protocol):
     `changes_weights` is True for methods that return other weights: these are never worse on the
     data they are given, by the objective, than the input network with the best threshold. One may
     have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only. One
-    that fits a head has `reads(model, x)`: the names of the layers whose inputs it will ask for.
+    that fits a head has `layers_read(model, x)`: names of the layers whose inputs it will ask for.
     """
 
     name: ClassVar[str]

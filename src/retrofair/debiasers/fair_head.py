@@ -128,7 +128,7 @@ class FairHead:
             fit = _inferred(features, fitted, cell, data, objective, about)
         return replace(fit, notes=notes)
 
-    def reads(self, model: nn.Module, x: object) -> list[str]:
+    def layers_read(self, model: nn.Module, x: object) -> list[str]:
         """Names of the layers whose inputs the head is fitted to."""
         return self._read(model, x, False)[0]
 

@@ -185,7 +185,7 @@ def _layers_read(
     debiaser: Debiaser, net: nn.Module, data: Batches, head_only: bool
 ) -> Sequence[str]:
     """Names of the layers whose inputs will be wanted, as far as the network tells."""
-    reads = getattr(debiaser, "reads", None)
+    reads = getattr(debiaser, "layers_read", None)
     head = head_only and debiaser.changes_weights
     if not isinstance(net, nn.Module) or not len(data) or (reads is None and not head):
         return ()

@@ -65,7 +65,7 @@ class Recordings:
         if known is None or not set(layers) <= set(known.inputs):
             more = dict(known.inputs) if known else {}
             kept = None if self.folder is None else Kept.of(self.folder, key[1], data, layers)
-            made = _passed(model, given if kept is None else data, layers, call, kept)
+            made = passed(model, given if kept is None else data, layers, call, kept)
             known = Record(made.outputs, more | made.inputs)
             self.put(model, data, known)
         return known
@@ -122,7 +122,7 @@ def recorded(
     """
     active = _active.get()
     if active is None:
-        return _passed(model, data, layers, call, None)
+        return passed(model, data, layers, call)
     return active.of(model, data, layers, call)
 
 
@@ -144,10 +144,15 @@ def probabilities(model: nn.Module, data: Batches) -> Array:
     return outputs.probability(recorded(model, data).outputs)
 
 
-def _passed(
-    model: nn.Module, data: Batches, layers: Sequence[str], call: Call, kept: Kept | None
+def passed(
+    model: nn.Module,
+    data: Batches,
+    layers: Sequence[str] = (),
+    call: Call = forward,
+    kept: Kept | None = None,
 ) -> Record:
-    """Run the network over the data, or over what of them a folder does not hold yet."""
+    """Run the network over the data, or over what of them a folder does not hold yet; unlike
+    `recorded` this remembers nothing."""
     if kept is not None and kept.whole:
         return Record(*kept.read())
     done, parts = 0 if kept is None else kept.rows, []
