@@ -53,8 +53,8 @@ class TableChoice:
         if regression:
             if choice.positive is not None:
                 raise InputError("expected no --positive with --regression: its label is a number")
-            if not choice.is_file and "target" not in datasets.get(choice.data).options:
-                able = [known.name for known in datasets.ALL if "target" in known.options]
+            if not choice.is_file and datasets.get(choice.data).number_target is None:
+                able = [known.name for known in datasets.ALL if known.number_target is not None]
                 raise InputError(
                     f"expected data with a number as label for --regression, got {choice.data!r}: "
                     f"choose from {', '.join(able)}, or a file"
@@ -139,7 +139,7 @@ class TableChoice:
         regression = self.target == "number"
         return datasets.load(
             self.data,
-            **({"target": "regression"} if regression else {}),
+            **({"target": datasets.get(self.data).number_target} if regression else {}),
             sensitive=self.columns,
             root=self.root,
             seed=self.seed,
