@@ -70,6 +70,18 @@ class TableChoice:
             return False
         return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
 
+    def check_columns(self) -> None:
+        """Refuse a data set of images, which have no columns for a base network.
+
+        Raises:
+            InputError: naming the option that takes another network.
+        """
+        if self.data in {known.name for known in datasets.ALL if known.images is not None}:
+            raise InputError(
+                f"expected --network MODULE:FACTORY for the images of {self.data}, got none: base "
+                "networks are for tables"
+            )
+
     @property
     def name(self) -> str:
         """The data set's, or the file's without its folders."""
