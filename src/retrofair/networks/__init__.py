@@ -10,10 +10,13 @@ from retrofair.networks.outputs import (
     probabilities,
     probability,
 )
+from retrofair.networks.resnet import resnet
 from retrofair.networks.train import Trained, Training, fitted, train_mlp
+from retrofair.networks.training import Fitting, train_network, train_with
 
 __all__ = [
     "MLP",
+    "Fitting",
     "LogitOf",
     "Outputs",
     "Trained",
@@ -25,5 +28,8 @@ __all__ = [
     "logits",
     "probabilities",
     "probability",
+    "resnet",
     "train_mlp",
+    "train_network",
+    "train_with",
 ]
