@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from retrofair.studies.cells import Cell
+from retrofair.studies.cells import Cell, is_network
 from retrofair.studies.store import Store
 
 # Seconds on one core of an ordinary server for data like Adult or Bank: for what no store has seen.
@@ -34,7 +34,7 @@ TYPICAL = {
 
 def like_of(cell: Cell) -> tuple[str, ...]:
     """What decides the duration of a cell, most important first."""
-    network: Any = cell if cell.kind == "network" else cell.needs
+    network: Any = cell if is_network(cell) else cell.needs
     size = "" if network is None else f"{network.training.depth} x {network.training.width}"
     return (cell.kind, cell.label, size, cell.source.to_dict()["data"])
 

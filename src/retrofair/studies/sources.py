@@ -27,6 +27,7 @@ class Source:
         include_sensitive: keep the protected columns among the features.
         rows: of a data set by name, a sample of so many rows, the same for every split.
         others: of a data set by name, everybody not privileged as one group of each column.
+        target: of a data set by name that has several, which label.
         label, positive, privileged: for a file, as in `GroupedData.from_frame`.
     """
 
@@ -39,6 +40,7 @@ class Source:
     privileged: tuple[str, ...] | None = None
     rows: int | None = None
     others: bool = False
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if not self.is_file:
@@ -63,7 +65,8 @@ class Source:
     def to_dict(self) -> dict[str, Any]:
         """What decides the rows, apart from the files' content; a file by its name alone."""
         about = {**asdict(self), "data": Path(self.data).name if self.is_file else self.data}
-        for option in ("rows", "others"):  # unused, they are not there: stores keep their keys
+        for option in ("rows", "others", "target"):
+            # unused, they are not there: stores keep their keys
             if not about[option]:
                 del about[option]
         return about
