@@ -18,7 +18,14 @@ from retrofair.certifiers import (
     empirical_curve,
     empirical_delta,
 )
-from retrofair.data import GroupedData, Preparation, Splits, StreamedData
+from retrofair.data import (
+    GroupedData,
+    Preparation,
+    Splits,
+    StreamedData,
+    images_of,
+    split_rows,
+)
 from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
 from retrofair.deploy import Exported, export
 from retrofair.errors import InputError, RetrofairError, RetrofairWarning
@@ -101,6 +108,7 @@ __all__ = [
     "export",
     "from_aif360",
     "frontier",
+    "images_of",
     "individual",
     "load_bounded_loss",
     "load_repair",
@@ -111,6 +119,7 @@ __all__ = [
     "preprocessing",
     "repair",
     "report",
+    "split_rows",
     "to_aif360",
     "to_metric_frame",
     "train_individually_fair",

@@ -144,6 +144,8 @@ def subject(
     60/20/20. `check` sees the validation data before anything is trained. With `base_weights`
     weights may come without a network: they are a base network's, such as a repaired one's.
     """
+    if network is None:
+        choice.check_columns()
     if network is None and choice.target != "two":
         what = "numbers" if choice.target == "number" else f"{len(choice.class_names)} classes"
         raise InputError(

@@ -53,8 +53,8 @@ class TableChoice:
         if regression:
             if choice.positive is not None:
                 raise InputError("expected no --positive with --regression: its label is a number")
-            if not choice.is_file and "target" not in datasets.get(choice.data).options:
-                able = [known.name for known in datasets.ALL if "target" in known.options]
+            if not choice.is_file and datasets.get(choice.data).number_target is None:
+                able = [known.name for known in datasets.ALL if known.number_target is not None]
                 raise InputError(
                     f"expected data with a number as label for --regression, got {choice.data!r}: "
                     f"choose from {', '.join(able)}, or a file"
@@ -69,6 +69,18 @@ class TableChoice:
         if self.data in {known.name for known in datasets.ALL}:
             return False
         return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
+
+    def check_columns(self) -> None:
+        """Refuse a data set of images, which have no columns for a base network.
+
+        Raises:
+            InputError: naming the option that takes another network.
+        """
+        if self.data in {known.name for known in datasets.ALL if known.images is not None}:
+            raise InputError(
+                f"expected --network MODULE:FACTORY for the images of {self.data}, got none: base "
+                "networks are for tables"
+            )
 
     @property
     def name(self) -> str:
@@ -139,7 +151,7 @@ class TableChoice:
         regression = self.target == "number"
         return datasets.load(
             self.data,
-            **({"target": "regression"} if regression else {}),
+            **({"target": datasets.get(self.data).number_target} if regression else {}),
             sensitive=self.columns,
             root=self.root,
             seed=self.seed,

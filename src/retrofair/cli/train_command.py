@@ -56,6 +56,7 @@ def train(
         root,
         seed,
     )
+    choice.check_columns()
     splits = choice.splits()
     notes.say(f"training a network on {len(splits.train):,} rows of {choice.data} ...")
     notes.flush()

@@ -1,10 +1,12 @@
 """Grouped data, and how a table becomes one."""
 
 from retrofair.data.grouped import Batch, Batches, GroupedData
+from retrofair.data.image_tables import images_of
+from retrofair.data.images import ImageRows
 from retrofair.data.learned import Missing
 from retrofair.data.preparation import Preparation
 from retrofair.data.raw import raw_table
-from retrofair.data.split import Splits, split_frame
+from retrofair.data.split import Splits, split_frame, split_rows
 from retrofair.data.streamed import StreamedData
 from retrofair.data.tables import read_table
 
@@ -12,11 +14,14 @@ __all__ = [
     "Batch",
     "Batches",
     "GroupedData",
+    "ImageRows",
     "Missing",
     "Preparation",
     "Splits",
     "StreamedData",
+    "images_of",
     "raw_table",
     "read_table",
     "split_frame",
+    "split_rows",
 ]

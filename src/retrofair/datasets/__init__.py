@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrofair.data import Splits, split_frame
+from retrofair.data import Splits
 from retrofair.data.split import check_seed
 from retrofair.datasets.acs_income import ACS_INCOME
 from retrofair.datasets.adult import ADULT
 from retrofair.datasets.bank import BANK
 from retrofair.datasets.base import Cut, DataSet, Protected
 from retrofair.datasets.boston import BOSTON
+from retrofair.datasets.celeba import CELEBA
 from retrofair.datasets.communities import COMMUNITIES
 from retrofair.datasets.compas import COMPAS
 from retrofair.datasets.fetch import DataFile, Source
 from retrofair.datasets.german import GERMAN
+from retrofair.datasets.splitting import split, split_options
 from retrofair.datasets.synthetic import SYNTHETIC, bayes_frontier
+from retrofair.datasets.utkface import UTKFACE
 from retrofair.errors import unknown
 
-ALL = (SYNTHETIC, ADULT, COMPAS, BANK, GERMAN, BOSTON, ACS_INCOME, COMMUNITIES)
-SPLIT_OPTIONS = ("drop", "parts", "privileged", "scale")
+ALL = (
+    *(SYNTHETIC, ADULT, COMPAS, BANK, GERMAN, BOSTON, ACS_INCOME, COMMUNITIES),
+    *(UTKFACE, CELEBA),
+)
 
 __all__ = [
     "ALL",
@@ -33,6 +38,7 @@ __all__ = [
     "bayes_frontier",
     "get",
     "load",
+    "split",
 ]
 
 
@@ -59,11 +65,13 @@ def load(
     seed: int = 0,
     include_sensitive: bool = True,
     **options: Any,
-) -> Splits:
+) -> Splits[Any]:
     """Read a data set and split it 60/20/20 into training, validation and test data.
 
     Numbers are standardised on the training part. A protected column of two values is a single
-    0/1 column (1 = privileged), whether it is the sensitive one or not.
+    0/1 column (1 = privileged), whether it is the sensitive one or not. Tables come as
+    `GroupedData`, images (utkface, and celeba with `images=`) as `StreamedData`; celeba has an
+    official split.
 
     Args:
         sensitive: a protected column of the data set, or several: their intersections are then
@@ -72,9 +80,13 @@ def load(
             where the file is not there: the folder in RETROFAIR_DATA, then the user's cache, then
             the network.
         seed: of the split, and of the rows of a generated data set.
-        include_sensitive: keep the sensitive columns among the features.
-        options: `target` ("binary", "regression") of boston and communities, `n` of synthetic;
-            and of the split: `parts`, `scale`, `privileged`, `drop` (see `split_frame`).
+        include_sensitive: keep the sensitive columns among the features, of which images have
+            none.
+        options: `target` ("binary", "regression") of boston and communities, `n` of synthetic,
+            `target`, `threshold` and `others` of utkface, `target` and `rows` of celeba; of the
+            split: `parts`, `privileged`; of a table `scale`, `drop` (see `split_frame`); of
+            images `images`, `size`, `mean`, `std`, `keep`, `on_error`, `batch_rows`, `workers`
+            (see `images_of`).
 
     Raises:
         InputError: a name or an option is unknown, a file is broken.
@@ -88,25 +100,26 @@ def load(
     data_set = get(name)
     check_seed(seed)
     own = [option for option in data_set.options if option != "seed"]
+    known = [*own, *split_options(data_set)]
     for option in options:
-        if option not in (*own, *SPLIT_OPTIONS):
-            raise unknown(f"option of {name}", option, [*own, *SPLIT_OPTIONS])
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
     chosen = data_set.attributes(sensitive)
     reading = {key: value for key, value in options.items() if key in own}
     if "seed" in data_set.options:
         reading["seed"] = seed
     table = data_set.frame(chosen, root, **reading)
-    splitting = {key: value for key, value in options.items() if key not in own}
-    splitting.setdefault("privileged", [data_set.protected[column].privileged for column in chosen])
-    regression = options.get("target") == "regression"
-    return split_frame(
+    return split(
+        data_set,
         table,
+        chosen,
+        root,
         seed=seed,
-        label=data_set.label,
-        positive=None if regression else data_set.positive,
-        sensitive=chosen,
         include_sensitive=include_sensitive,
-        regression=regression,
-        flags=data_set.flags(table),
-        **splitting,
+        regression=_is_number(data_set, options.get("target")),
+        **{key: value for key, value in options.items() if key not in own},
     )
+
+
+def _is_number(data_set: DataSet, target: object) -> bool:
+    return target is not None and target == data_set.number_target

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ from retrofair.errors import InputError, RetrofairWarning, unknown
 
 TARGETS = ("binary", "regression")
 # What parsers raise over a broken file; pyarrow's and pandas' own errors derive from ValueError.
-BROKEN = (ValueError, KeyError, IndexError, OSError)
+BROKEN = (
+    *(ValueError, KeyError, IndexError, OSError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,17 @@ class DataSet:
         files: what it is read from; none for a data set that is generated.
         label: the column to predict, and `positive` its value that counts as 1.
         protected: the protected columns; the first is the default.
-        read: from the place of each file (by its path below the root) to a table of features and
-            label; its keyword-only arguments are options of the data set.
+        read: from the place of each file (by its path below the root, looked for when it is asked
+            for) to a table of features and label; its keyword-only arguments are options of the
+            data set, but for `sensitive`, the chosen protected columns.
         threshold: for a label of numbers, above which it counts as 1. Such a data set has the
             option `target`, "binary" or "regression".
+        number_target: the choice of the option `target` with a number as label, if there is one.
+        file: the table's column with the image of every row; None for a table of features.
+        images: which of `files` has the images; without it the user names them (`images=`), or
+            the table's other columns are the features.
+        part: the table's column with the official part of every row: 0 training, 1 validation,
+            2 test.
         reference: author (year), title.
     """
 
@@ -66,14 +78,24 @@ class DataSet:
     positive: str = "1"
     files: tuple[DataFile, ...] = ()
     threshold: float | None = None
+    number_target: str | None = None
+    file: str | None = None
+    images: str | None = None
+    part: str | None = None
     reference: str = ""
     options: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        own = inspect.signature(self.read).parameters.values()
-        names = tuple(p.name for p in own if p.kind is p.KEYWORD_ONLY)
+        names = tuple(name for name in self._arguments if name != "sensitive")
         extra = ("target",) if self.threshold is not None else ()
         object.__setattr__(self, "options", names + extra)
+        if self.threshold is not None:
+            object.__setattr__(self, "number_target", "regression")
+
+    @property
+    def _arguments(self) -> tuple[str, ...]:
+        own = inspect.signature(self.read).parameters.values()
+        return tuple(p.name for p in own if p.kind is p.KEYWORD_ONLY)
 
     @property
     def default_sensitive(self) -> str:
@@ -103,7 +125,7 @@ class DataSet:
         sensitive: str | Sequence[str] | None = None,
         root: str | Path | None = None,
         *,
-        target: str = "binary",
+        target: str | None = None,
         cut: bool = True,
         **options: Any,
     ) -> pd.DataFrame:
@@ -116,14 +138,18 @@ class DataSet:
             InputError: an option or attribute is unknown, a file is missing or broken.
         """
         attributes = self.attributes(sensitive)
-        if target not in TARGETS:
+        if "target" in self._arguments and target is not None:
+            options["target"] = target
+        elif target not in (None, *TARGETS):
             raise unknown("target", target, TARGETS)
+        if "sensitive" in self._arguments:
+            options["sensitive"] = attributes
         table = self._read(root, options)
         for name in attributes:
             parts = self.protected[name].cut
             if cut and parts is not None:
                 table[name] = parts(table[name])
-        if self.threshold is not None and target == "binary":
+        if self.threshold is not None and target != "regression":
             table[self.label] = (table[self.label] > self.threshold).astype(int)
         return table
 
@@ -132,19 +158,21 @@ class DataSet:
         return {
             name: protected.privileged
             for name, protected in self.protected.items()
-            if not pd.api.types.is_numeric_dtype(table[name]) and table[name].nunique() == 2
+            if name in table.columns
+            and not pd.api.types.is_numeric_dtype(table[name])
+            and table[name].nunique() == 2
         }
 
     def _read(self, root: str | Path | None, options: Mapping[str, Any]) -> pd.DataFrame:
-        found = {file.path: fetch.find(file, root) for file in self.files}
+        places = _Places(self.files, root)
         try:
-            table = self.read({path: place for path, (place, _) in found.items()}, **options)
+            table = self.read(places, **options)
         except InputError:
             raise
         except BROKEN as error:
-            names = " or ".join(str(place) for place, _ in found.values())
+            names = " or ".join(str(place) for place, _ in places.found.values())
             raise broken(names, f"{type(error).__name__}: {error}") from None
-        for path, (place, genuine) in found.items():
+        for path, (place, genuine) in places.found.items():
             if not genuine:
                 warnings.warn(
                     f"{place} is not the published file {path} (its SHA-256 differs); "
@@ -153,6 +181,25 @@ class DataSet:
                     stacklevel=4,
                 )
         return table
+
+
+class _Places(Mapping[str, Path]):
+    """Where each file is, looked for when it is asked for: one that is not needed may be absent."""
+
+    def __init__(self, files: tuple[DataFile, ...], root: str | Path | None) -> None:
+        self.files = {file.path: file for file in files}
+        self.root, self.found = root, dict[str, tuple[Path, bool]]()
+
+    def __getitem__(self, path: str) -> Path:
+        if path not in self.found:
+            self.found[path] = fetch.find(self.files[path], self.root)
+        return self.found[path][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
 
 
 def broken(place: object, reason: str) -> InputError:

@@ -44,12 +44,14 @@ class DataFile:
     Args:
         path: its place below the root, such as "adult/adult.data".
         sha256: of its content.
-        sources: addresses, tried in this order.
+        sources: addresses, tried in this order; none where it may not be passed on.
+        about: where it is had from, and what is in it, where there are none.
     """
 
     path: str
     sha256: str
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...] = ()
+    about: str = ""
 
 
 def cache_folder() -> Path:
@@ -89,10 +91,13 @@ def find(file: DataFile, root: str | Path | None = None) -> tuple[Path, bool]:
         if failure is None:
             return place, True
         failures.append(f"{source.url} ({failure})")
+    found = f"found it neither in {', '.join(looked)} nor at {', '.join(failures)}; get it"
+    if not failures:
+        about = f" ({file.about})" if file.about else ""
+        found = f"found it not in {', '.join(looked)}; get it{about}"
     raise MissingFileError(
-        f"expected the data file {file.path}, found it neither in {', '.join(looked)} "
-        f"nor at {', '.join(failures)}; get it, put it at {file.path} below a folder, and name "
-        f"that folder with root=... or the environment variable {VARIABLE}"
+        f"expected the data file {file.path}, {found}, put it at {file.path} below a folder, and "
+        f"name that folder with root=... or the environment variable {VARIABLE}"
     )
 
 

@@ -141,15 +141,14 @@ def _reduced(source: Source, root: str | None) -> Splits:
     if source.others:
         for column, name in zip(source.sensitive, privileged, strict=True):
             table[column] = table[column].where(table[column] == name, f"non-{name}")
-    return split_frame(
+    return datasets.split(
+        data_set,
         table,
+        source.sensitive,
+        root,
         seed=source.split,
-        label=data_set.label,
-        positive=data_set.positive,
-        sensitive=list(source.sensitive),
-        privileged=privileged,
         include_sensitive=source.include_sensitive,
-        flags=data_set.flags(table),
+        privileged=privileged,
     )
 
 
