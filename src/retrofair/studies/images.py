@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +37,7 @@ class ImageTraining:
 
     depth: int = 18
     width: float = 1.0
-    fitting: Fitting = Fitting(augment="flip")
+    fitting: Fitting = field(default_factory=lambda: Fitting(augment="flip"))
 
 
 @dataclass(frozen=True)

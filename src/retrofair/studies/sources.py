@@ -118,7 +118,13 @@ def _load(source: Source, root: str | None, _checksum: str) -> Splits:
             privileged=None if source.privileged is None else list(source.privileged),
             include_sensitive=source.include_sensitive,
         )
-    if source.rows is not None or source.others:
+    own = datasets.get(source.data).options
+    options: dict[str, Any] = {}
+    if source.target is not None:
+        options["target"] = source.target
+    if source.others and "others" in own:
+        options["others"] = True
+    elif source.rows is not None or source.others:
         return _reduced(source, root)
     return datasets.load(
         source.data,
@@ -126,6 +132,7 @@ def _load(source: Source, root: str | None, _checksum: str) -> Splits:
         root=root,
         seed=source.split,
         include_sensitive=source.include_sensitive,
+        **options,
     )
 
 
