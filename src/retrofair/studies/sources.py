@@ -44,11 +44,18 @@ class Source:
 
     def __post_init__(self) -> None:
         if not self.is_file:
-            datasets.get(self.data).attributes(self.sensitive)
+            data_set = datasets.get(self.data)
+            data_set.attributes(self.sensitive)
+            if self.target is not None and "target" not in data_set.options:
+                raise InputError(f"expected no target for {self.data}, got {self.target!r}")
+            if self.rows is not None and data_set.images is not None:
+                raise InputError(f"expected all rows of the images of {self.data}, got rows")
         elif self.label is None:
             raise InputError(f"expected label = COLUMN for the file {self.data}, got none")
-        elif self.rows is not None or self.others:
-            raise InputError(f"expected a data set's name with rows or others, got {self.data}")
+        elif self.rows is not None or self.others or self.target is not None:
+            raise InputError(
+                f"expected a data set's name with rows, others or target, got {self.data}"
+            )
         if self.rows is not None and self.rows < 1:
             raise InputError(f"expected at least one row, got {self.rows} (rows)")
 
