@@ -34,7 +34,7 @@ from torch import nn
 import retrofair as rf
 from retrofair.debiasers import Random
 from retrofair.debiasers.base import Best, clone, search
-from retrofair.debiasers.random import Flat
+from retrofair.debiasers.perturbed import Flat
 from retrofair.networks import logits, probabilities, probability
 from retrofair.thresholds import ThresholdSearch
 
@@ -144,7 +144,7 @@ def perturbed(net: nn.Module, data: rf.GroupedData, vectors: int) -> list[Array]
     model, generator = clone(net), torch.Generator().manual_seed(1)
     weights, found = Flat(model), []
     for _ in range(vectors):
-        weights.scale_by(Random().noise(len(weights), generator))
+        weights.scale_by([Random().noise(len(weights), generator)])
         found.append(probabilities(model, data))
     return found
 
@@ -222,7 +222,7 @@ def breakdown(net: nn.Module, data: rf.GroupedData, sizes: Sizes) -> dict[str, A
     clock, times = time.perf_counter, []
     for _ in range(sizes.rounds * sizes.trials):
         stamps = [clock()]
-        weights.scale_by(method.noise(len(weights), generator))
+        weights.scale_by([method.noise(len(weights), generator)])
         stamps.append(clock())
         logit = logits(model, data)
         stamps.append(clock())

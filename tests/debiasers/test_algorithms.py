@@ -14,7 +14,7 @@ from retrofair.debiasers.adversarial import minibatch_bias
 from retrofair.debiasers.critics import ConcatenatedCritic, PooledCritic, layer_rates
 from retrofair.debiasers.gbrt import GBRT
 from retrofair.debiasers.layerwise import _directions, _group_directions, _weight_box
-from retrofair.debiasers.random import Flat
+from retrofair.debiasers.perturbed import Flat
 from retrofair.debiasers.zhang import project
 from retrofair.networks import MLP
 
@@ -38,7 +38,7 @@ def test_every_weight_gets_its_own_factor_and_the_statistics_stay():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     flat = Flat(net)
     factors = Random(scale=0.1).noise(len(flat), generator())
-    flat.scale_by(factors)
+    flat.scale_by([factors])
     buffers = {name for name, _ in net.named_buffers()}
     found = [v / before[n] for n, v in net.state_dict().items() if n not in buffers]
     assert torch.allclose(
@@ -57,7 +57,7 @@ def test_factors_have_mean_one_and_the_given_standard_deviation():
 def test_without_batch_norm_its_weights_stay():
     net = MLP(5, width=4, depth=2)
     flat = Flat(net, batch_norm=False)
-    flat.scale_by(torch.full((len(flat),), 2.0))
+    flat.scale_by([torch.full((len(flat),), 2.0)])
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d)]
     assert all(torch.equal(m.weight, torch.ones(4)) for m in norms)
     assert len(flat) == sum(p.numel() for p in net.parameters()) - 2 * 2 * 4
@@ -67,7 +67,7 @@ def test_tied_weights_are_perturbed_once():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight
     flat = Flat(net)
-    flat.scale_by(torch.full((len(flat),), 3.0))
+    flat.scale_by([torch.full((len(flat),), 3.0)])
     assert len(flat) == 9 + 3 + 3
     assert net[1].weight is net[0].weight
 

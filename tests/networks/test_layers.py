@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from retrofair.data import GroupedData, grouped
 from retrofair.errors import InputError
 from retrofair.networks import MLP
-from retrofair.networks.layers import first_rows, last_layer, reading, representation, weight_layers
+from retrofair.networks.layers import last_layer, reading, representation, weight_layers
+from retrofair.networks.memory import part_of
 from retrofair.networks.outputs import evaluating
 
 
@@ -194,7 +195,7 @@ def test_reading_keeps_the_way_back_for_gradients() -> None:
 
 def test_first_rows_of_any_batch() -> None:
     x = torch.arange(6.0).reshape(3, 2)
-    assert first_rows(x, 2).tolist() == x[:2].tolist()
-    pair: Any = first_rows((x, x + 1), 1)
+    assert part_of(x, slice(2)).tolist() == x[:2].tolist()
+    pair: Any = part_of((x, x + 1), slice(1))
     assert [part.tolist() for part in pair] == [x[:1].tolist(), (x + 1)[:1].tolist()]
-    assert first_rows({"a": x}, 1)["a"].tolist() == x[:1].tolist()
+    assert part_of({"a": x}, slice(1))["a"].tolist() == x[:1].tolist()

@@ -6,11 +6,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from retrofair.data import Splits, StreamedData
+from retrofair.data import Batch, Splits, StreamedData
 from retrofair.data.split import split_rows
-from retrofair.studies.devices import Placed
 from retrofair.studies.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A dataset in memory, which gives batches at once."""
+
+    x: Tensor
+    y: Tensor
+    group: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, row: int) -> Batch:
+        return self.x[row], self.y[row], self.group[row]
+
+    def batch(self, index: Tensor) -> Batch:
+        return self.x[index], self.y[index], self.group[index]
 
 
 @dataclass(frozen=True)
@@ -40,4 +58,4 @@ class Pictures(Source):
         x = torch.randn(self.n, 3, 32, 32, generator=random)
         x[..., :16] += 0.5 * y[:, None, None, None]
         x[..., :16, :] += 0.5 * group[:, None, None, None]
-        return split_rows(StreamedData.of(Placed(x, y, group), names), self.split)
+        return split_rows(StreamedData.of(Rows(x, y, group), names), self.split)

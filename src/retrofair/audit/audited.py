@@ -31,7 +31,8 @@ from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.metrics.intervals import FEW_ROWS
-from retrofair.networks.outputs import Outputs, as_logits, chances, columns, probabilities
+from retrofair.networks.logits import as_logits
+from retrofair.networks.outputs import Outputs, chances, columns, probabilities
 
 MANY_GROUPS = 1_000
 

@@ -7,7 +7,7 @@ from retrofair.data.learned import Missing
 from retrofair.data.preparation import Preparation
 from retrofair.data.raw import raw_table
 from retrofair.data.split import Splits, split_frame, split_rows
-from retrofair.data.streamed import StreamedData
+from retrofair.data.streamed import Rows, StreamedData
 from retrofair.data.tables import read_table
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ImageRows",
     "Missing",
     "Preparation",
+    "Rows",
     "Splits",
     "StreamedData",
     "images_of",

@@ -199,6 +199,9 @@ class StreamedData:
         )
 
 
+Rows = GroupedData | StreamedData  # data of which rows can be chosen
+
+
 class _Batches:
     """A dataset whose items are whole batches, by lists of rows."""
 

@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.base import Best, Fit, clone, later, record
 from retrofair.debiasers.critics import ConcatenatedCritic, PooledCritic, set_trainable
 from retrofair.debiasers.rules import Cut
+from retrofair.debiasers.tuning import Rounds, Tuning, check_options
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array, CallableMeasure, Measure
-from retrofair.networks.layers import last_layer, reading, representation
-from retrofair.networks.outputs import forward, probabilities
+from retrofair.networks.layers import last_layer, reading, weight_layers
+from retrofair.networks.memory import part_of
+from retrofair.networks.outputs import probability
 from retrofair.networks.randomness import seeded
+from retrofair.networks.recording import Record, passed, recorded
 from retrofair.objective import Constrained, Objective
 from retrofair.progress import track
 
@@ -61,6 +64,12 @@ class Adversarial:
         reads: "minibatch" (representation, label and group) or "representation" (the papers').
         minibatches: drawn per step of the critic.
         layer: name of the layer that reads the representation; None: the last one to run.
+        layers: train the last so many layers with weights; None: all.
+        micro_rows: rows of a minibatch in memory at once; None: all of them. The gradients are
+            those of the whole minibatch (BatchNorm's statistics then stay as they are).
+        mixed: bfloat16 in forward passes on a GPU.
+        checkpoint: a folder for the state after each epoch. Called again after an interruption,
+            with the same network, data and options, training goes on from there.
 
     Reference:
         Savani, White and Govindarajulu (2020), Intra-processing methods for debiasing neural
@@ -81,6 +90,10 @@ class Adversarial:
     reads: Literal["minibatch", "representation"] = "minibatch"
     minibatches: int = 16
     layer: str | None = None
+    layers: int | None = later(None)
+    micro_rows: int | None = later(None)
+    mixed: bool = later(False)
+    checkpoint: str | None = later(None)
     name: ClassVar[str] = "adversarial"
     changes_weights: ClassVar[bool] = True
 
@@ -102,6 +115,13 @@ class Adversarial:
             raise InputError(f"expected minibatches >= 1, got {self.minibatches}")
         if self.lam is not None and not 0 <= self.lam <= 1:
             raise InputError(f"expected lam in [0, 1], got {self.lam}")
+        check_options(self.layers, self.micro_rows, self.checkpoint)
+
+    def layers_read(self, model: nn.Module, x: object) -> list[str]:
+        """The name of the layer whose input the critic reads."""
+        order = weight_layers(model, part_of(x, slice(2)))
+        chosen = order[-1] if self.layer is None else self.layer
+        return [] if chosen == order[0] else [chosen]
 
     def __call__(
         self,
@@ -113,9 +133,10 @@ class Adversarial:
     ) -> Fit:
         model = clone(model)
         layer = last_layer(model, data, self.layer)
+        tuning = Tuning(model, data, layers=self.layers, rows=self.micro_rows, mixed=self.mixed)
+        now = recorded(model, data, [layer])
         best = Best.start(model, data, objective)
-        history = [record(objective, best.choice, epoch=0)]
-        width = representation(model, data, layer).shape[1]
+        width = now.inputs[layer].shape[1]
         if self.reads == "minibatch":
             width += 1 + len(data.group_names)
         critic: nn.Module = (
@@ -125,14 +146,28 @@ class Adversarial:
         )
         actor_optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
         critic_optimiser = torch.optim.Adam(critic.parameters(), lr=self.critic_rate, fused=True)
+        optimisers = {"actor": actor_optimiser, "critic": critic_optimiser}
+        rounds = Rounds(
+            self.checkpoint, self, best, objective, generator, {"critic": critic}, optimisers
+        )
+        done, history, _ = rounds.restore()
+        now = passed(model, data, [layer]) if done else now
+        history = history or [record(objective, best.choice, epoch=0)]
         for epoch in track(range(1, self.epochs + 1), "adversarial fine-tuning"):
+            if epoch <= done:
+                continue
             with seeded(generator):
                 error = self._train_critic(
-                    critic, critic_optimiser, model, layer, data, objective.bias_measure, generator
+                    critic, critic_optimiser, now, layer, data, objective.bias_measure, generator
                 )
-                self._train_actor(model, actor_optimiser, critic, layer, data, objective, generator)
+                self._train_actor(
+                    tuning, actor_optimiser, critic, layer, data, objective, generator
+                )
             model.eval()
-            history.append(record(objective, best.look(), epoch=epoch, critic_error=error))
+            now = passed(model, data, [layer])  # for the choice, and for the critic's next epoch
+            choice = best.judge(probability(now.outputs))
+            history.append(record(objective, choice, epoch=epoch, critic_error=error))
+            rounds.save(epoch, history)
         best.restore()
         return Fit(model, Cut(best.choice.threshold), tuple(history))
 
@@ -140,18 +175,17 @@ class Adversarial:
         self,
         critic: nn.Module,
         optimiser: torch.optim.Optimizer,
-        model: nn.Module,
+        now: Record,
         layer: str,
         data: Batches,
         measure: Measure,
         generator: torch.Generator,
     ) -> float:
-        """The network stands still meanwhile, so one pass gives all representations.
+        """The network stands still meanwhile, so one pass gave all representations.
 
         Returns the critic's mean squared error as a share of the variance it has to explain.
         """
-        hidden = representation(model, data, layer)
-        chance = probabilities(model, data)
+        hidden, chance = now.inputs[layer], probability(now.outputs)
         drawn = self.critic_steps * self.minibatches
         index = torch.randint(len(hidden), (drawn, self.batch_size), generator=generator)
         target = minibatch_bias(
@@ -180,7 +214,7 @@ class Adversarial:
 
     def _train_actor(
         self,
-        model: nn.Module,
+        tuning: Tuning,
         optimiser: torch.optim.Optimizer,
         critic: nn.Module,
         layer: str,
@@ -188,20 +222,21 @@ class Adversarial:
         objective: Objective,
         generator: torch.Generator,
     ) -> None:
-        model.train()
-        with reading(model, layer) as seen:
-            for _ in range(self.actor_steps):
+        tuning.train()
+        with reading(tuning.model, layer) as seen:
+
+            def step() -> None:
                 x, y, group = data.sample(self.batch_size, generator)
                 optimiser.zero_grad()
-                logit = forward(model, x)
+                logit, hidden = tuning.forward(x, seen)
                 task = F.binary_cross_entropy_with_logits(logit, y.to(logit))
-                predicted = (
-                    critic(self.rows(seen["input"].cpu(), y, group, len(data.group_names)))
-                    .abs()
-                    .squeeze()
-                )
+                rows = self.rows(hidden.cpu(), y, group, len(data.group_names))
+                predicted = critic(rows).abs().squeeze()
                 self.actor_loss(task, predicted.to(task.device), objective).backward()
                 optimiser.step()
+
+            for _ in range(self.actor_steps):
+                tuning.step(step, self.batch_size, generator)
 
     def rows(self, hidden: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Tensor:
         """What the critic reads of each row."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax, Cut, Rule
 from retrofair.metrics import Array, class_count
 from retrofair.networks.outputs import chances
+from retrofair.networks.recording import chances as known_chances
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice, ThresholdSearch
 
@@ -33,6 +34,21 @@ class Unseen:
     decisions: Array
     scores: Array
     group_chances: Array | None = None
+
+
+def later(default: Any) -> Any:
+    """The field of an option that a method got after studies had stored its results: left out of
+    what names a result while it is as it was before."""
+    return field(default=default, metadata={"later": True})
+
+
+def options_of(debiaser: Any) -> dict[str, Any]:
+    """A method's options, without those that came later and are not used."""
+    return {
+        each.name: getattr(debiaser, each.name)
+        for each in fields(debiaser)
+        if not (each.metadata.get("later") and getattr(debiaser, each.name) == each.default)
+    }
 
 
 RARE = 0.005  # the share of rows that must be decided unlike the rest, or a rule is constant
@@ -61,7 +77,8 @@ class Debiaser(Protocol):
 
     `changes_weights` is True for methods that return other weights: these are never worse on the
     data they are given, by the objective, than the input network with the best threshold. One may
-    have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only.
+    have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only. One
+    that fits a head has `layers_read(model, x)`: names of the layers whose inputs it will ask for.
     """
 
     name: ClassVar[str]
@@ -110,35 +127,48 @@ def rule_of(choice: Choice) -> Rule:
 
 @dataclass
 class Best:
-    """The best weights seen so far, by the objective at the best threshold or offsets."""
+    """The best weights seen so far, by the objective at the best threshold or offsets.
+
+    Args:
+        snapshots: keep the best weights; False: whoever searches brings them back.
+    """
 
     model: nn.Module
     data: Batches
     thresholds: ThresholdSearch | OffsetSearch
     choice: Choice
     state: dict[str, torch.Tensor]
+    snapshots: bool = True
 
     @classmethod
-    def start(cls, model: nn.Module, data: Batches, objective: Objective) -> Best:
+    def start(
+        cls, model: nn.Module, data: Batches, objective: Objective, *, snapshots: bool = True
+    ) -> Best:
         thresholds = search_any(data, objective)
-        choice = thresholds.best(chances(model, data))
-        return cls(model, data, thresholds, choice, _snapshot(model))
+        choice = thresholds.best(known_chances(model, data))
+        state = _snapshot(model) if snapshots else {}
+        return cls(model, data, thresholds, choice, state, snapshots)
 
     def look(self) -> Choice:
         """Score the model as it is now, and keep its weights if they are the best so far."""
-        found = chances(self.model, self.data)
+        return self.judge(chances(self.model, self.data))
+
+    def judge(self, found: Array) -> Choice:
+        """As `look`, of what the model says of the data."""
         if isinstance(self.choice, OffsetChoice) and isinstance(self.thresholds, OffsetSearch):
             choice: Choice = self.thresholds.near(found, self.choice.offsets)
         else:
             choice = self.thresholds.best(found)
         if choice.rank > self.choice.rank:
-            self.choice, self.state = choice, _snapshot(self.model)
+            self.choice = choice
+            self.state = _snapshot(self.model) if self.snapshots else {}
         return choice
 
     def restore(self) -> None:
         """Give the model the best weights; their offsets, which were only looked for near the
         best before, are now looked for everywhere."""
-        self.model.load_state_dict(self.state)
+        if self.snapshots:
+            self.model.load_state_dict(self.state)
         if isinstance(self.thresholds, OffsetSearch):
             choice = self.thresholds.best(chances(self.model, self.data))
             self.choice = max(self.choice, choice, key=lambda each: each.rank)

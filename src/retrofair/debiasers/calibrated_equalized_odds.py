@@ -17,7 +17,7 @@ from retrofair.debiasers.rules import Mix
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.metrics.rates import divide
-from retrofair.networks.outputs import probabilities
+from retrofair.networks.recording import probabilities
 from retrofair.objective import Objective
 
 COSTS = ("fnr", "fpr", "weighted")

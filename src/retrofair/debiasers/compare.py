@@ -16,7 +16,8 @@ from retrofair.debiasers.result import Debiased
 from retrofair.errors import InputError
 from retrofair.metrics import Array, Measure, Several, bias_change, paired
 from retrofair.metrics.rates import BASE_RATE, FPR, SELECTION, TPR
-from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.networks.logits import as_logits
+from retrofair.networks.outputs import Outputs, probabilities
 from retrofair.objective import Constrained, MeasureLike
 
 AUC_ROWS = 100_000  # beyond these a sample of them tells an area well enough

@@ -17,7 +17,7 @@ from retrofair.debiasers.rules import Flip
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.metrics.rates import FPR, TPR
-from retrofair.networks.outputs import probabilities
+from retrofair.networks.recording import probabilities
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice
 

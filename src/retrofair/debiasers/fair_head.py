@@ -128,6 +128,10 @@ class FairHead:
             fit = _inferred(features, fitted, cell, data, objective, about)
         return replace(fit, notes=notes)
 
+    def layers_read(self, model: nn.Module, x: object) -> list[str]:
+        """Names of the layers whose inputs the head is fitted to."""
+        return self._read(model, x, False)[0]
+
     def _read(
         self, network: nn.Module, x: object, tables: bool
     ) -> tuple[list[str], tuple[str, ...]]:

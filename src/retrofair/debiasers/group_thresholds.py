@@ -17,7 +17,7 @@ from retrofair.debiasers.rules import PerGroup
 from retrofair.errors import InputError
 from retrofair.metrics import Array, LargestGap, Measure, RateRatio, Several, SignedGap, each_of
 from retrofair.metrics.rates import FPR, SELECTION, TPR, Rate
-from retrofair.networks.outputs import probabilities
+from retrofair.networks.recording import probabilities
 from retrofair.objective import Constrained, Objective
 from retrofair.thresholds import Choice
 

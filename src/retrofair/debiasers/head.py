@@ -17,6 +17,7 @@ from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.layers import as_rows, reading
 from retrofair.networks.outputs import device_of, evaluating, forward
+from retrofair.networks.recording import Call, recorded
 
 WEIGHTS = ("group_weight", "group_bias", "label_weight", "label_bias")
 COLUMNS = 5_000  # of a table that a head reads, at most
@@ -55,10 +56,8 @@ class Features(nn.Module):
     ) -> tuple[Features, Array]:
         """The features with knots from the data, and the data's own features (n, k)."""
         made = cls(network, layers, inputs)
-        with evaluating(made):
-            parts = [made.plain(x) for x, _, _ in data]
-            own, read = (torch.cat(each).cpu().clone() for each in zip(*parts, strict=True))
-        column, knot = knots_of(own)  # out of inference mode, or the network could not be called
+        own, read = made.recorded(data)
+        column, knot = knots_of(own)
         found = torch.cat([_bent(own, column, knot), read], 1).numpy().astype(np.float64)
         if not np.isfinite(found).all():
             raise InputError("expected finite numbers inside the network, got nan or infinity")
@@ -76,17 +75,32 @@ class Features(nn.Module):
             seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
             out = forward(self.network, x)
             read = [as_rows(each["input"]) for each in seen]
-        own = [as_rows(out).to(self.knot)]
-        if self.inputs:
-            given = [x[k] for k in sorted(x)] if isinstance(x, dict) else x
-            given = [given] if isinstance(given, Tensor) else given
-            own += [each.to(self.knot) for each in given]
+        return self.joined([as_rows(out), *(_tables(x) if self.inputs else [])], read)
+
+    def recorded(self, data: Batches, call: Call | None = None) -> tuple[Tensor, Tensor]:
+        """As `plain`, of all rows, in one pass that is made once inside `recording`."""
+        record = recorded(self.network, data, self.layers, call or forward)
+        given = [_tables(x) for x, _, _ in data] if self.inputs else []
+        tables = [torch.cat(each).cpu() for each in zip(*given, strict=True)]
+        read = [as_rows(record.inputs[name]) for name in self.layers]
+        return self.joined([as_rows(record.outputs), *tables], read)
+
+    def joined(self, own: Sequence[Tensor], read: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Each kind of columns as one table."""
+        own = [each.to(self.knot) for each in own]
         empty = own[0][:, :0]  # a size taken from here stays that of any batch when exported
         return torch.cat(own, 1), torch.cat([empty, *read], 1).to(self.knot)
 
     def bent(self, own: Tensor) -> Tensor:
         """Columns with, for each knot, how far they lie above it and whether."""
         return _bent(own, self.column, self.knot)
+
+
+def _tables(x: Any) -> list[Tensor]:
+    """The parts of a batch's x."""
+    if isinstance(x, Tensor):
+        return [x]
+    return [x[k] for k in sorted(x)] if isinstance(x, dict) else list(x)
 
 
 def _bent(own: Tensor, column: Tensor, knot: Tensor) -> Tensor:
@@ -144,7 +158,25 @@ class HeadedNetwork(nn.Module):
             self.register_buffer(name, buffer.to(device_of(features.network)))
 
     def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
-        return self.cells(self.features(*x, **named)) @ self.value - self.cut
+        return self.score(self.features(*x, **named))
+
+    def score(self, z: Tensor) -> Tensor:
+        """(n,) or (n, K), of features (n, k)."""
+        return self.cells(z) @ self.value - self.cut
+
+    def recorded(self, data: Batches, group: Tensor | None, call: Call) -> Tensor:
+        """What it says of all rows of the data, from one pass of its network.
+
+        Args:
+            group: (n,) codes, for a head that is given them.
+        """
+        own, read = (each.to(self.cut.device) for each in self.features.recorded(data, call))
+        z = torch.cat([self.features.bent(own), read], 1)
+        return self.given(z, group) if group is not None else self.score(z)
+
+    def given(self, z: Tensor, group: Tensor) -> Tensor:
+        """(n,) scores of features (n, k) of rows of these groups, which play no part here."""
+        return self.score(z)
 
     @classmethod
     def empty(
@@ -208,13 +240,13 @@ class GivenHead(HeadedNetwork):
     infers; `given` is what a rule with a threshold for each group decides by. Of two classes.
     """
 
-    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
-        return log_odds(super().forward(*x, **named))
+    def score(self, z: Tensor) -> Tensor:
+        """(n,) log-odds of label 1 over the groups that it infers."""
+        return log_odds(super().score(z))
 
-    def given(self, x: Any, group: Tensor) -> Tensor:
+    def given(self, z: Tensor, group: Tensor) -> Tensor:
         """(n,) log-odds of label 1 for rows of these groups, (n,) codes."""
-        own, read = self.features.plain(x)
-        z = torch.cat([self.features.bent(own), read], 1).to(self.label_weight)
+        z = z.to(self.label_weight)
         group = group.to(z.device)
         weight = self.label_weight[:, 1] - self.label_weight[:, 0]  # (G, k)
         bias = self.label_bias[:, 1] - self.label_bias[:, 0]
@@ -234,7 +266,7 @@ class Given(nn.Module):
         self.head, self.group = head, group
 
     def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
-        return self.head.given(named or (x[0] if len(x) == 1 else x), self.group)
+        return self.head.given(self.head.features(*x, **named), self.group)
 
 
 def log_odds(chance: Tensor) -> Tensor:

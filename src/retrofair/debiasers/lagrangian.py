@@ -12,11 +12,12 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import Batches
 from retrofair.debiasers import cells
-from retrofair.debiasers.base import Best, Fit, clone, record, rule_of
+from retrofair.debiasers.base import Best, Fit, clone, later, record, rule_of
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.fair_head_classes import worth_of_classes
 from retrofair.debiasers.offsets import OffsetChoice
 from retrofair.debiasers.smooth import logit_of, sampled
+from retrofair.debiasers.tuning import Rounds, Tuning, check_options, read_choice, write_choice
 from retrofair.errors import InputError
 from retrofair.metrics import class_count
 from retrofair.networks.randomness import seeded
@@ -53,6 +54,12 @@ class Lagrangian:
         early: the first tensor's share of that rate, in [0, 1].
         price_rate: how fast the price is learned.
         sharpness: of the sigmoids, per unit of the logit.
+        layers: train the last so many layers with weights; None: all.
+        micro_rows: rows of a minibatch in memory at once; None: all of them. The gradients are
+            those of the whole minibatch (BatchNorm's statistics then stay as they are).
+        mixed: bfloat16 in forward passes on a GPU.
+        checkpoint: a folder for the state after each epoch. Called again after an interruption,
+            with the same network, data and options, training goes on from there.
 
     Reference:
         Cotter et al. (2019), Optimization with non-differentiable constraints with applications to
@@ -66,6 +73,10 @@ class Lagrangian:
     early: float = 0.1
     price_rate: float = 0.1
     sharpness: float = 2.0
+    layers: int | None = later(None)
+    micro_rows: int | None = later(None)
+    mixed: bool = later(False)
+    checkpoint: str | None = later(None)
     name: ClassVar[str] = "lagrangian"
     changes_weights: ClassVar[bool] = True
     classes: ClassVar[Literal["two", "any"]] = "any"
@@ -80,6 +91,7 @@ class Lagrangian:
             raise InputError("expected positive learning_rate, price_rate and sharpness")
         if not 0 <= self.early <= 1:
             raise InputError(f"expected early in [0, 1], got {self.early}")
+        check_options(self.layers, self.micro_rows, self.checkpoint)
 
     def __call__(
         self,
@@ -90,42 +102,74 @@ class Lagrangian:
         generator: torch.Generator,
     ) -> Fit:
         model = clone(model)
+        tuning = Tuning(model, data, layers=self.layers, rows=self.micro_rows, mixed=self.mixed)
         best = Best.start(model, data, objective)
-        history = [record(objective, best.choice, epoch=0)]
-        weight = _row_weights(data, objective)
         optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early), fused=True)
-        price, bound = 1.0, 0.0
-        if isinstance(objective, Constrained):
-            bound = AIM * objective.epsilon
-        elif isinstance(objective, Weighted):
-            price = min(objective.lam / max(1 - objective.lam, 1e-9), MOST)
-        choice = best.choice
+        run = _Run(self, tuning, data, objective, optimiser, _row_weights(data, objective))
+        rounds = Rounds(
+            self.checkpoint, self, best, objective, generator, {}, {"optimiser": optimiser}
+        )
+        done, history, more = rounds.restore()
+        choice = read_choice(more["choice"]) if more else best.choice
+        run.price = more.get("price", run.price)
+        history = history or [record(objective, choice, epoch=0)]
         for epoch in track(range(1, self.epochs + 1), "constrained fine-tuning"):
-            middle = _middle(choice)
-            model.train()
-            with seeded(generator):
-                for _ in range(self.steps):
-                    bias, logit, y = sampled(
-                        model,
-                        data,
-                        objective.bias_measure,
-                        self.batch_size,
-                        generator,
-                        middle=middle,
-                        sharpness=self.sharpness,
-                    )
-                    loss = _loss(logit, y.long(), weight)
-                    over = bias - bound
-                    optimiser.zero_grad()
-                    (loss + price * over.clamp(min=0)).backward()
-                    optimiser.step()
-                    if isinstance(objective, Constrained):
-                        price = min(max(price + self.price_rate * float(over.detach()), 0.0), MOST)
-            model.eval()
+            if epoch <= done:
+                continue
+            run.epoch(_middle(choice), generator)
             choice = best.look()
-            history.append(record(objective, choice, epoch=epoch, price=price))
+            history.append(record(objective, choice, epoch=epoch, price=run.price))
+            rounds.save(epoch, history, choice=write_choice(choice), price=run.price)
         best.restore()
         return Fit(model, rule_of(best.choice), tuple(history))
+
+
+@dataclass
+class _Run:
+    """One training: what it needs in every epoch, and its price, which it learns."""
+
+    method: Lagrangian
+    tuning: Tuning
+    data: Batches
+    objective: Objective
+    optimiser: torch.optim.Optimizer
+    weight: Tensor
+    price: float = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.objective, Weighted):
+            self.price = min(self.objective.lam / max(1 - self.objective.lam, 1e-9), MOST)
+
+    def epoch(self, middle: float | Tensor, generator: torch.Generator) -> None:
+        """Steps around one threshold, or the offsets of one choice."""
+        self.tuning.train()
+        with seeded(generator):
+            for _ in range(self.method.steps):
+                self.tuning.step(
+                    lambda: self._step(middle, generator), self.method.batch_size, generator
+                )
+        self.tuning.model.eval()
+
+    def _step(self, middle: float | Tensor, generator: torch.Generator) -> None:
+        bound = AIM * self.objective.epsilon if isinstance(self.objective, Constrained) else 0.0
+        bias, logit, y = sampled(
+            self.tuning.model,
+            self.data,
+            self.objective.bias_measure,
+            self.method.batch_size,
+            generator,
+            middle=middle,
+            sharpness=self.method.sharpness,
+            run=lambda x: self.tuning.forward(x)[0],
+        )
+        loss = _loss(logit, y.long(), self.weight)
+        over = bias - bound
+        self.optimiser.zero_grad()
+        (loss + self.price * over.clamp(min=0)).backward()
+        self.optimiser.step()
+        if isinstance(self.objective, Constrained):
+            price = self.price + self.method.price_rate * float(over.detach())
+            self.price = min(max(price, 0.0), MOST)
 
 
 def _middle(choice: Choice) -> float | Tensor:

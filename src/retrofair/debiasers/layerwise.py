@@ -16,7 +16,8 @@ from retrofair.debiasers.gbrt import GBRT
 from retrofair.debiasers.rules import Cut
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
-from retrofair.networks.layers import first_rows, representation, weight_layers
+from retrofair.networks.layers import representation, weight_layers
+from retrofair.networks.memory import part_of
 from retrofair.networks.randomness import draw_seed
 from retrofair.objective import Objective
 from retrofair.progress import track
@@ -87,7 +88,7 @@ class Layerwise:
         x, _, _ = next(iter(data))
         names = [
             name
-            for name in weight_layers(model, first_rows(x, 2))
+            for name in weight_layers(model, part_of(x, slice(2)))
             if self.space == "weights" or _is_plain(model.get_submodule(name))
         ][-(self.layers or 0) :]
         if not names:

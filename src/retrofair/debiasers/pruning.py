@@ -13,7 +13,8 @@ from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.smooth import centre, sampled
 from retrofair.errors import InputError
-from retrofair.networks.layers import first_rows, weight_layers
+from retrofair.networks.layers import weight_layers
+from retrofair.networks.memory import part_of
 from retrofair.objective import Objective
 from retrofair.progress import track
 
@@ -67,7 +68,7 @@ class Pruning:
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, removed=0)]
         x, _, _ = next(iter(data))
-        names = weight_layers(model, first_rows(x, 2))[1:]
+        names = weight_layers(model, part_of(x, slice(2)))[1:]
         weights = [model.get_submodule(name).get_parameter("weight") for name in names]
         removed = [torch.zeros(weight.shape[1], dtype=torch.bool) for weight in weights]
         units = sum(map(len, removed))

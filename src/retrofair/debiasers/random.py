@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,9 +11,12 @@ from torch import nn
 
 from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, records, rule_of
+from retrofair.debiasers.perturbed import Draws, perturbed
 from retrofair.errors import InputError
+from retrofair.networks.outputs import device_of
 from retrofair.objective import Objective
 from retrofair.progress import track
+from retrofair.thresholds import Choice
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class Random:
     `batch_norm=False` neither is touched. The original weights count as trial 0, which the papers
     leave out, so that the result is never worse than choosing a threshold alone. With more than two
     classes each trial gets good offsets near the best ones so far, and the winner the best.
+
+    The winner is kept as the state of the generator, not as weights, and drawn again at the end: of
+    a large network there is one copy, whatever the number of trials. On a GPU the next trial's
+    factors are drawn on the CPU meanwhile, so that they are the same ones, and a small network is
+    tried with many trials' weights at once.
 
     Args:
         trials: perturbations tried.
@@ -57,51 +66,38 @@ class Random:
         *,
         generator: torch.Generator,
     ) -> Fit:
-        model = clone(model)
-        weights = Flat(model, batch_norm=self.batch_norm)
-        best = Best.start(model, data, objective)
-        choices = [best.choice]
-        for _ in track(range(1, self.trials + 1), "random perturbation"):
-            weights.scale_by(self.noise(len(weights), generator))
-            choices.append(best.look())
+        original, model = model, clone(model)
+        weights = perturbed(original, model, batch_norm=self.batch_norm)
+        best = Best.start(model, data, objective, snapshots=False)
+        draws = Draws(weights, self.noise, generator, ahead=device_of(model).type == "cuda")
+        choices, winner = [best.choice], None
+        steps = self._steps(draws, best, weights.together(data))
+        for state, choice in track(steps, "random perturbation", self.trials):
+            choices.append(choice)
+            if best.choice is choice:
+                winner = state
+        if winner is None:
+            weights.reset()
+        else:
+            weights.scale_by(draws.again(winner))
         best.restore()
         return Fit(model, rule_of(best.choice), records(objective, choices))
+
+    def _steps(
+        self, draws: Draws, best: Best, together: int
+    ) -> Iterator[tuple[torch.Tensor, Choice]]:
+        """Each trial's state of the generator and what it is worth."""
+        if together < 2:
+            for state, factors in draws.take(self.trials):
+                draws.weights.scale_by(factors)
+                yield state, best.look()
+            return
+        for part in draws.batches(self.trials, together):
+            states, factors = zip(*part, strict=True)
+            found = draws.weights.chances_of(factors, best.data)
+            for state, chance in zip(states, found, strict=True):
+                yield state, best.judge(chance)
 
     def noise(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """The factors of one trial, (size,)."""
         return torch.empty(size).normal_(1.0, self.scale, generator=generator)
-
-
-class Flat:
-    """A network's weights as one vector, which its parameters are views of.
-
-    One multiplication then perturbs the whole network, without a loop over its layers.
-    """
-
-    def __init__(self, model: nn.Module, *, batch_norm: bool = True) -> None:
-        parameters = [
-            parameter
-            for module in model.modules()
-            if batch_norm or not isinstance(module, _NORMS)
-            for parameter in module.parameters(recurse=False)
-        ]
-        parameters = list({id(p): p for p in parameters}.values())  # tied weights count once
-        if not parameters:
-            raise InputError("expected a network with weights to perturb, got none")
-        self.original = torch.cat([p.detach().reshape(-1) for p in parameters])
-        self.now = self.original.clone()
-        start = 0
-        for parameter in parameters:
-            stop = start + parameter.numel()
-            parameter.data = self.now[start:stop].view_as(parameter)
-            start = stop
-
-    def __len__(self) -> int:
-        return len(self.original)
-
-    def scale_by(self, factors: torch.Tensor) -> None:
-        """Original weights times factors, in place."""
-        torch.mul(self.original, factors.to(self.original.device), out=self.now)
-
-
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)

@@ -14,7 +14,7 @@ from retrofair.debiasers.base import Fit, clone, record
 from retrofair.debiasers.rules import Band
 from retrofair.errors import InputError
 from retrofair.metrics import Array
-from retrofair.networks.outputs import probabilities
+from retrofair.networks.recording import probabilities
 from retrofair.objective import Constrained, Objective
 from retrofair.thresholds import Choice
 

@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from retrofair.data import Batches, Preparation
 from retrofair.debiasers import rules
 from retrofair.debiasers.effects import Effects
-from retrofair.debiasers.head import Given, GivenHead
+from retrofair.debiasers.head import Given, GivenHead, HeadedNetwork
 from retrofair.errors import InputError
 from retrofair.metrics import Array
+from retrofair.networks.memory import rows_of
 from retrofair.networks.outputs import (
     as_input,
     checked,
     evaluating,
+    forward,
     log_chances,
     probability,
-    rows_of,
 )
+from retrofair.networks.recording import recorded, remembering
 from retrofair.reported import Reported
 
 
@@ -134,6 +136,8 @@ class Debiased(Reported):
     def score_data(self, data: Batches) -> tuple[Array, Array]:
         """Probabilities (n,) float64 and decisions (n,) int64 of 0/1 for every row of the data;
         with K > 2 classes (n, K) and class codes."""
+        if remembering() and self.rule.seed is None:
+            return self._remembered(data)
         parts = [self._decide(x, group) for x, _, group in data]
         chances, decisions = zip(*parts, strict=True)
         return np.concatenate(chances), np.concatenate(decisions)
@@ -141,6 +145,23 @@ class Debiased(Reported):
     def _decide(self, x: Any, group: Tensor | Array | None) -> tuple[Array, Array]:
         code = self._codes(group, rows_of(x)) if self.needs_group else None
         return decide(self.model, self.rule, x, code)
+
+    def _remembered(self, data: Batches) -> tuple[Array, Array]:
+        """As `score_data`, from a pass over the data that others share."""
+        code = self._codes(data.group, len(data)) if self.needs_group else None
+        classes, model = rules.classes_of(self.rule), self.model
+
+        def call(network: nn.Module, x: Any) -> Tensor:
+            return checked(network, x, rows_of(x), classes, forward)
+
+        if isinstance(model, HeadedNetwork):
+            told = code is not None and isinstance(model, GivenHead)
+            group = torch.from_numpy(code) if told else None
+            with evaluating(model):
+                out = model.recorded(data, group, call).cpu()
+        else:
+            out = recorded(model, data, (), call).outputs
+        return _decided(out, self.rule, None, code)
 
     def _codes(self, group: Tensor | Array | None, n: int) -> Array:
         if group is None:
@@ -188,7 +209,12 @@ def decide(
         model = Given(model, torch.from_numpy(code)).eval()
     with evaluating(model):
         out = checked(model, x, rows_of(x), classes).float().cpu()
-        chance = probability(out) if classes == 2 else log_chances(out)
-    if classes > 2:
+    return _decided(out, rule, x, code)
+
+
+def _decided(out: Tensor, rule: rules.Rule, x: Any, code: Array | None) -> tuple[Array, Array]:
+    """Probabilities and decisions from a network's outputs."""
+    chance = probability(out) if out.ndim == 1 else log_chances(out)
+    if out.ndim > 1:
         return np.exp(chance), rule(chance)
     return chance, rule(chance, code, None if rule.seed is None else rules.coins(x, rule.seed))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,21 @@ from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
-from retrofair.debiasers.base import RARE, Debiaser, Unseen, search_any
+from retrofair.debiasers.base import RARE, Debiaser, Fit, Unseen, search_any
 from retrofair.debiasers.compare import effects_of
 from retrofair.debiasers.notes import notes_of
 from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, chances, kind_of
+from retrofair.networks.last import LastLayer
+from retrofair.networks.layers import weight_layers
+from retrofair.networks.logits import as_logits, kind_of
+from retrofair.networks.memory import part_of
+from retrofair.networks.outputs import Outputs, logits
 from retrofair.networks.randomness import generator_of
+from retrofair.networks.recording import Record, chances, recording, remember
+from retrofair.networks.resident import resident
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.thresholds import Choice
@@ -34,6 +42,8 @@ def debias(
     *,
     seed: int = 0,
     outputs: Outputs | None = None,
+    head_only: bool = False,
+    cache: str | Path | None = None,
 ) -> Debiased:
     """Debias a trained network on (validation) data.
 
@@ -47,14 +57,18 @@ def debias(
         seed: of all randomness of the method.
         outputs: "logits" or "probabilities"; without it, outputs that all lie in [0, 1] are taken
             as probabilities, with a warning.
+        head_only: change the network's last layer alone, whatever the method: it is fitted to what
+            that layer reads, for which the network runs over the data once. For large networks.
+        cache: a folder for what the network says of the data and what its layers read: later calls
+            with the same network and data, by any method, do not run it again.
 
     Returns:
         The new network and its decision rule. Not reaching the goal is a status, not an error.
 
     Raises:
         InputError: an unknown method, a network that does not fit the data, one class only, a
-            method for two classes where there are more, or fewer than two groups with the rows
-            that the measure compares.
+            method for two classes where there are more, fewer than two groups with the rows that
+            the measure compares, or head_only for a network that does not end in a linear layer.
 
     Example:
         >>> import retrofair as rf
@@ -72,7 +86,23 @@ def debias(
         check_method(debiaser, classes)
         objective = objective_of_classes(objective)
     metrics.require(objective.bias_measure, counts, data.group_names)
-    model = as_logits(net, data, outputs, classes)
+    data = resident(data, net)
+    with recording(cache):
+        layers = _layers_read(debiaser, net, data, head_only)
+        model = as_logits(net, data, outputs, classes, layers)
+        return _debias(net, model, data, objective, debiaser, classes, seed, head_only)
+
+
+def _debias(
+    net: nn.Module,
+    model: nn.Module,
+    data: Batches,
+    objective: Objective,
+    debiaser: Debiaser,
+    classes: int,
+    seed: int,
+    head_only: bool,
+) -> Debiased:
     thresholds = search_any(data, objective)
     chance = chances(model, data)
     if isinstance(thresholds, OffsetSearch):
@@ -82,7 +112,10 @@ def debias(
     constant = thresholds.constant()
     started = time.perf_counter()
     with fitting_threads(model):
-        fit = debiaser(model, data, objective, generator=generator_of(seed))
+        if head_only and debiaser.changes_weights:
+            fit = _on_head(model, data, objective, debiaser, seed)
+        else:
+            fit = debiaser(model, data, objective, generator=generator_of(seed))
     seconds = time.perf_counter() - started
     result = Debiased(
         model=fit.model.eval(),
@@ -102,6 +135,7 @@ def debias(
             "rows": len(data),
             "seconds": round(seconds, 3),
             "cross_fitted": fit.unseen is not None,
+            **({"head_only": True} if head_only else {}),
             "outputs": kind_of(model, net),
             "torch": torch.__version__,
         },
@@ -132,6 +166,37 @@ def debias(
         status=status,
         about=result.about | {"notes": list(notes)},
     )
+
+
+def _on_head(
+    model: nn.Module, data: Batches, objective: Objective, debiaser: Debiaser, seed: int
+) -> Fit:
+    """A method on the last layer alone, with what it reads as data."""
+    last = LastLayer.of(model, data)
+    rows, head = last.representations(data), last.head().eval()
+    with fitting_threads(head):
+        fit = debiaser(head, rows, objective, generator=generator_of(seed))
+    made = last.with_head(fit.model)
+    remember(made, data, Record(logits(fit.model, rows)))  # the network need not run for its head
+    return dataclasses.replace(fit, model=made)
+
+
+def _layers_read(
+    debiaser: Debiaser, net: nn.Module, data: Batches, head_only: bool
+) -> Sequence[str]:
+    """Names of the layers whose inputs will be wanted, as far as the network tells."""
+    reads = getattr(debiaser, "layers_read", None)
+    head = head_only and debiaser.changes_weights
+    if not isinstance(net, nn.Module) or not len(data) or (reads is None and not head):
+        return ()
+    x, _, _ = next(iter(data))
+    try:
+        if head:
+            return weight_layers(net, part_of(x, slice(2)))[-1:]
+        found: Sequence[str] = reads(net, x) if reads is not None else ()
+        return found
+    except Exception:  # a network that does not fit: said where all rows are read
+        return ()
 
 
 def resolve(method: str | Debiaser) -> Debiaser:

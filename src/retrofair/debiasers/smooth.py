@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,14 +49,16 @@ def sampled(
     *,
     middle: float | Tensor,
     sharpness: float,
+    run: Callable[[Any], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The smooth bias of rows drawn from the data, their logits (n,) and labels (n,).
 
     Decisions are sigmoids of the logits around `middle`; with K > 2 classes the logits are (n, K)
-    and decisions are their softmax, less `middle` (K,).
+    and decisions are their softmax, less `middle` (K,). `run` gives the logits of a batch's x in
+    another way than the model alone.
     """
     x, y, group = data.sample(rows, generator)
-    logit = forward(model, x).cpu().float()
+    logit = (forward(model, x) if run is None else run(x)).cpu().float()
     if logit.ndim == 2:
         shares = torch.softmax(sharpness * (logit - middle), 1)
         bias = soft_bias_of_classes(measure, shares, y, group, len(data.group_names))

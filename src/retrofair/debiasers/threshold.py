@@ -10,7 +10,7 @@ from torch import nn
 
 from retrofair.data import Batches
 from retrofair.debiasers.base import Fit, clone, record, rule_of, search_any
-from retrofair.networks.outputs import chances
+from retrofair.networks.recording import chances
 from retrofair.objective import Objective
 
 

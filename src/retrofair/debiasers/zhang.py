@@ -16,9 +16,11 @@ from retrofair.debiasers.critics import layer_rates, mlp_critic, set_trainable
 from retrofair.debiasers.rules import Cut
 from retrofair.errors import InputError
 from retrofair.metrics import Measure, Several
-from retrofair.networks.layers import last_layer, reading, representation
-from retrofair.networks.outputs import forward
+from retrofair.networks.layers import last_layer, reading, weight_layers
+from retrofair.networks.memory import part_of
+from retrofair.networks.outputs import forward, probability
 from retrofair.networks.randomness import seeded
+from retrofair.networks.recording import Record, passed, recorded
 from retrofair.objective import Objective
 from retrofair.progress import track
 
@@ -80,6 +82,12 @@ class Zhang:
         if not 0 <= self.early <= 1:
             raise InputError(f"expected early in [0, 1], got {self.early}")
 
+    def layers_read(self, model: nn.Module, x: object) -> list[str]:
+        """The name of the layer whose input the critic reads."""
+        order = weight_layers(model, part_of(x, slice(2)))
+        chosen = order[-1] if self.layer is None else self.layer
+        return [] if chosen == order[0] else [chosen]
+
     def __call__(
         self,
         model: nn.Module,
@@ -90,10 +98,11 @@ class Zhang:
     ) -> Fit:
         model = clone(model)
         layer = last_layer(model, data, self.layer)
+        now = recorded(model, data, [layer])
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, epoch=0)]
         with_label = _given_label(objective.bias_measure)
-        width = representation(model, data, layer).shape[1] + with_label
+        width = now.inputs[layer].shape[1] + with_label
         critic = mlp_critic(width, len(data.group_names), generator)
         critic_optimiser = torch.optim.Adam(critic.parameters(), lr=self.critic_rate, fused=True)
         actor_optimiser = torch.optim.Adam(
@@ -102,13 +111,15 @@ class Zhang:
         for epoch in track(range(1, self.epochs + 1), "adversarial debiasing (Zhang)"):
             with seeded(generator):
                 error = self._train_critic(
-                    critic, critic_optimiser, model, layer, data, with_label, generator
+                    critic, critic_optimiser, now, layer, data, with_label, generator
                 )
                 self._train_actor(
                     model, actor_optimiser, critic, layer, data, with_label, generator
                 )
             model.eval()
-            history.append(record(objective, best.look(), epoch=epoch, critic_error=error))
+            now = passed(model, data, [layer])  # for the choice, and for the critic's next epoch
+            choice = best.judge(probability(now.outputs))
+            history.append(record(objective, choice, epoch=epoch, critic_error=error))
         best.restore()
         return Fit(model, Cut(best.choice.threshold), tuple(history))
 
@@ -116,13 +127,13 @@ class Zhang:
         self,
         critic: nn.Module,
         optimiser: torch.optim.Optimizer,
-        model: nn.Module,
+        now: Record,
         layer: str,
         data: Batches,
         with_label: bool,
         generator: torch.Generator,
     ) -> float:
-        hidden = _inputs(representation(model, data, layer), data.y, with_label)
+        hidden = _inputs(now.inputs[layer], data.y, with_label)
         set_trainable(critic, True)
         critic.train()
         total = 0.0

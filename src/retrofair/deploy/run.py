@@ -32,7 +32,8 @@ from retrofair.deploy.timing import timed
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, columns
+from retrofair.networks.logits import as_logits
+from retrofair.networks.outputs import Outputs, columns
 
 
 def export(

@@ -65,7 +65,7 @@ class Served(nn.Module):
 
     def _logit(self, x: Tensor, group: Tensor | None) -> Tensor:
         if group is not None and isinstance(self.network, GivenHead):
-            return self.network.given(x, group)
+            return self.network.given(self.network.features(x), group)
         # "forward" reads (n, 1) as (n,), as everywhere in the library
         return forward(self.network, x)
 

@@ -10,7 +10,7 @@ from numbers import Real
 import numpy as np
 
 from retrofair import metrics
-from retrofair.data import GroupedData
+from retrofair.data import Rows
 from retrofair.data.split import check_seed
 from retrofair.debiasers import Debiaser
 from retrofair.debiasers.run import check_data, resolve
@@ -18,7 +18,7 @@ from retrofair.errors import InputError
 from retrofair.objective import Constrained, MeasureLike
 
 
-def split(data: GroupedData, share: float, seed: int) -> tuple[GroupedData, GroupedData]:
+def split(data: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """The rest and a share of the rows, of each group and label alike; rows keep their order."""
     random = np.random.default_rng(seed)
     cell = 2 * data.group.numpy() + (data.y.numpy() > 0)
@@ -93,11 +93,9 @@ def check_numbers(seconds: float | None, held_out: float) -> None:
         raise InputError(f"expected held_out in (0, 1), got {held_out!r} (held_out, --held-out)")
 
 
-def parts_of(
-    data: GroupedData, goal: Constrained, held_out: float, seed: int
-) -> tuple[GroupedData, GroupedData]:
+def parts_of(data: Rows, goal: Constrained, held_out: float, seed: int) -> tuple[Rows, Rows]:
     """The fitting part and the held-out part, after checking that the measure speaks of both."""
-    if not isinstance(data, GroupedData):
+    if not isinstance(data, Rows):
         raise InputError(f"expected GroupedData, got {type(data).__name__}")
     classes = metrics.class_count(data.y.numpy())
     if classes > 2:

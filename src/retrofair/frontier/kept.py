@@ -9,13 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from retrofair.data import GroupedData
+from retrofair.data import Rows
 from retrofair.debiasers import Debiased, Debiaser, load_result
 from retrofair.errors import InputError
 from retrofair.files import write_json
 from retrofair.metrics import CallableMeasure
 from retrofair.networks.digest import digest
-from retrofair.networks.outputs import Outputs, as_logits, probabilities
+from retrofair.networks.kept import identity
+from retrofair.networks.logits import as_logits
+from retrofair.networks.outputs import Outputs, probabilities
 from retrofair.objective import Constrained
 from retrofair.version import __version__
 
@@ -38,7 +40,12 @@ class KeptRuns:
 
     @classmethod
     def of(
-        cls, folder: str | Path | None, network: nn.Module, data: GroupedData, outputs: Outputs
+        cls,
+        folder: str | Path | None,
+        network: nn.Module,
+        data: Rows,
+        outputs: Outputs,
+        head_only: bool = False,
     ) -> KeptRuns:
         """Runs on these data.
 
@@ -61,7 +68,7 @@ class KeptRuns:
         # what it answers too: a network may depend on more than its weights
         answers = probabilities(as_logits(network, data, outputs), data[:ANSWERS])
         question = digest(
-            network, outputs, data.x, data.y, data.group, data.group_names, answers.tolist()
+            network, outputs, *identity(data), answers.tolist(), *([head_only] * head_only)
         )
         return cls(folder, network, question)
 

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from retrofair import metrics
-from retrofair.data import GroupedData
+from retrofair.data import Rows
 from retrofair.debiasers import Debiased, Debiaser, debias, rules
 from retrofair.errors import InputError
 from retrofair.files import json_text
@@ -28,7 +28,9 @@ from retrofair.frontier.points import (
     non_dominated,
 )
 from retrofair.metrics import Array
-from retrofair.networks.outputs import Outputs, as_logits, kind_of, probabilities
+from retrofair.networks.logits import as_logits, kind_of
+from retrofair.networks.outputs import Outputs
+from retrofair.networks.recording import probabilities, recording
 from retrofair.objective import Constrained, MeasureLike
 from retrofair.progress import silent, track
 
@@ -39,7 +41,7 @@ MOST_SEEDS = 50  # of each bound, whatever the budget: more would pick out lucky
 
 def frontier(
     net: nn.Module,
-    data: GroupedData,
+    data: Rows,
     measure: MeasureLike = "spd",
     *,
     methods: Sequence[str | Debiaser] = METHODS,
@@ -50,6 +52,8 @@ def frontier(
     seed: int = 0,
     outputs: Outputs | None = None,
     store: str | Path | None = None,
+    head_only: bool = False,
+    cache: str | Path | None = None,
 ) -> Frontier:
     """What several methods reach from one trained network, at equal budget.
 
@@ -77,6 +81,8 @@ def frontier(
         store: a folder in which finished runs are kept: the same call goes on after them, and one
             with other methods, bounds or a larger budget finds what it shares with them. A
             callable measure is known there by its name and code.
+        head_only, cache: as of `debias`; what the network says of the data is asked once for all
+            methods and bounds in any case.
 
     Returns:
         The non-dominated points, all that were tried, and the original network and the constant
@@ -98,22 +104,24 @@ def frontier(
     goals = goals_of(measure, bounds, performance)
     check_numbers(seconds, held_out)
     parts = parts_of(data, goals[0], held_out, seed)
-    model = as_logits(net, data, outputs)
-    kind = kind_of(model, net)
-    runs = _Runs(net, *parts, goals, seed, seconds, kind, KeptRuns.of(store, net, parts[0], kind))
-    reference = runs.reference(model)
-    tried: list[Point] = []
-    effort, failed = {}, {}
-    for name, debiaser in named.items():
-        tally = _Tally()
-        points = runs.of(name, debiaser, reference[1:], tally)
-        try:
-            # one by one: what a method made before it failed stays
-            for point in track(points, name, total=len(goals) if seconds is None else None):
-                tried.append(point)
-        except InputError as error:
-            failed[name], tally.note = str(error), "failed"
-        effort[name] = Effort(tally.runs, round(tally.seconds, 3), tally.note)
+    with recording(cache):
+        model = as_logits(net, data, outputs)
+        kind = kind_of(model, net)
+        kept = KeptRuns.of(store, net, parts[0], kind, head_only)
+        runs = _Runs(net, *parts, goals, seed, seconds, kind, kept, head_only)
+        reference = runs.reference(model)
+        tried: list[Point] = []
+        effort, failed = {}, {}
+        for name, debiaser in named.items():
+            tally = _Tally()
+            points = runs.of(name, debiaser, reference[1:], tally)
+            try:
+                # one by one: what a method made before it failed stays
+                for point in track(points, name, total=len(goals) if seconds is None else None):
+                    tried.append(point)
+            except InputError as error:
+                failed[name], tally.note = str(error), "failed"
+            effort[name] = Effort(tally.runs, round(tally.seconds, 3), tally.note)
     if not tried:
         raise InputError(
             "expected a method that can be run on these data, got none: "
@@ -152,13 +160,14 @@ class _Runs:
     """
 
     net: nn.Module
-    fitted: GroupedData
-    held: GroupedData
+    fitted: Rows
+    held: Rows
     goals: tuple[Constrained, ...]
     seed: int
     seconds: float | None
     outputs: Outputs
     kept: KeptRuns
+    head_only: bool = False
 
     def of(
         self, name: str, debiaser: Debiaser, constants: Sequence[Reference], tally: _Tally
@@ -203,7 +212,15 @@ class _Runs:
             return found
         started = time.perf_counter()
         with silent():  # the bar counts runs
-            result = debias(self.net, self.fitted, goal, debiaser, seed=seed, outputs=self.outputs)
+            result = debias(
+                self.net,
+                self.fitted,
+                goal,
+                debiaser,
+                seed=seed,
+                outputs=self.outputs,
+                head_only=self.head_only,
+            )
         seconds = time.perf_counter() - started
         self.kept.add(debiaser, goal, seed, result, seconds)
         return result, seconds

@@ -1,15 +1,9 @@
 """Base networks, and everything that looks into a network."""
 
 from retrofair.networks.load import load_network, load_weights
+from retrofair.networks.logits import as_logits
 from retrofair.networks.mlp import MLP
-from retrofair.networks.outputs import (
-    LogitOf,
-    Outputs,
-    as_logits,
-    logits,
-    probabilities,
-    probability,
-)
+from retrofair.networks.outputs import LogitOf, Outputs, logits, probabilities, probability
 from retrofair.networks.resnet import resnet
 from retrofair.networks.train import Trained, Training, fitted, train_mlp
 from retrofair.networks.training import Fitting, train_network, train_with

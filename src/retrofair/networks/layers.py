@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.errors import InputError, unknown
-from retrofair.networks.outputs import evaluating, forward, rows_of
+from retrofair.networks.memory import halved, part_of, rows_of
+from retrofair.networks.outputs import evaluating, forward
 
 
 def weight_layers(model: nn.Module, x: Any) -> list[str]:
@@ -56,7 +57,7 @@ def readable_layers(model: nn.Module, x: Any) -> tuple[list[str], int]:
     """
     if isinstance(model, torch.jit.ScriptModule) or not any(map(_has_weight, model.modules())):
         return [], 0
-    x = first_rows(x, 3)
+    x = part_of(x, slice(3))
     try:
         order = weight_layers(model, x)
     except InputError:  # none of them runs as a module
@@ -88,7 +89,7 @@ def last_layer(model: nn.Module, data: Batches, name: str | None = None) -> str:
         if name not in choices:
             raise unknown("layer", name, choices)
     x, _, _ = next(iter(data))
-    order = weight_layers(model, first_rows(x, 2))
+    order = weight_layers(model, part_of(x, slice(2)))
     chosen = order[-1] if name is None else name
     return "" if chosen == order[0] else chosen
 
@@ -123,19 +124,14 @@ def representation(model: nn.Module, data: Batches, layer: str) -> Tensor:
     """The input of a layer for every row, (n, h) float32 on the CPU, in eval mode."""
     parts = []
     with reading(model, layer) as seen, evaluating(model):
-        for x, _, _ in data:
+
+        def run(x: Any) -> Tensor:
             forward(model, x)
-            parts.append(seen["input"].cpu())
+            return seen["input"].cpu()
+
+        for x, _, _ in data:
+            parts += halved(model, x, run)
     return torch.cat(parts).clone()
-
-
-def first_rows(x: Any, rows: int) -> Any:
-    """The first rows of a batch's x, whatever it is made of."""
-    if isinstance(x, dict):
-        return {name: value[:rows] for name, value in x.items()}
-    if isinstance(x, tuple | list):
-        return tuple(value[:rows] for value in x)
-    return x[:rows]
 
 
 def as_rows(values: Tensor) -> Tensor:

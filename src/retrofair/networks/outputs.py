@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from retrofair.data import Batches
-from retrofair.errors import InputError, RetrofairWarning
+from retrofair.errors import InputError
 from retrofair.metrics import Array
-from retrofair.networks.mlp import MLP
+from retrofair.networks.memory import halved, part_of, ran_out
 
 Outputs = Literal["logits", "probabilities"]
+Run = Callable[[nn.Module, Any], Tensor]
 EDGE = 1e-7
-SUM = 1e-3  # how far from 1 the probabilities of a row may add up
 
 
 class LogitOf(nn.Module):
@@ -30,9 +30,14 @@ class LogitOf(nn.Module):
         self.network = network
 
     def forward(self, *x: Any, **named: Any) -> Tensor:
-        given = named or (x[0] if len(x) == 1 else x)
-        out = forward(self.network, given)
-        return out.clamp(min=EDGE).log() if out.ndim == 2 else out.clamp(EDGE, 1 - EDGE).logit()
+        return self.of(forward(self.network, named or (x[0] if len(x) == 1 else x)))
+
+    @staticmethod
+    def of(chance: Tensor) -> Tensor:
+        """Logits (n,) of probabilities (n,), or (n, K) of (n, K)."""
+        if chance.ndim == 2:
+            return chance.clamp(min=EDGE).log()
+        return chance.clamp(EDGE, 1 - EDGE).logit()
 
 
 class ExportedNetwork(nn.Module):
@@ -87,6 +92,12 @@ def device_of(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
+def answers(model: nn.Module, x: Any) -> Tensor:
+    """As `forward`, outside training: in smaller batches where memory runs out."""
+    found = halved(model, x, lambda part: forward(model, part))
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
 def forward(model: nn.Module, x: Any) -> Tensor:
     """One output per row, (n,), or one per class, (n, K), of a batch's x: a tensor, a tuple or a
     dict of tensors."""
@@ -103,7 +114,7 @@ def forward(model: nn.Module, x: Any) -> Tensor:
 def logits(model: nn.Module, data: Batches) -> Tensor:
     """The network's output for every row, (n,) or (n, K) float32 on the CPU, in eval mode."""
     with evaluating(model):
-        parts = [forward(model, x).float().cpu() for x, _, _ in data]
+        parts = [answers(model, x).float().cpu() for x, _, _ in data]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -134,88 +145,12 @@ def chances(model: nn.Module, data: Batches) -> Array:
 def columns(model: nn.Module, data: Batches) -> int:
     """How many numbers a network gives for a row, from two rows; 1 where it fails on them."""
     x, _, _ = next(iter(data))
-    two = {k: v[:2] for k, v in x.items()} if isinstance(x, dict) else x[:2]
-    two = tuple(each[:2] for each in x) if isinstance(x, tuple | list) else two
     try:
         with evaluating(model):
-            out = forward(model, two)
+            out = forward(model, part_of(x, slice(2)))
     except Exception:  # what is wrong is said where all rows are read
         return 1
     return int(out.shape[1]) if isinstance(out, Tensor) and out.ndim == 2 else 1
-
-
-def as_logits(
-    model: nn.Module, data: Batches, outputs: Outputs | None = None, classes: int = 2
-) -> nn.Module:
-    """Check a network on the data and return one that answers with logits.
-
-    A network whose outputs all lie in [0, 1] (and, of three classes or more, add up to 1) is taken
-    to answer with probabilities, unless they are all alike and no sigmoid comes last; either is
-    said in a warning, and `outputs` decides it. Nothing is guessed where a linear layer is seen to
-    come last, in networks of `train_mlp` and in an nn.Sequential: its outputs are logits.
-
-    Args:
-        classes: of the labels: one logit a row for two, otherwise one for each class.
-
-    Raises:
-        InputError: the network fails on the data, or its output has another shape than (n,) or
-            (n, 1), with more than two classes than (n, classes), or is not finite.
-    """
-    if outputs not in (None, "logits", "probabilities"):
-        raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
-    if not isinstance(model, nn.Module):
-        raise InputError(f"expected a torch.nn.Module as the network, got {type(model).__name__}")
-    model = settable(model)
-    if not len(data):
-        raise InputError("expected data with rows, got none")
-    # all rows are looked at: one NaN in the last batch would spoil every later threshold
-    low, high, sums = np.inf, -np.inf, True
-    with evaluating(model):
-        for x, y, _ in data:
-            out = checked(model, x, len(y), classes)
-            low, high = min(low, float(out.min())), max(high, float(out.max()))
-            if classes > 2:
-                sums &= bool(((out.sum(1) - 1).abs() < SUM).all())
-    if outputs is None:
-        outputs = "logits"
-        if 0 <= low <= high <= 1 and sums and not _surely_logits(model):
-            last = [m for m in model.modules() if not list(m.children())][-1]
-            squashed = low < high or isinstance(last, nn.Sigmoid)
-            outputs = "probabilities" if squashed else "logits"
-            warnings.warn(
-                f"the network's outputs lie between {low:.3g} and {high:.3g}: taken as {outputs}; "
-                "decide it with outputs='logits' or 'probabilities' (--outputs)",
-                RetrofairWarning,
-                stacklevel=3,
-            )
-    elif outputs == "probabilities" and not (0 <= low <= high <= 1 and sums):
-        adding = "" if sums else " that add up to 1"
-        raise InputError(
-            f"expected probabilities in [0, 1]{adding}, got outputs from {low:.3g} to {high:.3g}; "
-            "say outputs='logits' (--outputs logits)"
-        )
-    return LogitOf(model) if outputs == "probabilities" else model
-
-
-def _surely_logits(model: nn.Module) -> bool:
-    """Whether the structure shows that a linear layer comes last, whatever its outputs are."""
-    if isinstance(model, nn.Sequential):
-        shaping = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)
-        kept = [layer for layer in model if not isinstance(layer, shaping)]
-        return bool(kept) and _surely_logits(kept[-1])
-    # exact types: what a subclass does is not known
-    return type(model) in (MLP, nn.Linear, LogitOf)
-
-
-def kind_of(model: nn.Module, net: nn.Module) -> Outputs:
-    """What a network answers with, of which `as_logits` made the model."""
-    return "probabilities" if isinstance(model, LogitOf) and model is not net else "logits"
-
-
-def rows_of(x: Any) -> int:
-    """The rows of a batch's x."""
-    first = next(iter(x.values())) if isinstance(x, dict) else x[0] if isinstance(x, tuple) else x
-    return len(first)
 
 
 def as_input(x: Any, model: nn.Module) -> Any:
@@ -240,12 +175,20 @@ def as_input(x: Any, model: nn.Module) -> Any:
     return values.to(dtype) if values.is_floating_point() and values.dtype != dtype else values
 
 
-def checked(model: nn.Module, x: Any, rows: int, classes: int = 2) -> Tensor:
+def checked(
+    model: nn.Module, x: Any, rows: int, classes: int = 2, run: Run | None = None
+) -> Tensor:
     """The network's outputs for a batch, (rows,), or (rows, classes) with three classes or more,
-    with one clear error where there are none."""
+    with one clear error where there are none.
+
+    Args:
+        run: `answers` by default; `forward` leaves it to the caller what to do without memory.
+    """
     try:
-        out = forward(model, x)
+        out = (run or answers)(model, x)
     except Exception as error:  # a user's own network may raise anything
+        if isinstance(error, InputError) or ran_out(error):
+            raise
         shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from retrofair.debiasers.result import Status
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
-from retrofair.networks.outputs import as_input, checked, evaluating, rows_of
+from retrofair.networks.memory import rows_of
+from retrofair.networks.outputs import as_input, checked, evaluating
 from retrofair.regression.found import RegressionAudit
 from retrofair.regression.objective import BoundedGroupLoss
 

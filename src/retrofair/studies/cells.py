@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from retrofair import metrics
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Debiased, Debiaser, debias
+from retrofair.debiasers.base import options_of
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.metrics import Array
 from retrofair.networks import MLP, Training, fitted
@@ -34,7 +35,7 @@ from retrofair.networks.threads import fitting_threads
 from retrofair.networks.train import cache_folder
 from retrofair.objective import Objective
 from retrofair.progress import silent
-from retrofair.studies.devices import computing_on, current, name_of_current, placed_splits
+from retrofair.studies.devices import computing_on, current, name_of_current
 from retrofair.studies.samples import sample_of
 from retrofair.studies.sources import Source
 from retrofair.version import __version__
@@ -205,11 +206,10 @@ class DebiasCell:
         return self.name or self.debiaser.name
 
     def config(self) -> dict[str, Any]:
-        options: Any = self.debiaser
         about = {
             "network": self.network.config(),
             "method": self.debiaser.name,
-            "options": dataclasses.asdict(options),
+            "options": options_of(self.debiaser),
             "objective": self.objective.to_dict(),
             "seed": self.seed,
         }
@@ -218,7 +218,6 @@ class DebiasCell:
 
     def run(self, splits: Splits, network: nn.Module | None) -> Answer:
         result = self.debiased(splits, network)
-        splits = placed_splits(splits, "valid", "test")
         chosen = {
             part: result.predict_data(getattr(splits, part)).astype(bool)
             for part in ("valid", "test")
@@ -230,7 +229,7 @@ class DebiasCell:
     def debiased(self, splits: Splits, network: nn.Module | None) -> Debiased:
         """The result itself, on the current device."""
         assert network is not None
-        valid: Any = placed_splits(splits, "valid").valid
+        valid: Any = splits.valid
         if self.rows is not None:
             valid = sample_of(valid, self.rows, self.seed)
         network = network.to(current())

@@ -14,14 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from retrofair.data import Batches, Splits
+from retrofair.data import Splits
 from retrofair.files import replacing
 from retrofair.networks import Fitting, resnet, train_with
 from retrofair.networks.digest import digest
 from retrofair.networks.outputs import probabilities
 from retrofair.networks.train import Trained, cache_folder
 from retrofair.studies.cells import Answer, decided
-from retrofair.studies.devices import current, placed
+from retrofair.studies.devices import current
 from retrofair.studies.sources import Source
 from retrofair.version import __version__
 
@@ -69,15 +69,14 @@ class ImageNetworkCell:
         }
 
     def run(self, splits: Splits, network: nn.Module | None = None) -> Answer:
-        parts = {part: placed(getattr(splits, part)) for part in ("valid", "test")}
         # The groups play no part in training: settings of other groups find the same network.
         place = cache_folder() / "images" / self._name(splits)
         start = self._network()
         trained = _cached(place, start)
         if trained is None:
-            trained = self._trained(start, splits, parts["valid"], place)
+            trained = self._trained(start, splits, place)
         model = trained.network.to(current())
-        chance = {part: probabilities(model, data) for part, data in parts.items()}
+        chance = {part: probabilities(model, getattr(splits, part)) for part in ("valid", "test")}
         values = decided(splits, {part: chance[part] > 0.5 for part in chance}, chance["test"])
         values |= {"epochs": trained.epochs, "trained": trained.fresh}
         tensors = {name: value.cpu() for name, value in model.state_dict().items()}
@@ -99,11 +98,11 @@ class ImageNetworkCell:
         about = (self.source.data, self.source.target, self.source.split, self.seed, self.training)
         return digest(*parts, about, where)[:24]
 
-    def _trained(self, start: nn.Module, splits: Splits, valid: Batches, place: Path) -> Trained:
+    def _trained(self, start: nn.Module, splits: Splits, place: Path) -> Trained:
         trained = train_with(
             start.to(current()),
-            placed(splits.train),
-            valid,
+            splits.train,
+            splits.valid,
             self.training.fitting,
             seed=self.seed,
             checkpoint=place,

@@ -13,7 +13,7 @@ from retrofair import metrics
 from retrofair.data import GroupedData, Splits
 from retrofair.debiasers import Random
 from retrofair.debiasers.base import clone
-from retrofair.debiasers.random import Flat
+from retrofair.debiasers.perturbed import Flat
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
 from retrofair.networks.outputs import probabilities
@@ -122,7 +122,7 @@ class PerturbationCell:
         factors = torch.empty(self.trials, len(weights))
         for trial in range(self.trials):
             factors[trial] = random.noise(len(weights), generator)
-            weights.scale_by(factors[trial])
+            weights.scale_by([factors[trial]])
             counts.append(look())
         biases = measure(np.stack(counts)).astype(float)
         return factors.double().sub_(1).numpy(), biases[1:], float(biases[0])
@@ -142,7 +142,7 @@ class PerturbationCell:
             width = max(WIDTH * float(model(data.x).std()), 1e-6)
         halves = torch.zeros(2, len(weights), dtype=torch.double)
         for draw in range(self.gradients):
-            weights.scale_by(random.noise(len(weights), generator))
+            weights.scale_by([random.noise(len(weights), generator)])
             smooth = (worth * torch.sigmoid(model(data.x) / width)).sum()
             parts = torch.autograd.grad(smooth, list(model.parameters()))
             halves[draw % 2] += torch.cat([part.reshape(-1) for part in parts]) * weights.original

@@ -1,0 +1,231 @@
+"""Fine-tuning a large network: which layers, how many rows at once, and its state kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from retrofair.data import Batches
+from retrofair.debiasers.base import Best
+from retrofair.debiasers.offsets import OffsetChoice
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.networks.digest import digest
+from retrofair.networks.kept import identity
+from retrofair.networks.layers import weight_layers
+from retrofair.networks.memory import part_of, ran_out, rows_of, split_rows
+from retrofair.networks.outputs import device_of, forward
+from retrofair.networks.resident import Resident
+from retrofair.networks.state_file import StateFile, moments, part, put_moments, under
+from retrofair.objective import Objective
+from retrofair.thresholds import Choice
+
+NORMS = (nn.modules.batchnorm._NormBase,)
+
+
+def check_options(layers: int | None, micro_rows: int | None, folder: str | Path | None) -> None:
+    """Refuse options of fine-tuning that are out of range."""
+    for name, value in (("layers", layers), ("micro_rows", micro_rows)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"expected {name} >= 1 or None for all, got {value!r}")
+    if folder is not None and not isinstance(folder, str | Path):
+        raise InputError(f"expected a folder or None, got {folder!r} (checkpoint)")
+
+
+class Tuning:
+    """A network whose last layers are trained, a minibatch in as many parts as memory allows.
+
+    A minibatch in parts gives the same gradients as in one: what the parts' activations were is
+    forgotten and computed again on the way back. Layers that are not trained are as in eval mode;
+    in parts, so are the statistics of BatchNorm, which each part would have its own of.
+
+    Args:
+        layers: how many of the last layers with weights are trained; None: all.
+        rows: of a minibatch in memory at once; None: all. Halved where memory runs out.
+        mixed: bfloat16 where it is safe, in forward passes on a GPU; elsewhere it changes nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Batches,
+        *,
+        layers: int | None = None,
+        rows: int | None = None,
+        mixed: bool = False,
+    ) -> None:
+        self.model, self.rows, self.mixed = model, rows, mixed
+        self._frozen: list[nn.Module] = []
+        if layers is not None:
+            x, _, _ = next(iter(data))
+            self._freeze(weight_layers(model, part_of(x, slice(2)))[-layers:])
+
+    def _freeze(self, names: list[str]) -> None:
+        """What stands before the first of these layers, in the order the network lists it."""
+        leaves = [(n, m) for n, m in self.model.named_modules() if not list(m.children())]
+        first = min(k for k, (name, _) in enumerate(leaves) if name in names)
+        self._frozen = [module for _, module in leaves[:first]]
+        kept = {id(p) for _, module in leaves[first:] for p in module.parameters()}
+        for parameter in self.model.parameters():
+            if id(parameter) not in kept:
+                parameter.requires_grad_(False)
+
+    def train(self) -> None:
+        """Train mode, of what is trained."""
+        self.model.train()
+        for module in self._frozen:
+            module.eval()
+        if self.rows is not None:
+            for module in self.model.modules():
+                if isinstance(module, NORMS):
+                    module.eval()
+
+    def forward(self, x: Any, seen: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (n,) or (n, K) float32, and what `reading` saw meanwhile (n, h)."""
+
+        def run(some: Any) -> tuple[Tensor, Tensor]:
+            with self._precision():
+                out = forward(self.model, some).float()
+            return out, out if seen is None else seen["input"]
+
+        if self.rows is None or rows_of(x) <= self.rows:
+            return run(x)
+        parts = [checkpoint(run, some, use_reentrant=False) for some in split_rows(x, self.rows)]
+        logits, read = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(read)
+
+    def step(self, work: Callable[[], None], rows: int, generator: torch.Generator) -> None:
+        """Do a step of training, again with fewer rows at once where memory runs out."""
+        while True:
+            states = generator.get_state(), torch.get_rng_state()
+            try:
+                work()
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+            generator.set_state(states[0])
+            torch.set_rng_state(states[1])
+            self._halve(rows)
+
+    def _halve(self, rows: int) -> None:
+        now = min(self.rows or rows, rows)
+        if now < 2:
+            raise InputError(
+                "expected memory to train this network on a row, but it runs out: train fewer "
+                "layers (layers=), or the last one alone (head_only=True)"
+            )
+        self.rows = (now + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.train()
+        warnings.warn(
+            f"out of memory with {now:,} rows at once: going on with {self.rows:,} in each part of "
+            "a minibatch; fewer from the start with micro_rows=",
+            RetrofairWarning,
+            stacklevel=3,
+        )
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.mixed and device_of(self.model).type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+
+class Rounds:
+    """The state of a method that trains in rounds, after each of them.
+
+    Args:
+        folder: where it is kept; None: nowhere.
+        debiaser: whose options tell one training from another, with network, data and objective.
+        modules, optimisers: whose state it is, by name; `best` and the generator's come with it.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        debiaser: Any,
+        best: Best,
+        objective: Objective,
+        generator: torch.Generator,
+        modules: Mapping[str, nn.Module],
+        optimisers: Mapping[str, torch.optim.Optimizer],
+    ) -> None:
+        self.best, self.generator = best, generator
+        self.modules, self.optimisers = {"model": best.model, **modules}, optimisers
+        self.file = None
+        if folder is not None:
+            data = best.data.data if isinstance(best.data, Resident) else best.data
+            about = {
+                "method": debiaser.name,
+                **{k: v for k, v in dataclasses.asdict(debiaser).items() if k != "checkpoint"},
+                "objective": objective.to_dict(),
+                "network": digest(best.model)[:24],
+                "data": digest(*identity(data))[:24],
+                "seed": digest(generator.get_state())[:24],
+            }
+            self.file = StateFile(folder, about)
+
+    def restore(self) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
+        """Put the stored state back: rounds done, the history and other values; 0 rounds if none.
+
+        Raises:
+            InputError: the folder holds the state of another training, or a damaged one.
+        """
+        found = None if self.file is None else self.file.read()
+        if found is None or self.file is None:
+            return 0, [], {}
+        tensors, values = found
+        try:
+            for name, module in self.modules.items():
+                module.load_state_dict(part(name, tensors))
+            for name, optimiser in self.optimisers.items():
+                put_moments(optimiser, part(f"{name}.adam", tensors))
+            own = self.best.model.state_dict()
+            self.best.state = {n: v.to(own[n]) for n, v in part("best", tensors).items()}
+            self.best.choice = read_choice(values["best"])
+            self.generator.set_state(tensors["generator"])
+            history = [
+                {k: float("nan") if v is None else v for k, v in row.items()}  # JSON has no nan
+                for row in values["history"]
+            ]
+            return int(values["round"]), history, dict(values["more"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise self.file.damaged(error) from None
+
+    def save(self, number: int, history: list[dict[str, Any]], **more: Any) -> None:
+        """Keep the state after a round."""
+        if self.file is None:
+            return
+        tensors = under("best", self.best.state) | {"generator": self.generator.get_state()}
+        for name, module in self.modules.items():
+            tensors |= under(name, module.state_dict())
+        for name, optimiser in self.optimisers.items():
+            tensors |= under(f"{name}.adam", moments(optimiser))
+        best = write_choice(self.best.choice)
+        self.file.save(tensors, {"round": number, "history": history, "best": best, "more": more})
+
+
+def write_choice(choice: Choice) -> dict[str, Any]:
+    """A choice as plain values."""
+    found: dict[str, Any] = {"counts": choice.counts.tolist(), "rank": choice.rank}
+    if isinstance(choice, OffsetChoice):
+        return found | {"offsets": list(choice.offsets)}
+    return found | {"threshold": choice.threshold}
+
+
+def read_choice(values: Mapping[str, Any]) -> Choice:
+    """What `write_choice` wrote."""
+    counts, rank = np.array(values["counts"], dtype=np.int64), values["rank"]
+    rank = -np.inf if rank is None else float(rank)  # JSON has no infinity
+    if "offsets" in values:
+        return OffsetChoice(float("nan"), counts, rank, tuple(values["offsets"]))
+    return Choice(float(values["threshold"]), counts, rank)

@@ -1,0 +1,114 @@
+"""Records of passes in a folder: memory-mapped arrays, written batch by batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from retrofair.data import Batches, GroupedData
+from retrofair.errors import InputError
+from retrofair.files import write_json
+from retrofair.metrics import Array
+from retrofair.networks.digest import digest
+
+ABOUT = "about.json"
+LOOKS = 16  # rows whose x tells data from others of the same labels and groups
+
+
+class Kept:
+    """One record: a folder of .npy files with a note of how many rows are done.
+
+    Args:
+        place: of this network, these data and these layers.
+        layers: their names, in order.
+        total: rows of the data.
+    """
+
+    def __init__(self, place: Path, layers: Sequence[str], total: int) -> None:
+        self.place, self.layers, self.total = place, tuple(layers), total
+        self.rows = self._done()
+        self._files: list[Array] = []
+
+    @classmethod
+    def of(cls, folder: Path, network: str, data: Batches, layers: Sequence[str]) -> Kept:
+        """The record of a network (its digest), data and layers, begun or not."""
+        name = digest(network, *identity(data), tuple(layers))
+        return cls(folder / name[:24], layers, len(data))
+
+    @property
+    def whole(self) -> bool:
+        return self.rows == self.total
+
+    def add(self, found: Sequence[Tensor]) -> None:
+        """The next rows: the network's outputs, then what each layer read."""
+        if not self._files:
+            self._files = [self._open(k, each) for k, each in enumerate(found)]
+        end = self.rows + len(found[0])
+        for file, each in zip(self._files, found, strict=True):
+            file[self.rows : end] = each.numpy()
+            file.flush()  # type: ignore[attr-defined]
+        self.rows = end
+        write_json(self.place / ABOUT, {"rows": end, "of": self.total, "layers": self.layers})
+
+    def read(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Outputs in memory, and each layer's inputs as they lie on the disk."""
+        outputs, *inputs = (self._mapped(k) for k in range(1 + len(self.layers)))
+        found = dict(zip(self.layers, map(torch.from_numpy, inputs), strict=True))
+        return torch.from_numpy(np.array(outputs)), found
+
+    def _open(self, k: int, first: Tensor) -> Array:
+        if self.rows:
+            return self._mapped(k)
+        self.place.mkdir(parents=True, exist_ok=True)
+        shape: Any = (self.total, *first.shape[1:])
+        return open_memmap(self._file(k), mode="w+", dtype=np.float32, shape=shape)
+
+    def _mapped(self, k: int) -> Array:
+        # copy-on-write for readers: torch wants a writable array, and nothing must reach the file
+        mode: Any = "c" if self.whole else "r+"
+        try:
+            mapped: Array = open_memmap(self._file(k), mode=mode)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"expected representations in {self._file(k)}, which cannot be read: {error}; "
+                f"delete {self.place} (cache)"
+            ) from None
+        return mapped
+
+    def _file(self, k: int) -> Path:
+        return self.place / f"{k}.npy"
+
+    def _done(self) -> int:
+        try:
+            about = json.loads((self.place / ABOUT).read_text(encoding="utf-8"))
+            return int(about["rows"]) if about["of"] == self.total else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+
+def identity(data: Batches) -> list[Any]:
+    """What tells data from others, for `digest`.
+
+    Of data that are streamed, which are not read for it, labels, groups, size, and x of 16 rows:
+    who changes other rows' x in place names another folder.
+    """
+    common = [data.y, data.group, tuple(data.group_names)]
+    return [data.x, *common] if isinstance(data, GroupedData) else [*_looks(data), *common]
+
+
+def _looks(data: Batches) -> list[Any]:
+    """A few rows' x, spread over the data where rows can be chosen."""
+    some: Any = data
+    if hasattr(data, "__getitem__"):
+        some = data[torch.linspace(0, len(data) - 1, min(LOOKS, len(data))).long()]
+    x, _, _ = next(iter(some))
+    parts = list(x.values()) if isinstance(x, dict) else x
+    parts = [parts] if isinstance(parts, Tensor) else list(parts)
+    return [digest(part[:LOOKS]) for part in parts]

@@ -1,0 +1,97 @@
+"""What to do when memory runs out: the same rows in smaller batches."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from retrofair.errors import InputError, RetrofairWarning
+
+R = TypeVar("R")
+_most: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+
+
+def halved(model: nn.Module, x: Any, run: Callable[[Any], R]) -> list[R]:
+    """What `run` says of x, in one part, or in as many as memory allows.
+
+    Where memory runs out the rows are halved until they fit, which is said in a warning; what did
+    not fit a network once is not tried with it again. Only for passes in which each row's answer
+    is its own: not while a network with BatchNorm is trained.
+
+    Raises:
+        InputError: memory does not suffice for a single row.
+    """
+    most = _most.get(model)
+    if most is None or rows_of(x) <= most:
+        return _tried(model, x, run)
+    return [each for part in split_rows(x, most) for each in _tried(model, part, run)]
+
+
+def _tried(model: nn.Module, x: Any, run: Callable[[Any], R]) -> list[R]:
+    try:
+        return [run(x)]
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+    rows = rows_of(x)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if rows < 2:
+        raise InputError(
+            "expected memory for one row of this network, but it runs out: use a smaller network, "
+            "or rows of a smaller size, or another device (--device)"
+        )
+    half = (rows + 1) // 2
+    _most[model] = half
+    warnings.warn(
+        f"out of memory with {rows:,} rows at once: going on with {half:,}; fewer from the start "
+        "with batch_rows= (--batch-rows)",
+        RetrofairWarning,
+        stacklevel=2,
+    )
+    return [each for part in split_rows(x, half) for each in halved(model, part, run)]
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)  # the CPU's allocator raises a bare RuntimeError
+    return "can't allocate memory" in text or "out of memory" in text
+
+
+def rows_of(x: Any) -> int:
+    """The rows of a batch's x."""
+    first = next(iter(x.values())) if isinstance(x, dict) else x[0] if isinstance(x, tuple) else x
+    return len(first)
+
+
+def split_rows(x: Any, rows: int) -> list[Any]:
+    """A batch's x in parts of so many rows."""
+    starts = range(0, rows_of(x), rows)
+    return [part_of(x, slice(start, start + rows)) for start in starts]
+
+
+def part_of(x: Any, rows: slice | Tensor) -> Any:
+    """The chosen rows of a batch's x, whatever it is made of."""
+    if isinstance(x, dict):
+        return {name: value[rows] for name, value in x.items()}
+    if isinstance(x, tuple | list):
+        return tuple(value[rows] for value in x)
+    return x[rows]
+
+
+def joined(parts: list[Any]) -> Any:
+    """Parts of a batch's x as one."""
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], dict):
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(parts[0], tuple | list):
+        return tuple(torch.cat(each) for each in zip(*parts, strict=True))
+    return torch.cat(parts)
