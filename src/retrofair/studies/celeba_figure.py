@@ -43,7 +43,7 @@ def bars(done: pd.DataFrame, methods: Sequence[Method], epsilon: float, path: Pa
             below.set_xlabel(f"|{words(str(measure))}| on test data")
         for axes in panels[:, 0]:
             axes.set_yticks(range(len(names)), names)
-            axes.invert_yaxis()
+        panels[0, 0].invert_yaxis()  # all panels share it
         seeds = done.loc[done["method"] != CONSTANT, "seed"].nunique()
         text = (
             f"Bars: medians over {seeds} {'seed' if seeds == 1 else 'seeds'}, dots: the seeds. "

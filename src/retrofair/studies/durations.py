@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from retrofair.studies.cells import Cell, is_network
+from retrofair.studies.images import ImageTraining
 from retrofair.studies.store import Store
 
 # Seconds on one core of an ordinary server for data like Adult or Bank: for what no store has seen.
@@ -30,6 +31,7 @@ TYPICAL = {
     "zhang": 25.0,
     "adversarial": 30.0,
 }
+IMAGES = {"network": 1800.0, "debias": 300.0}  # of a ResNet, by kind, on a core of a CPU
 
 
 def like_of(cell: Cell) -> tuple[str, ...]:
@@ -66,6 +68,9 @@ class Durations:
                 if near not in self._medians:
                     self._medians[near] = statistics.median(self._seen[near])
                 return self._medians[near]
+        network: Any = cell if is_network(cell) else cell.needs
+        if isinstance(getattr(network, "training", None), ImageTraining):
+            return IMAGES.get(cell.kind, 300.0)
         method = cell.label.split(",")[0]
         return TYPICAL.get(method, TYPICAL.get(cell.kind, 10.0))
 
