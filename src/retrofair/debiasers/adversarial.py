@@ -196,6 +196,7 @@ class Adversarial:
             len(data.group_names),
         )
         targets = torch.from_numpy(target).float()
+        table = self.rows(hidden, data.y, data.group, len(data.group_names))
         set_trainable(critic, True)
         critic.train()
         total = 0.0
@@ -203,8 +204,7 @@ class Adversarial:
             index.split(self.minibatches), targets.split(self.minibatches), strict=True
         ):
             optimiser.zero_grad()
-            rows = self.rows(hidden[some], data.y[some], data.group[some], len(data.group_names))
-            loss = F.mse_loss(critic(rows)[:, 0], wanted)
+            loss = F.mse_loss(critic(table[some])[:, 0], wanted)
             loss.backward()
             optimiser.step()
             total += float(loss.detach())
