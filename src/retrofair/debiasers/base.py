@@ -167,15 +167,23 @@ class Best:
     def restore(self) -> None:
         """Give the model the best weights; their offsets, which were only looked for near the
         best before, are now looked for everywhere."""
-        if self.snapshots:
-            self.model.load_state_dict(self.state)
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name, value in self.state.items():
+                own[name].copy_(value)
         if isinstance(self.thresholds, OffsetSearch):
             choice = self.thresholds.best(chances(self.model, self.data))
             self.choice = max(self.choice, choice, key=lambda each: each.rank)
 
 
 def _snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    """All that can change: of a network of which some layers are trained, those."""
+    still = {name for name, value in model.named_parameters() if not value.requires_grad}
+    return {
+        name: value.detach().clone()
+        for name, value in model.state_dict().items()
+        if name not in still
+    }
 
 
 def record(objective: Objective, choice: Choice, **about: Any) -> dict[str, Any]:

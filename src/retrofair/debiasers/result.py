@@ -186,14 +186,22 @@ class Debiased(Reported):
         """The history as a table."""
         return pd.DataFrame(list(self.history))
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, base: nn.Module | None = None) -> Path:
         """Write weights (safetensors), the preparation and everything else (JSON) into a folder.
 
         `load_result` reads it, a base network of ours without being told its structure.
+
+        Args:
+            base: the network that was debiased: only the weights that differ from its own are
+                stored, and `load_result` needs the same network. Of a large one whose last layer
+                changed that is a file of some kilobytes.
+
+        Raises:
+            InputError: the folder is a file, or the base is another network.
         """
         from retrofair.debiasers.stored import write_result  # it reads this file's class
 
-        return write_result(self, Path(folder))
+        return write_result(self, Path(folder), base)
 
 
 def decide(

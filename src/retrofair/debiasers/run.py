@@ -88,7 +88,7 @@ def debias(
     metrics.require(objective.bias_measure, counts, data.group_names)
     data = resident(data, net)
     with recording(cache):
-        layers = _layers_read(debiaser, net, data, head_only)
+        layers = layers_read(debiaser, net, data, head_only)
         model = as_logits(net, data, outputs, classes, layers)
         return _debias(net, model, data, objective, debiaser, classes, seed, head_only)
 
@@ -181,7 +181,7 @@ def _on_head(
     return dataclasses.replace(fit, model=made)
 
 
-def _layers_read(
+def layers_read(
     debiaser: Debiaser, net: nn.Module, data: Batches, head_only: bool
 ) -> Sequence[str]:
     """Names of the layers whose inputs will be wanted, as far as the network tells."""

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from retrofair.debiasers.head import HeadedNetwork, headed
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
+from retrofair.networks.digest import digest
 from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import LogitOf, settable
 
@@ -33,13 +35,15 @@ WEIGHTS = "model.safetensors"
 ABOUT = "result.json"
 PREPARATION = preparations.FILE
 MLP_KIND = "mlp"
+# before the names of a network's tensors in a result, which may read its outputs or have a head
+PREFIXES = ("features.network.network.", "features.network.", "network.", "")
 
 
-def write_result(result: Debiased, folder: Path) -> Path:
-    """Write a result into a folder.
+def write_result(result: Debiased, folder: Path, base: nn.Module | None = None) -> Path:
+    """Write a result into a folder, as what differs from `base` where one is given.
 
     Raises:
-        InputError: the folder is a file.
+        InputError: the folder is a file, or the base is not the network that was debiased.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected a folder to save to, but {folder} is a file")
@@ -47,6 +51,11 @@ def write_result(result: Debiased, folder: Path) -> Path:
         name: value.detach().cpu().clone().contiguous()
         for name, value in result.model.state_dict().items()
     }
+    alike: list[str] = [] if base is None else same_tensors(state, base)
+    state = {name: value for name, value in state.items() if name not in alike}
+    about = _about(result)
+    if base is not None:
+        about |= {"base": {"digest": digest(base), "tensors": alike}}
     # all are written before any takes its place: no new weights with an old rule
     with ExitStack() as stack:
         text = stack.enter_context(replacing(folder / ABOUT))
@@ -58,7 +67,7 @@ def write_result(result: Debiased, folder: Path) -> Path:
             values = json_text(preparations.as_values(result.preparation))
             place.write_text(values + "\n", encoding="utf-8")
             files[PREPARATION] = _sha256(place)
-        text.write_text(json_text(_about(result) | {"files": files}) + "\n", encoding="utf-8")
+        text.write_text(json_text(about | {"files": files}) + "\n", encoding="utf-8")
     return folder
 
 
@@ -91,6 +100,40 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
         raise InputError(
             f"expected a saved result in {folder}, but {ABOUT} is damaged: {error!r}"
         ) from None
+
+
+def same_tensors(state: dict[str, Tensor], base: nn.Module) -> list[str]:
+    """Names of a result's tensors that are the base network's own.
+
+    Raises:
+        InputError: the result is not one of a network of this structure.
+    """
+    own = base.state_dict()
+    for prefix in PREFIXES:
+        if all(prefix + name in state for name in own):
+            return [
+                prefix + name
+                for name, value in own.items()
+                if torch.equal(state[prefix + name], value.detach().cpu())
+            ]
+    raise InputError(
+        "expected the network that was debiased as base, got one of another structure: save "
+        "without base="
+    )
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], base: Any, net: nn.Module) -> None:
+    """Load the weights, those of a difference into a copy of its base."""
+    if base is None:
+        model.load_state_dict(state)
+        return
+    if digest(net) != base["digest"]:
+        raise InputError(
+            "expected the network that the result was stored as a difference to, got one with "
+            "other weights or another structure (net, --network)"
+        )
+    own = model.state_dict()
+    model.load_state_dict({name: own[name] for name in base["tensors"]} | state)
 
 
 def _about(result: Debiased) -> dict[str, Any]:
@@ -186,7 +229,7 @@ def _read(
         model = LogitOf(model).eval()
     if values.get("head") is not None:
         model = headed(model, values["head"])
-    model.load_state_dict(state)
+    _fill(model, state, values.get("base"), net)
     effects = values.get("effects")
     return Debiased(
         model=model,

@@ -72,7 +72,12 @@ class Tuning:
         """What stands before the first of these layers, in the order the network lists it."""
         leaves = [(n, m) for n, m in self.model.named_modules() if not list(m.children())]
         first = min(k for k, (name, _) in enumerate(leaves) if name in names)
-        self._frozen = [module for _, module in leaves[:first]]
+        frozen = {id(module) for _, module in leaves[:first]}
+        self._frozen = [  # with what is made of such layers alone
+            module
+            for module in self.model.modules()
+            if all(id(m) in frozen for m in module.modules() if not list(m.children()))
+        ]
         kept = {id(p) for _, module in leaves[first:] for p in module.parameters()}
         for parameter in self.model.parameters():
             if id(parameter) not in kept:
@@ -188,7 +193,7 @@ class Rounds:
             for name, module in self.modules.items():
                 module.load_state_dict(part(name, tensors))
             for name, optimiser in self.optimisers.items():
-                put_moments(optimiser, part(f"{name}.adam", tensors))
+                put_moments(optimiser, part(f"adam.{name}", tensors))
             own = self.best.model.state_dict()
             self.best.state = {n: v.to(own[n]) for n, v in part("best", tensors).items()}
             self.best.choice = read_choice(values["best"])
@@ -209,7 +214,7 @@ class Rounds:
         for name, module in self.modules.items():
             tensors |= under(name, module.state_dict())
         for name, optimiser in self.optimisers.items():
-            tensors |= under(f"{name}.adam", moments(optimiser))
+            tensors |= under(f"adam.{name}", moments(optimiser))
         best = write_choice(self.best.choice)
         self.file.save(tensors, {"round": number, "history": history, "best": best, "more": more})
 

@@ -14,6 +14,7 @@ from torch import nn
 from retrofair import metrics
 from retrofair.data import Rows
 from retrofair.debiasers import Debiased, Debiaser, debias, rules
+from retrofair.debiasers.run import layers_read
 from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.frontier.asked import check_numbers, debiasers_by_name, goals_of, parts_of
@@ -105,8 +106,15 @@ def frontier(
     check_numbers(seconds, held_out)
     parts = parts_of(data, goals[0], held_out, seed)
     with recording(cache):
-        model = as_logits(net, data, outputs)
+        # the pass over each part notes all that a method will ask for
+        wanted = {
+            name: None
+            for debiaser in named.values()
+            for name in layers_read(debiaser, net, data, head_only)
+        }
+        model = as_logits(net, parts[0], outputs, layers=list(wanted))
         kind = kind_of(model, net)
+        as_logits(net, parts[1], kind, layers=list(wanted))
         kept = KeptRuns.of(store, net, parts[0], kind, head_only)
         runs = _Runs(net, *parts, goals, seed, seconds, kind, kept, head_only)
         reference = runs.reference(model)

@@ -1,0 +1,171 @@
+"""Data that are read as they are needed, against the same rows in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+import retrofair as rf
+from retrofair.data import Batches
+from retrofair.errors import InputError
+
+NAMES = ("a", "b", "c")
+
+
+class Numbers(Dataset[Any]):
+    """x = (i, -i), y = i % 2, group = i % 3; notes which rows were read."""
+
+    def __init__(self, n: int = 10) -> None:
+        self.n, self.read = n, list[int]()
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> Any:
+        self.read.append(i)
+        return torch.tensor([i, -i]).float(), i % 2, i % 3
+
+
+class Blocks(Numbers):
+    """The same, whole batches at a time, with labels known before."""
+
+    y = np.arange(10) % 2
+    group = np.arange(10) % 3
+
+    def batch(self, index: Tensor) -> Any:
+        self.read += index.tolist()
+        return torch.stack([index, -index], 1).float(), index % 2, index % 3
+
+
+def plain(data: Any) -> list[Any]:
+    return [[part.tolist() for part in batch] for batch in data]
+
+
+@pytest.mark.parametrize("kind", [Numbers, Blocks])
+def test_batches_in_the_datasets_order(kind: Any) -> None:
+    data = rf.StreamedData.of(kind(), NAMES, batch_rows=4)
+    assert isinstance(data, Batches)
+    assert len(data) == 10
+    assert [len(y) for _, y, _ in data] == [4, 4, 2]
+    assert torch.cat([x for x, _, _ in data])[:, 0].tolist() == list(range(10))
+    assert data.y.tolist() == [i % 2 for i in range(10)]
+    assert data.group.tolist() == [i % 3 for i in range(10)]
+    assert data.group.dtype == torch.long
+    assert plain(data) == plain(data)
+
+
+def test_labels_that_the_dataset_knows_are_not_read() -> None:
+    rows = Blocks()
+    rf.StreamedData.of(rows, NAMES)
+    assert rows.read == []
+    rows = Numbers()
+    rf.StreamedData.of(rows, NAMES)
+    assert rows.read == list(range(10))
+
+
+@pytest.mark.parametrize("kind", [Numbers, Blocks])
+def test_chosen_rows(kind: Any) -> None:
+    data = rf.StreamedData.of(kind(), NAMES, batch_rows=4)
+    whole = rf.GroupedData(x=data.x, y=data.y, group=data.group, group_names=NAMES)
+    for index in (slice(2, 7), [5, 1, 1], torch.tensor([9, 0]), data.y == 1, 3, np.array([4])):
+        some, same = data[index], whole[index]
+        assert some.x.tolist() == same.x.tolist()
+        assert some.y.tolist() == same.y.tolist()
+        assert some.group.tolist() == same.group.tolist()
+        assert some.group_names == NAMES
+    assert data[2:7][1:3].x[:, 0].tolist() == [3, 4]
+    assert len(data[[]]) == 0
+    assert list(data[[]]) == []
+    with pytest.raises(InputError, match="expected rows from 0 to 9"):
+        data[[10]]
+
+
+@pytest.mark.parametrize("kind", [Numbers, Blocks])
+def test_rows_drawn_are_those_of_data_in_memory(kind: Any) -> None:
+    data = rf.StreamedData.of(kind(), NAMES)
+    whole = data.read()
+    one, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    for part, same in zip(data.sample(50, one), whole.sample(50, other), strict=True):
+        assert part.tolist() == same.tolist()
+    x, y, group = data[5:].sample(40, one)
+    assert x[:, 0].min() >= 5
+    assert (x[:, 0].long() % 2 == y).all()
+    assert len(group) == 40
+
+
+def test_a_dataloader_gives_its_dataset_and_not_its_order() -> None:
+    loader = DataLoader(Numbers(), batch_size=3, shuffle=True)
+    before = torch.get_rng_state()
+    data = rf.StreamedData.of(loader, NAMES)
+    assert [x[0, 0].item() for x, _, _ in data] == [0, 3, 6, 9]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_x_of_several_parts() -> None:
+    rows = [({"a": torch.ones(2) * i, "b": torch.tensor(i)}, 0, 1) for i in range(5)]
+    data = rf.StreamedData.of(rows, NAMES, batch_rows=2)
+    assert data.x["a"].shape == (5, 2)
+    assert data.x["b"].tolist() == [0, 1, 2, 3, 4]
+    pairs = rf.StreamedData.of([((torch.ones(2), torch.zeros(1)), 0, 1)] * 3, NAMES)
+    assert [part.shape for part in pairs.x] == [(3, 2), (3, 1)]
+    with pytest.raises(InputError, match="one tensor"):
+        data.read()
+
+
+def test_processes_that_read_ahead() -> None:
+    data = rf.StreamedData.of(Numbers(), NAMES, batch_rows=3, workers=1)
+    assert torch.cat([x for x, _, _ in data])[:, 0].tolist() == list(range(10))
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        yield torch.ones(1), 0, 0
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (Endless(), "rows by index"),
+        (DataLoader(Endless()), "rows by index"),
+        (7, "got int"),
+        ([(torch.ones(1), 0)], "rows \\(x, y, group\\), got 2 parts"),
+        ([(torch.ones(1), 0, 5)], "group codes from 0 to 2"),
+        ([(torch.ones(1), 0, 0.5)], "integer group codes"),
+    ],
+)
+def test_what_is_no_dataset(source: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        rf.StreamedData.of(source, NAMES)
+
+
+def test_numbers_out_of_range() -> None:
+    with pytest.raises(InputError, match="batch_rows >= 1"):
+        rf.StreamedData.of(Numbers(), NAMES, batch_rows=0)
+    with pytest.raises(InputError, match="one length"):
+        rf.StreamedData(
+            rows=Numbers(),
+            y=torch.zeros(3),
+            group=torch.zeros(2),
+            group_names=NAMES,
+            index=torch.arange(3),
+        )
+
+
+def test_images_in_memory_come_in_small_batches() -> None:
+    x = torch.zeros(300, 3, 128, 128)
+    data = rf.GroupedData(x=x, y=torch.zeros(300), group=torch.zeros(300), group_names=("a", "b"))
+    sizes = [len(y) for _, y, _ in data]
+    assert sum(sizes) == 300
+    assert max(sizes) == 2**23 // (3 * 128 * 128)
+    table = rf.GroupedData(
+        x=torch.zeros(70_000, 5),
+        y=torch.zeros(70_000),
+        group=torch.zeros(70_000),
+        group_names=("a",),
+    )
+    assert [len(y) for _, y, _ in table] == [65_536, 4_464]

@@ -1,0 +1,347 @@
+"""What large networks need of the methods: the head alone, some layers, parts, resuming."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import retrofair as rf
+from convnets import ConvNet, pictures, streamed, trained
+from retrofair.debiasers import Adversarial, Lagrangian, Random
+from retrofair.debiasers.perturbed import Draws, Flat, InPlace, perturbed
+from retrofair.debiasers.tuning import Tuning
+from retrofair.errors import InputError
+from retrofair.networks.last import LastLayer
+from retrofair.networks.outputs import evaluating, logits, probabilities
+
+GOAL = rf.Constrained("spd", epsilon=0.05)
+QUICK_LAGRANGIAN = Lagrangian(epochs=3, steps=6, batch_size=64)
+QUICK_ADVERSARIAL = Adversarial(epochs=3, critic_steps=5, actor_steps=6, minibatches=4)
+
+
+@pytest.fixture(scope="module")
+def net() -> ConvNet:
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def data() -> rf.GroupedData:
+    return pictures()
+
+
+def alike(one: nn.Module, other: nn.Module, names: Any = None) -> bool:
+    own, theirs = one.state_dict(), other.state_dict()
+    return all(torch.equal(own[n], theirs[n]) for n in names or own)
+
+
+# --- the last layer alone -------------------------------------------------------------------------
+
+
+def test_the_last_layer_is_the_network_on_what_it_reads(net: ConvNet, data: Any) -> None:
+    last = LastLayer.of(net, data)
+    assert (last.name, last.difference) == ("fc", True)
+    rows = last.representations(data)
+    head = last.head().eval()
+    assert rows.x.shape == (400, 12)
+    assert torch.allclose(logits(head, rows), logits(net, data), atol=1e-5)
+    with torch.no_grad():
+        head[0].weight.mul_(-2)
+        head[0].bias.add_(0.3)
+    changed = last.with_head(head)
+    assert torch.allclose(logits(changed, data), logits(head, rows), atol=1e-5)
+    assert alike(net, trained())
+
+
+@pytest.mark.parametrize("method", [m.name for m in rf.debiasers.ALL if m.changes_weights])
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_a_method_on_the_head_changes_the_last_layer_alone(
+    method: str, kind: str, net: ConvNet, data: Any, quick: Any
+) -> None:
+    rows = data if kind == "memory" else streamed(data)
+    result = rf.debias(net, rows, GOAL, quick[method], head_only=True)
+    body = [name for name in net.state_dict() if not name.startswith("fc.")]
+    assert alike(net, result.model, body)
+    assert alike(net, trained())
+    assert result.about["head_only"] is True
+    # what it says of itself is what the whole network does
+    audit = rf.audit(result, data)
+    assert audit["spd"].value == pytest.approx(result.after.bias, abs=1e-9)
+    start = rf.debias(net, rows, GOAL, "threshold")
+    assert result.after.objective >= start.after.objective - 1e-9
+
+
+def test_methods_that_change_no_weights_are_as_ever(net: ConvNet, data: Any) -> None:
+    for method in ("fair_head", "group_thresholds"):
+        one = rf.debias(net, data, GOAL, method, head_only=True)
+        assert one.after == rf.debias(net, data, GOAL, method).after
+
+
+def test_a_head_of_several_classes(data: Any) -> None:
+    y = (data.y + (data.x[:, 1].mean((1, 2)) > 0.2).long()).clamp(max=2)
+    classes = dataclasses.replace(data, y=y)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    ).eval()
+    result = rf.debias(net, classes, GOAL, Random(trials=5), head_only=True)
+    assert result.model(data.x).shape == (400, 3)
+    assert torch.equal(result.model[0].weight, net[0].weight)
+
+
+def test_networks_without_a_linear_end(data: Any) -> None:
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 3), nn.AdaptiveAvgPool2d(1))
+    for tail in (nn.Flatten(0), nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.Softplus())):
+        whole = nn.Sequential(pooled, tail).eval()
+        with pytest.raises(InputError, match="ends in a linear layer"):
+            rf.debias(whole, data, GOAL, "random", head_only=True, outputs="logits")
+
+
+# --- which layers are trained, in which parts -----------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [QUICK_LAGRANGIAN, QUICK_ADVERSARIAL])
+def test_layers_before_the_chosen_ones_stay(method: Any, net: ConvNet, data: Any) -> None:
+    before = copy.deepcopy(net.state_dict())
+    tuning = Tuning(copy.deepcopy(net), data, layers=1)
+    tuning.train()
+    assert [n for n, p in tuning.model.named_parameters() if p.requires_grad] == [
+        "fc.weight",
+        "fc.bias",
+    ]
+    assert not tuning.model.body.training
+    assert tuning.model.fc.training
+    for layers, free in ((1, ("fc.",)), (2, ("fc.", "body.3"))):
+        some = dataclasses.replace(method, layers=layers)
+        goal = rf.Weighted("spd", lam=0.5)  # any change for the better is kept
+        result = rf.debias(net, data, goal, some)
+        moved = [n for n, v in result.model.state_dict().items() if not torch.equal(v, before[n])]
+        assert all(name.startswith(free) for name in moved)
+    assert alike(net, trained())
+
+
+def test_a_minibatch_in_parts_has_the_gradients_of_the_whole(net: ConvNet, data: Any) -> None:
+    """As dropout draws other numbers in parts, without it."""
+    plain = copy.deepcopy(net)
+    plain.drop.p = 0.0
+    plain.requires_grad_(True)
+    gradients = []
+    for rows in (None, 64, 23):
+        model = copy.deepcopy(plain)
+        tuning = Tuning(model, data, rows=rows)
+        tuning.train()
+        if rows is None:
+            model.body[1].eval()  # whose statistics stay in parts
+        logit, _ = tuning.forward(data.x[:100])
+        share = torch.sigmoid(logit).mean()  # no sum over rows: the parts are not apart
+        (share - share**2).backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for parts in gradients[1:]:
+        for whole, part in zip(gradients[0], parts, strict=True):
+            assert torch.allclose(whole, part, atol=1e-6)
+
+
+def test_dropout_is_the_same_on_the_way_back() -> None:
+    """A part is computed twice; with other zeros the second time its gradient would be wrong."""
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(40, 1, bias=False), nn.Flatten(0))
+    data = rf.GroupedData(
+        x=torch.ones(8, 40), y=[0, 1] * 4, group=[0, 1] * 4, group_names=("a", "b")
+    )
+    tuning = Tuning(model, data, rows=4)
+    tuning.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        out, _ = tuning.forward(data.x)
+        out.sum().backward()
+    # the gradient of a weight is the sum of its inputs: what the output was made of
+    weight = model[1].weight
+    assert weight.grad is not None
+    assert float((weight.detach() * weight.grad).sum()) == pytest.approx(
+        float(out.detach().sum()), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("method", [QUICK_LAGRANGIAN, QUICK_ADVERSARIAL])
+def test_training_in_parts(method: Any, net: ConvNet, data: Any) -> None:
+    result = rf.debias(net, data, GOAL, dataclasses.replace(method, micro_rows=16))
+    assert len(result.history) == 4
+    assert alike(net, trained())
+
+
+def test_parts_get_smaller_where_memory_runs_out(data: Any) -> None:
+    net = trained()
+    net.most = 40
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = rf.debias(net, data, GOAL, QUICK_LAGRANGIAN)
+    assert any("32 in each part of a minibatch" in str(each.message) for each in caught)
+    assert len(result.history) == 4
+
+
+@pytest.mark.parametrize("options", [{"layers": 0}, {"micro_rows": 0}, {"checkpoint": 3}])
+@pytest.mark.parametrize("method", [Lagrangian, Adversarial])
+def test_options_out_of_range(method: Any, options: Any) -> None:
+    with pytest.raises(InputError, match="expected"):
+        method(**options)
+
+
+# --- an interrupted training goes on --------------------------------------------------------------
+
+
+class StoppedError(Exception):
+    """What an interruption is in these tests."""
+
+
+@pytest.mark.parametrize("method", [QUICK_LAGRANGIAN, QUICK_ADVERSARIAL])
+@pytest.mark.parametrize("after", [1, 2])
+def test_resumed_it_ends_as_it_would_have(
+    method: Any, after: int, net: ConvNet, data: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    whole = rf.debias(net, data, GOAL, method, seed=5)
+    kept = dataclasses.replace(method, checkpoint=str(tmp_path))
+    from retrofair.debiasers.tuning import Rounds
+
+    save = Rounds.save
+
+    def failing(self: Rounds, number: int, *args: Any, **more: Any) -> None:
+        save(self, number, *args, **more)
+        if number == after:
+            raise StoppedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Rounds, "save", failing)
+        with pytest.raises(StoppedError):
+            rf.debias(net, data, GOAL, kept, seed=5)
+    resumed = rf.debias(net, data, GOAL, kept, seed=5)
+    assert resumed.history == whole.history
+    assert resumed.after == whole.after
+    assert alike(resumed.model, whole.model)
+
+
+def test_a_checkpoint_of_another_training_is_refused(
+    net: ConvNet, data: Any, tmp_path: Path
+) -> None:
+    method = dataclasses.replace(QUICK_LAGRANGIAN, checkpoint=str(tmp_path))
+    rf.debias(net, data, GOAL, method)
+    for other, words in (
+        ({"objective": rf.Constrained("eod", epsilon=0.05)}, "another objective"),
+        ({"method": dataclasses.replace(method, steps=7)}, "another steps"),
+        ({"seed": 1}, "another seed"),
+        ({"data": pictures(seed=2)}, "another data"),
+    ):
+        given = {"net": net, "data": data, "objective": GOAL, "method": method, **other}
+        with pytest.raises(InputError, match=words):
+            rf.debias(**given)
+    (tmp_path / "training.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        rf.debias(net, data, GOAL, method)
+
+
+# --- random perturbation --------------------------------------------------------------------------
+
+
+def test_a_large_network_is_perturbed_without_another_copy(
+    net: ConvNet, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The winner, drawn again from the generator's state, is what a plain loop finds."""
+    monkeypatch.setattr("retrofair.debiasers.perturbed.SMALL", 1)
+    model = copy.deepcopy(net)
+    assert isinstance(perturbed(net, model), InPlace)
+    result = rf.debias(net, data, GOAL, Random(trials=12, scale=0.6), seed=2)
+    generator, found = torch.Generator().manual_seed(2), []
+    from retrofair.debiasers.base import search
+
+    threshold = search(data, GOAL)
+    for _ in range(12):
+        trial = copy.deepcopy(net)
+        with torch.no_grad():
+            for module in trial.modules():
+                for parameter in module.parameters(recurse=False):
+                    noise = torch.empty(parameter.numel()).normal_(1, 0.6, generator=generator)
+                    parameter.mul_(noise.view_as(parameter))
+        found.append((threshold.best(probabilities(trial, data)).rank, trial))
+    best = max(found, key=lambda each: each[0])
+    assert [h["objective"] for h in result.history[1:]] == pytest.approx([r for r, _ in found])
+    assert best[0] > result.history[0]["objective"]  # or the original would have won
+    assert alike(result.model, best[1])
+    assert alike(net, trained())
+
+
+def test_many_trials_at_once_are_the_same_as_one_after_another(net: ConvNet, data: Any) -> None:
+    model = copy.deepcopy(net)
+    weights = Flat(model)
+    random = Random(scale=0.2)
+    draws = list(
+        Draws(weights, random.noise, torch.Generator().manual_seed(0), ahead=False).take(5)
+    )
+    together = weights.chances_of([factors for _, factors in draws], data)
+    for (_, factors), chance in zip(draws, together, strict=True):
+        weights.scale_by(factors)
+        assert probabilities(model, data) == pytest.approx(chance, abs=1e-5)
+    weights.reset()
+    assert alike(model, net)
+
+
+def test_factors_drawn_ahead_are_the_same(net: ConvNet) -> None:
+    weights, random = Flat(copy.deepcopy(net)), Random()
+    for trials in (0, 1, 4):
+        one, other = (torch.Generator().manual_seed(3) for _ in range(2))
+        first = list(Draws(weights, random.noise, one, ahead=False).take(trials))
+        ahead = list(Draws(weights, random.noise, other, ahead=True).take(trials))
+        assert len(first) == len(ahead) == trials
+        for (state, a), (theirs, b) in zip(first, ahead, strict=True):
+            assert torch.equal(state, theirs)
+            assert torch.equal(a[0], b[0])
+        if trials:
+            draws = Draws(weights, random.noise, torch.Generator(), ahead=False)
+            assert torch.equal(draws.again(first[-1][0])[0], first[-1][1][0])
+
+
+# --- results as differences -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "head_only", "most"),
+    [("random", True, 2), ("fair_head", False, 60), ("threshold", False, 0), ("random", False, 99)],
+)
+def test_a_result_stored_as_a_difference(
+    method: str, head_only: bool, most: int, net: ConvNet, data: Any, tmp_path: Path, quick: Any
+) -> None:
+    from safetensors.torch import load_file
+
+    result = rf.debias(net, data, GOAL, quick[method], head_only=head_only)
+    result.save(tmp_path / "whole")
+    result.save(tmp_path / "difference", base=net)
+    stored = load_file(tmp_path / "difference" / "model.safetensors")
+    whole = load_file(tmp_path / "whole" / "model.safetensors")
+    assert len(stored) <= most
+    assert not any(name.endswith("body.0.weight") for name in stored) or method == "random"
+    assert len(stored) <= len(whole)
+    again = rf.load_result(tmp_path / "difference", net)
+    assert torch.equal(again.predict(data.x), result.predict(data.x))
+    assert alike(again.model, result.model)
+    other = ConvNet(seed=8).eval()
+    with pytest.raises(InputError, match="stored as a difference to"):
+        rf.load_result(tmp_path / "difference", other)
+
+
+def test_a_difference_to_another_structure(net: ConvNet, data: Any, tmp_path: Path) -> None:
+    result = rf.debias(net, data, GOAL, "threshold")
+    with pytest.raises(InputError, match="another structure"):
+        result.save(tmp_path, base=nn.Linear(3, 1))
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_probabilities_and_states_are_left(net: ConvNet, data: Any) -> None:
+    with evaluating(net):
+        before = net(data.x[:5])
+    rf.debias(net, streamed(data), GOAL, QUICK_LAGRANGIAN)
+    with evaluating(net):
+        assert torch.equal(before, net(data.x[:5]))
+    assert all(p.requires_grad for p in net.parameters())
+    assert not net.training

@@ -1,0 +1,91 @@
+"""Batches that are halved where memory runs out: the same answers, and said."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+import retrofair as rf
+from convnets import ConvNet, pictures, trained
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.networks.layers import representation
+from retrofair.networks.memory import halved, joined, part_of, ran_out, rows_of, split_rows
+from retrofair.networks.outputs import logits
+
+GOAL = rf.Constrained("spd", epsilon=0.05)
+
+
+def small(most: int) -> ConvNet:
+    """The trained network, on a machine of little memory."""
+    net = trained()
+    net.most = most
+    return net
+
+
+def test_the_same_answers_in_smaller_batches() -> None:
+    data, net = pictures(), small(60)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = logits(net, data)
+    assert torch.allclose(found, logits(trained(), data), atol=1e-5)
+    assert [re.findall("going on with ([0-9]+);", str(w.message)) for w in caught] == [
+        ["200"],
+        ["100"],
+        ["50"],
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is known now
+        logits(net, data)
+        assert torch.allclose(
+            representation(net, data, "fc"), representation(trained(), data, "fc"), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("method", ["threshold", "fair_head", "group_thresholds"])
+def test_debiasing_and_audits_go_on(method: str) -> None:
+    data, net = pictures(), small(50)
+    with pytest.warns(RetrofairWarning, match="out of memory"):
+        result = rf.debias(net, data, GOAL, method)
+    plain = rf.debias(trained(), data, GOAL, method)
+    assert result.after == plain.after
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is known for this network
+        audit = rf.audit(net, data)
+    assert audit["spd"].value == rf.audit(trained(), data)["spd"].value
+
+
+def test_memory_for_no_row() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetrofairWarning)
+        with pytest.raises(InputError, match="expected memory for one row"):
+            rf.debias(small(0), pictures(40), GOAL, "threshold")
+
+
+def test_other_errors_are_no_lack_of_memory() -> None:
+    def broken(_: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        halved(trained(), torch.ones(4, 1), broken)
+    assert ran_out(torch.OutOfMemoryError("CUDA out of memory"))
+    assert ran_out(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not ran_out(RuntimeError("shapes do not fit"))
+
+
+def test_parts_of_any_x() -> None:
+    x = torch.arange(10).reshape(5, 2)
+    for whole in (x, (x, x + 1), {"a": x, "b": x + 1}):
+        assert rows_of(whole) == 5
+        parts = split_rows(whole, 2)
+        assert [rows_of(part) for part in parts] == [2, 2, 1]
+        again = joined(parts)
+        flat = list(again.values()) if isinstance(again, dict) else again
+        assert torch.equal(flat if isinstance(flat, torch.Tensor) else flat[0], x)
+        chosen = part_of(whole, torch.tensor([4, 0]))
+        first = chosen["a"] if isinstance(chosen, dict) else chosen
+        first = first[0] if isinstance(first, tuple) else first
+        assert first.tolist() == [[8, 9], [0, 1]]

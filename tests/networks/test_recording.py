@@ -1,0 +1,184 @@
+"""One pass over the data for all that is asked of a network, in memory and in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import retrofair as rf
+from convnets import ConvNet, pictures, streamed, trained
+from retrofair.errors import InputError, RetrofairWarning
+from retrofair.networks import recording
+from retrofair.networks.layers import representation
+from retrofair.networks.outputs import logits
+
+GOAL = rf.Constrained("spd", epsilon=0.05)
+
+
+def passes(work: Any, n: int) -> float:
+    ConvNet.rows = 0
+    work()
+    return ConvNet.rows / n
+
+
+@pytest.fixture(scope="module")
+def net() -> ConvNet:
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def data() -> rf.GroupedData:
+    return pictures()
+
+
+def test_a_record_is_what_single_passes_give(net: ConvNet, data: rf.GroupedData) -> None:
+    for rows in (data, streamed(data)):
+        found = recording.recorded(net, rows, ["fc", "body.3"])
+        assert torch.allclose(found.outputs, logits(net, data), atol=1e-5)
+        for name in ("fc", "body.3"):
+            assert torch.allclose(found.inputs[name], representation(net, data, name), atol=1e-5)
+
+
+def test_inside_the_block_a_pass_is_made_once(net: ConvNet, data: rf.GroupedData) -> None:
+    def twice() -> None:
+        with recording.recording():
+            recording.recorded(net, data, ["fc"])
+            recording.chances(trained(), data)  # another object with the same weights
+            with recording.recording():
+                recording.recorded(net, data)
+
+    assert passes(lambda: trained(), 1) > 0  # which training costs
+    cost = passes(lambda: trained(), len(data))
+    assert passes(twice, len(data)) - cost == 1
+
+
+def test_other_weights_and_other_data_are_others(net: ConvNet, data: rf.GroupedData) -> None:
+    other = trained()
+    with torch.no_grad():
+        other.fc.bias[1] += 1
+    with recording.recording():
+        first = recording.recorded(net, data).outputs
+        assert torch.allclose(recording.recorded(other, data).outputs, first + 1, atol=1e-5)
+        assert len(recording.recorded(net, data[:50]).outputs) == 50
+
+
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [("threshold", 1), ("group_thresholds", 1), ("reject_option", 1), ("fair_head", 1.1)],
+)
+def test_how_often_debiasing_runs_the_network(
+    method: str, most: float, net: ConvNet, data: rf.GroupedData
+) -> None:
+    assert 1 <= passes(lambda: rf.debias(net, data, GOAL, method), len(data)) <= most
+
+
+@pytest.mark.parametrize("method", ["zhang", "lagrangian", "layerwise", "adversarial", "random"])
+def test_on_the_head_alone_the_network_runs_once(
+    method: str, net: ConvNet, data: rf.GroupedData, quick: Any
+) -> None:
+    cost = passes(lambda: rf.debias(net, data, GOAL, quick[method], head_only=True), len(data))
+    assert 1 <= cost <= 1.4  # and a few rows by which the last layer is known
+
+
+def test_a_frontier_runs_the_network_once_on_each_part(net: ConvNet, data: rf.GroupedData) -> None:
+    def work() -> None:
+        rf.frontier(net, data, "spd", methods=["threshold", "fair_head"], bounds=[0.2, 0.1, 0.05])
+
+    assert passes(work, len(data)) <= 1.2  # each asks a few rows which layers there are
+
+
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_with_a_folder_it_never_runs_again(
+    kind: str, net: ConvNet, data: rf.GroupedData, tmp_path: Path
+) -> None:
+    rows: Any = data if kind == "memory" else streamed(data)
+    first = rf.debias(net, rows, GOAL, "fair_head", cache=tmp_path)
+    again: list[Any] = []
+    cost = passes(
+        lambda: again.append(rf.debias(net, rows, GOAL, "fair_head", cache=tmp_path)), len(data)
+    )
+    assert cost < 0.1
+    assert again[0].after == first.after
+    assert again[0].history == first.history
+
+
+def test_an_interrupted_pass_goes_on(net: ConvNet, data: rf.GroupedData, tmp_path: Path) -> None:
+    rows = streamed(data)
+    calls = 0
+
+    def failing(model: Any, x: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise KeyboardInterrupt
+        return model(x)
+
+    with recording.recording(tmp_path), pytest.raises(KeyboardInterrupt):
+        recording.recorded(net, rows, ["fc"], failing)
+    about = json.loads(next(tmp_path.glob("*/about.json")).read_text())
+    assert about["rows"] == 3 * 64
+    with recording.recording(tmp_path):
+        cost = passes(lambda: recording.recorded(net, rows, ["fc"]), len(data))
+        found = recording.recorded(net, rows, ["fc"])
+    assert cost == (len(data) - 3 * 64) / len(data)
+    assert torch.allclose(found.outputs, logits(net, data), atol=1e-5)
+    assert torch.allclose(found.inputs["fc"], representation(net, data, "fc"), atol=1e-5)
+
+
+def test_the_folder_tells_networks_and_data_apart(
+    net: ConvNet, data: rf.GroupedData, tmp_path: Path
+) -> None:
+    other, changed = trained(), pictures(seed=4)
+    with torch.no_grad():
+        other.fc.bias[1] += 1
+    for model, rows in ((net, data), (other, data), (net, changed)):
+        with recording.recording(tmp_path):
+            found = recording.recorded(model, rows).outputs
+        assert torch.allclose(found, logits(model, rows), atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_records_cannot_be_changed_through_what_is_read(
+    net: ConvNet, data: rf.GroupedData, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with recording.recording(tmp_path):
+            found = recording.recorded(net, data, ["fc"])
+            assert torch.allclose(found.inputs["fc"], representation(net, data, "fc"), atol=1e-5)
+            found.inputs["fc"].zero_()
+
+
+def test_a_folder_that_is_a_file(net: ConvNet, data: rf.GroupedData, tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("")
+    with pytest.raises(InputError, match="got the file"):
+        rf.debias(net, data, GOAL, "threshold", cache=place)
+
+
+def test_a_damaged_record_is_named(net: ConvNet, data: rf.GroupedData, tmp_path: Path) -> None:
+    rf.debias(net, data, GOAL, "threshold", cache=tmp_path)
+    next(tmp_path.glob("*/0.npy")).write_bytes(b"no array")
+    with pytest.raises(InputError, match=r"0\.npy, which cannot be read"):
+        rf.debias(net, data, GOAL, "threshold", cache=tmp_path)
+
+
+def test_a_network_of_probabilities_is_run_once_too(data: rf.GroupedData) -> None:
+    class Squashed(ConvNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sigmoid(super().forward(x))
+
+    squashed = Squashed().eval()
+    squashed.load_state_dict(trained().state_dict())
+    results: list[Any] = []
+
+    def work() -> None:
+        with pytest.warns(RetrofairWarning, match="taken as probabilities"):
+            results.append(rf.debias(squashed, data, GOAL, "fair_head"))
+
+    assert passes(work, len(data)) <= 1.1
+    plain = rf.debias(trained(), data, GOAL, "fair_head")
+    assert results[0].after.objective == pytest.approx(plain.after.objective, abs=0.02)
