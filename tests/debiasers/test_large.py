@@ -276,9 +276,8 @@ def test_many_trials_at_once_are_the_same_as_one_after_another(net: ConvNet, dat
     model = copy.deepcopy(net)
     weights = Flat(model)
     random = Random(scale=0.2)
-    draws = list(
-        Draws(weights, random.noise, torch.Generator().manual_seed(0), ahead=False).take(5)
-    )
+    generator = torch.Generator().manual_seed(0)
+    (draws,) = Draws(weights, random.noise, generator, ahead=False).batches(5, 8)
     together = weights.chances_of([factors for _, factors in draws], data)
     for (_, factors), chance in zip(draws, together, strict=True):
         weights.scale_by(factors)
@@ -291,15 +290,17 @@ def test_factors_drawn_ahead_are_the_same(net: ConvNet) -> None:
     weights, random = Flat(copy.deepcopy(net)), Random()
     for trials in (0, 1, 4):
         one, other = (torch.Generator().manual_seed(3) for _ in range(2))
-        first = list(Draws(weights, random.noise, one, ahead=False).take(trials))
-        ahead = list(Draws(weights, random.noise, other, ahead=True).take(trials))
+        plain = Draws(weights, random.noise, one, ahead=False).take(trials)
+        first = [(state, list(factors)) for state, factors in plain]
+        early = Draws(weights, random.noise, other, ahead=True).take(trials)
+        ahead = [(state, list(factors)) for state, factors in early]
         assert len(first) == len(ahead) == trials
         for (state, a), (theirs, b) in zip(first, ahead, strict=True):
             assert torch.equal(state, theirs)
             assert torch.equal(a[0], b[0])
         if trials:
             draws = Draws(weights, random.noise, torch.Generator(), ahead=False)
-            assert torch.equal(draws.again(first[-1][0])[0], first[-1][1][0])
+            assert torch.equal(next(iter(draws.again(first[-1][0]))), first[-1][1][0])
 
 
 # --- results as differences -----------------------------------------------------------------------
