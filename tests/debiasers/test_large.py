@@ -346,3 +346,63 @@ def test_probabilities_and_states_are_left(net: ConvNet, data: Any) -> None:
         assert torch.equal(before, net(data.x[:5]))
     assert all(p.requires_grad for p in net.parameters())
     assert not net.training
+
+
+# --- rows held out from training ------------------------------------------------------------------
+
+TRAINERS = ("lagrangian", "adversarial", "zhang", "bias_gradient")
+
+
+@pytest.mark.parametrize("method", TRAINERS)
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_a_method_never_trains_on_rows_held_out(
+    method: str, kind: str, net: ConvNet, data: Any, quick: Any, monkeypatch: Any
+) -> None:
+    """No row of a minibatch is one of those that are judged, and `after` is of the latter."""
+    from retrofair.debiasers import held_out
+
+    seen: list[Any] = []
+    sample = held_out.HeldOut.sample
+
+    def noting(self: Any, rows: int, generator: torch.Generator) -> Any:
+        seen.append((self, sample(self, rows, generator)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(held_out.HeldOut, "sample", noting)
+    rows = data if kind == "memory" else streamed(data)
+    result = rf.debias(net, rows, GOAL, quick[method], held_out=0.25)
+    assert result.about["rows"] == 100
+    assert result.about["rows_trained"] == 300
+    judged = {each.numpy().tobytes() for x, _, _ in seen[0][0].judged for each in x}
+    trained_on = {each.numpy().tobytes() for _, (x, _, _) in seen for each in x}
+    assert len(judged) == 100
+    assert len(trained_on) > 50
+    assert not judged & trained_on
+    counts = result.after.array
+    assert counts.sum() == 100
+    # what the result says of itself is what it does on the judged rows
+    parts = seen[0][0].judged
+    assert rf.audit(result, parts)["spd"].value == pytest.approx(result.after.bias)
+
+
+def test_when_rows_are_held_out(net: ConvNet, data: Any, quick: Any, monkeypatch: Any) -> None:
+    def rows(method: str, **options: Any) -> int:
+        return int(rf.debias(net, data, GOAL, quick[method], **options).about["rows"])
+
+    assert rows("lagrangian") == 400  # a small network
+    monkeypatch.setattr("retrofair.debiasers.held_out.SMALL", 1)
+    assert rows("lagrangian") == 120
+    assert rows("lagrangian", held_out=0) == 400
+    assert rows("lagrangian", head_only=True) == 400
+    assert rows("random") == rows("fair_head") == rows("random", held_out=0.5) == 400
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, "half"])
+def test_a_share_that_is_none(share: Any, net: ConvNet, data: Any) -> None:
+    with pytest.raises(InputError, match=r"held_out in \[0, 1\)"):
+        rf.debias(net, data, GOAL, "lagrangian", held_out=share)
+
+
+def test_two_rows_cannot_be_parted(net: ConvNet, data: Any) -> None:
+    with pytest.raises(InputError, match="held"):
+        rf.debias(net, data[:8], GOAL, "lagrangian", held_out=0.01)

@@ -96,6 +96,7 @@ class Adversarial:
     checkpoint: str | None = later(None)
     name: ClassVar[str] = "adversarial"
     changes_weights: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.critic_steps, self.actor_steps) < 1 or self.batch_size < 2:

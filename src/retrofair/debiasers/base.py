@@ -76,7 +76,8 @@ class Debiaser(Protocol):
     """A debiasing method; its hyper-parameters are the fields of a frozen dataclass.
 
     `changes_weights` is True for methods that return other weights: these are never worse on the
-    data they are given, by the objective, than the input network with the best threshold. One may
+    data they are given, by the objective, than the input network with the best threshold. `trains`
+    is True for those that fit weights to minibatches, and absent from others. One may
     have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only. One
     that fits a head has `layers_read(model, x)`: names of the layers whose inputs it will ask for.
     """
