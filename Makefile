@@ -51,12 +51,13 @@ regression: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/regression.py
 
 ## All studies, whole (a few hours on two cores); goes on where it was stopped; docs/results/.
+## Without celeba: hours on a CPU, minutes on a GPU (make results STUDIES=celeba ARGS="--device cuda").
 STORE ?= $(HOME)/.cache/retrofair/studies
 STUDIES ?= seeds networks coefficients intra posthoc variants fairnn heads
 results: .venv/dev.stamp
 	for study in $(STUDIES); do \
 		$(BIN)/retrofair study $$study --store $(STORE) --out docs/results --jobs $(JOBS) \
-			--cells docs/results/cells/$$study.jsonl.gz || exit; done
+			--cells docs/results/cells/$$study.jsonl.gz $(ARGS) || exit; done
 	# times alone, one cell at a time
 	$(BIN)/retrofair study runtimes --store $(STORE)-quiet --out docs/results --jobs 1
 

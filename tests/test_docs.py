@@ -87,3 +87,14 @@ def test_the_session_of_deployment_gives_the_output_it_shows() -> None:
     )
     assert tried >= 15
     assert not failed
+
+
+def test_the_session_of_images_gives_the_output_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    failed, tried = doctest.testfile(
+        str(DOCS / "images.md"), module_relative=False, optionflags=doctest.ELLIPSIS
+    )
+    assert tried >= 15
+    assert not failed

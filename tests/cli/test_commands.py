@@ -662,3 +662,9 @@ def test_what_numbers_cannot_have(labels, capsys):
     fails(capsys, "expected --network MODULE:FACTORY for a label of numbers", *without)
     text = ["audit", *PRICE, "--regression", "--prediction", "risk"]
     fails(capsys, "expected numbers in column 'risk'", *text)
+
+
+@pytest.mark.parametrize("command", ["train", "debias", "audit"])
+def test_images_need_a_network_of_the_users(capsys, command):
+    message = "expected --network MODULE:FACTORY for the images of utkface, got none"
+    fails(capsys, message, command, "--data", "utkface")

@@ -276,9 +276,8 @@ def test_many_trials_at_once_are_the_same_as_one_after_another(net: ConvNet, dat
     model = copy.deepcopy(net)
     weights = Flat(model)
     random = Random(scale=0.2)
-    draws = list(
-        Draws(weights, random.noise, torch.Generator().manual_seed(0), ahead=False).take(5)
-    )
+    generator = torch.Generator().manual_seed(0)
+    (draws,) = Draws(weights, random.noise, generator, ahead=False).batches(5, 8)
     together = weights.chances_of([factors for _, factors in draws], data)
     for (_, factors), chance in zip(draws, together, strict=True):
         weights.scale_by(factors)
@@ -291,15 +290,17 @@ def test_factors_drawn_ahead_are_the_same(net: ConvNet) -> None:
     weights, random = Flat(copy.deepcopy(net)), Random()
     for trials in (0, 1, 4):
         one, other = (torch.Generator().manual_seed(3) for _ in range(2))
-        first = list(Draws(weights, random.noise, one, ahead=False).take(trials))
-        ahead = list(Draws(weights, random.noise, other, ahead=True).take(trials))
+        plain = Draws(weights, random.noise, one, ahead=False).take(trials)
+        first = [(state, list(factors)) for state, factors in plain]
+        early = Draws(weights, random.noise, other, ahead=True).take(trials)
+        ahead = [(state, list(factors)) for state, factors in early]
         assert len(first) == len(ahead) == trials
         for (state, a), (theirs, b) in zip(first, ahead, strict=True):
             assert torch.equal(state, theirs)
             assert torch.equal(a[0], b[0])
         if trials:
             draws = Draws(weights, random.noise, torch.Generator(), ahead=False)
-            assert torch.equal(draws.again(first[-1][0])[0], first[-1][1][0])
+            assert torch.equal(next(iter(draws.again(first[-1][0]))), first[-1][1][0])
 
 
 # --- results as differences -----------------------------------------------------------------------
@@ -345,3 +346,63 @@ def test_probabilities_and_states_are_left(net: ConvNet, data: Any) -> None:
         assert torch.equal(before, net(data.x[:5]))
     assert all(p.requires_grad for p in net.parameters())
     assert not net.training
+
+
+# --- rows held out from training ------------------------------------------------------------------
+
+TRAINERS = ("lagrangian", "adversarial", "zhang", "bias_gradient")
+
+
+@pytest.mark.parametrize("method", TRAINERS)
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_a_method_never_trains_on_rows_held_out(
+    method: str, kind: str, net: ConvNet, data: Any, quick: Any, monkeypatch: Any
+) -> None:
+    """No row of a minibatch is one of those that are judged, and `after` is of the latter."""
+    from retrofair.debiasers import held_out
+
+    seen: list[Any] = []
+    sample = held_out.HeldOut.sample
+
+    def noting(self: Any, rows: int, generator: torch.Generator) -> Any:
+        seen.append((self, sample(self, rows, generator)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(held_out.HeldOut, "sample", noting)
+    rows = data if kind == "memory" else streamed(data)
+    result = rf.debias(net, rows, GOAL, quick[method], held_out=0.25)
+    assert result.about["rows"] == 100
+    assert result.about["rows_trained"] == 300
+    judged = {each.numpy().tobytes() for x, _, _ in seen[0][0].judged for each in x}
+    trained_on = {each.numpy().tobytes() for _, (x, _, _) in seen for each in x}
+    assert len(judged) == 100
+    assert len(trained_on) > 50
+    assert not judged & trained_on
+    counts = result.after.array
+    assert counts.sum() == 100
+    # what the result says of itself is what it does on the judged rows
+    parts = seen[0][0].judged
+    assert rf.audit(result, parts)["spd"].value == pytest.approx(result.after.bias)
+
+
+def test_when_rows_are_held_out(net: ConvNet, data: Any, quick: Any, monkeypatch: Any) -> None:
+    def rows(method: str, **options: Any) -> int:
+        return int(rf.debias(net, data, GOAL, quick[method], **options).about["rows"])
+
+    assert rows("lagrangian") == 400  # a small network
+    monkeypatch.setattr("retrofair.debiasers.held_out.SMALL", 1)
+    assert rows("lagrangian") == 120
+    assert rows("lagrangian", held_out=0) == 400
+    assert rows("lagrangian", head_only=True) == 400
+    assert rows("random") == rows("fair_head") == rows("random", held_out=0.5) == 400
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, "half"])
+def test_a_share_that_is_none(share: Any, net: ConvNet, data: Any) -> None:
+    with pytest.raises(InputError, match=r"held_out in \[0, 1\)"):
+        rf.debias(net, data, GOAL, "lagrangian", held_out=share)
+
+
+def test_two_rows_cannot_be_parted(net: ConvNet, data: Any) -> None:
+    with pytest.raises(InputError, match="held"):
+        rf.debias(net, data[:8], GOAL, "lagrangian", held_out=0.01)

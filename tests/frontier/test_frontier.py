@@ -24,7 +24,7 @@ from torch import nn
 
 import retrofair as rf
 from retrofair import metrics, plots
-from retrofair.frontier.asked import split
+from retrofair.data.split import alike_in_parts as split
 from retrofair.frontier.points import figures, non_dominated
 
 module = importlib.import_module("retrofair.frontier.run")  # the name is the function's by now

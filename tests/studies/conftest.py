@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import Pictures
 
 from retrofair.debiasers import (
     Adversarial,
@@ -24,11 +25,12 @@ from retrofair.debiasers import (
     Threshold,
     Zhang,
 )
-from retrofair.networks import Training
+from retrofair.networks import Fitting, Training
 from retrofair.studies import Plan, Source, Store, Study, run
 from retrofair.studies.fairnn.housing import Problem
 from retrofair.studies.fairnn.methods import Draws, Trained
 from retrofair.studies.grid import Grid, Method
+from retrofair.studies.images import ImageTraining
 
 SMALL = Training(width=8, depth=2, max_epochs=3)
 QUICK = {
@@ -46,6 +48,19 @@ QUICK = {
     "equalized_odds": EqualizedOdds(),
     "calibrated_equalized_odds": CalibratedEqualizedOdds(),
 }
+# fields of the methods for pictures, which keep all others
+SMALLER: dict[str, dict[str, Any]] = {
+    "random": {"trials": 2},
+    "layerwise": {"evaluations": 2, "layers": 1},
+    "adversarial": {"epochs": 1, "critic_steps": 2, "actor_steps": 2},
+    "zhang": {"epochs": 1, "critic_steps": 2, "actor_steps": 2},
+    "pruning": {"rounds": 1, "rows": 32},
+    "bias_gradient": {"looks": 1, "steps": 1, "batch_size": 32},
+    "lagrangian": {"epochs": 1, "steps": 1, "batch_size": 32},
+    "fair_head": {"strengths": (0.03,)},
+    "reject_option": {"thresholds": 5, "margins": 3},
+}
+TINY = ImageTraining(18, 0.125, Fitting(epochs=2, batch_size=32, learning_rate=0.003))
 SOURCES = (Source("synthetic", ("sex",)), Source("synthetic", ("region",)))
 
 
@@ -71,6 +86,8 @@ def _shrink(study: Any) -> Study:
         return _small_fairnn(study)
     if study.name == "heads":
         return _small_heads(study)
+    if study.name == "celeba":
+        return _small_celeba(study)
     fewer: dict[str, Any] = {"seeds": (0, 1), "training": SMALL}
     if hasattr(study, "sources"):
         fewer["sources"] = SOURCES[:1]
@@ -92,6 +109,29 @@ def _small_heads(study: Any) -> Study:
             field: tuple(Method(m.name, QUICK[m.debiaser.name]) for m in getattr(study, field))
             for field in ("methods", "blind_methods")
         },
+    )
+
+
+def _small_celeba(study: Any) -> Study:
+    """Generated pictures, 40 of them for the searches, and a ResNet of a few channels."""
+    return dataclasses.replace(
+        study,
+        parts=tuple(
+            dataclasses.replace(
+                part, source=Pictures("synthetic", ("sex",), others=two), measures=part.measures[:1]
+            )
+            for part, two in zip(study.parts[:2], (True, False), strict=True)
+        ),
+        methods=tuple(
+            dataclasses.replace(
+                m,
+                debiaser=dataclasses.replace(m.debiaser, **SMALLER.get(m.debiaser.name, {})),
+                rows=None if m.rows is None else 40,
+            )
+            for m in study.methods
+        ),
+        seeds=(0,),
+        training=TINY,
     )
 
 

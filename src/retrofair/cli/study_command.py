@@ -57,6 +57,15 @@ def study(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of the Dask scheduler, tcp://host:port.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where cells compute: cpu, cuda, or auto (a GPU if there is one).")
+    ] = "cpu",
+    gallery: Annotated[
+        bool,
+        typer.Option(
+            "--gallery", help="Of celeba: also a picture of faces before and after, in --out."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and an estimate, run nothing.")
     ] = False,
@@ -69,7 +78,9 @@ def study(
     chosen = chosen_study(which, seeds)
     folder = o.checked_out(out) or Path("retrofair-out") / chosen.name
     place = store or Path(platformdirs.user_cache_dir("retrofair")) / "studies"
-    check(jobs, backend, scheduler)
+    check(jobs, backend, scheduler, device)
+    if gallery and not hasattr(chosen, "gallery"):
+        raise InputError(f"expected --gallery with the study celeba, got {chosen.name}")
     if dry_run and page_only:
         raise InputError("expected --dry-run or --page-only, got both")
     known = Store(place)
@@ -81,13 +92,16 @@ def study(
         show_plan(chosen, plan, workers(jobs, backend), as_json)
         return 0
     if not page_only:
-        watch(chosen, plan, jobs, backend, scheduler)
+        watch(chosen, plan, jobs, backend, scheduler, device)
     elif len(plan.missing) == len(plan.cells):
         raise InputError(
             f"expected finished cells of this study in {place}, found none: leave out --page-only "
             "to run them, or name another folder (--store)"
         )
     written = chosen.write(plan, folder)
+    if gallery:
+        drawing: Any = chosen
+        written.append(drawing.gallery(plan, folder, device))
     if cells is not None:
         known.give(cells, plan.keys)
         written.append(cells)
@@ -137,7 +151,14 @@ def chosen_study(which: str, seeds: int | None) -> Study:
     return result
 
 
-def watch(chosen: Study, plan: Plan, jobs: int | None, backend: str, scheduler: str | None) -> None:
+def watch(
+    chosen: Study,
+    plan: Plan,
+    jobs: int | None,
+    backend: str,
+    scheduler: str | None,
+    device: str = "cpu",
+) -> None:
     """Run the missing cells with a bar: done, failed, time left."""
     missing = plan.missing
     stored = len(plan.cells) - len(missing)
@@ -165,7 +186,15 @@ def watch(chosen: Study, plan: Plan, jobs: int | None, backend: str, scheduler: 
 
         kind: Any = backend
         try:
-            run(plan, jobs=jobs, backend=kind, scheduler=scheduler, each=each, ready=ready)
+            run(
+                plan,
+                jobs=jobs,
+                backend=kind,
+                scheduler=scheduler,
+                device=device,
+                each=each,
+                ready=ready,
+            )
         except KeyboardInterrupt:
             notes.say(
                 f"{len(plan.cells) - len(left):,} of {len(plan.cells):,} cells are stored; the "

@@ -230,7 +230,9 @@ class GroupedData:
     def sample(self, rows: int, generator: torch.Generator) -> Batch:
         """`rows` rows drawn with replacement."""
         index = torch.randint(len(self), (rows,), generator=generator)
-        return self.x[index], self.y[index], self.group[index]
+        # several times as fast as x[index] on a minibatch
+        x, y, group = (part.index_select(0, index) for part in (self.x, self.y, self.group))
+        return x, y, group
 
 
 def _tensor(values: Any, name: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -14,7 +15,7 @@ from typing_extensions import TypeVar  # its own in Python 3.13: a default
 from retrofair.data.encoders import Array
 from retrofair.data.grouped import GroupedData
 from retrofair.data.preparation import Preparation
-from retrofair.data.streamed import StreamedData
+from retrofair.data.streamed import Rows, StreamedData
 from retrofair.errors import InputError, RetrofairWarning
 
 Data = TypeVar("Data", GroupedData, StreamedData, default=GroupedData)
@@ -153,3 +154,14 @@ def _found(data: GroupedData | StreamedData, labels: bool = False) -> set[Any]:
     if len(torch.unique(data.y)) > MOST_LABELS:
         return set()
     return set(zip(data.group.tolist(), data.y.tolist(), strict=True))
+
+
+def alike_in_parts(data: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """The rest and a share of the rows, of each group and label alike; rows keep their order."""
+    random = np.random.default_rng(seed)
+    cell = 2 * data.group.numpy() + (data.y.numpy() > 0)
+    held = np.zeros(len(data), bool)
+    for each in np.unique(cell):
+        rows = random.permutation(np.flatnonzero(cell == each))
+        held[rows[: math.floor(share * len(rows) + 0.5)]] = True
+    return data[np.flatnonzero(~held)], data[np.flatnonzero(held)]

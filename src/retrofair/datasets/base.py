@@ -57,9 +57,9 @@ class DataSet:
         files: what it is read from; none for a data set that is generated.
         label: the column to predict, and `positive` its value that counts as 1.
         protected: the protected columns; the first is the default.
-        read: from the place of each file (by its path below the root, looked for when it is asked
-            for) to a table of features and label; its keyword-only arguments are options of the
-            data set, but for `sensitive`, the chosen protected columns.
+        read: from the place of each file (by its path below the root) to a table of features and
+            label; its keyword-only arguments are options of the data set, but for `sensitive`,
+            the chosen protected columns.
         threshold: for a label of numbers, above which it counts as 1. Such a data set has the
             option `target`, "binary" or "regression".
         number_target: the choice of the option `target` with a number as label, if there is one.
@@ -165,6 +165,9 @@ class DataSet:
 
     def _read(self, root: str | Path | None, options: Mapping[str, Any]) -> pd.DataFrame:
         places = _Places(self.files, root)
+        for file in self.files:
+            if file.needed:
+                places.find(file.path)
         try:
             table = self.read(places, **options)
         except InputError:
@@ -184,13 +187,17 @@ class DataSet:
 
 
 class _Places(Mapping[str, Path]):
-    """Where each file is, looked for when it is asked for: one that is not needed may be absent."""
+    """Where each file is, by its path below the root, looked for once when it is asked for."""
 
     def __init__(self, files: tuple[DataFile, ...], root: str | Path | None) -> None:
         self.files = {file.path: file for file in files}
         self.root, self.found = root, dict[str, tuple[Path, bool]]()
 
     def __getitem__(self, path: str) -> Path:
+        return self.find(path)
+
+    def find(self, path: str) -> Path:
+        """The place of one, remembered with whether it is the published file."""
         if path not in self.found:
             self.found[path] = fetch.find(self.files[path], self.root)
         return self.found[path][0]

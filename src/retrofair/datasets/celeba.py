@@ -167,11 +167,13 @@ CELEBA = DataSet(
             DARK_FILE,
             "242046dd4cb578386d015ce7ec01a8bb20bf8255a7861ba617dc84f0133fb01c",
             about="in the folder celebrace of github.com/abacusai/intraprocessing_debiasing",
+            needed=False,
         ),
         DataFile(
             LIGHT_FILE,
             "fd5c2f8ed612e39240914e69894248c3bdf61688e599754b0ccfbdeea51fa00d",
             about="in the folder celebrace of github.com/abacusai/intraprocessing_debiasing",
+            needed=False,
         ),
     ),
     reference="Liu, Luo, Wang and Tang (2015), Deep learning face attributes in the wild; Savani, "

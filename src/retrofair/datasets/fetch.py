@@ -46,12 +46,14 @@ class DataFile:
         sha256: of its content.
         sources: addresses, tried in this order; none where it may not be passed on.
         about: where it is had from, and what is in it, where there are none.
+        needed: always; else it is looked for when an option asks for it.
     """
 
     path: str
     sha256: str
     sources: tuple[Source, ...] = ()
     about: str = ""
+    needed: bool = True
 
 
 def cache_folder() -> Path:

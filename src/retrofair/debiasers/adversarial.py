@@ -96,6 +96,7 @@ class Adversarial:
     checkpoint: str | None = later(None)
     name: ClassVar[str] = "adversarial"
     changes_weights: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.critic_steps, self.actor_steps) < 1 or self.batch_size < 2:
@@ -196,6 +197,7 @@ class Adversarial:
             len(data.group_names),
         )
         targets = torch.from_numpy(target).float()
+        table = self.rows(hidden, data.y, data.group, len(data.group_names))
         set_trainable(critic, True)
         critic.train()
         total = 0.0
@@ -203,8 +205,7 @@ class Adversarial:
             index.split(self.minibatches), targets.split(self.minibatches), strict=True
         ):
             optimiser.zero_grad()
-            rows = self.rows(hidden[some], data.y[some], data.group[some], len(data.group_names))
-            loss = F.mse_loss(critic(rows)[:, 0], wanted)
+            loss = F.mse_loss(critic(table[some])[:, 0], wanted)
             loss.backward()
             optimiser.step()
             total += float(loss.detach())

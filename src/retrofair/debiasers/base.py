@@ -76,7 +76,8 @@ class Debiaser(Protocol):
     """A debiasing method; its hyper-parameters are the fields of a frozen dataclass.
 
     `changes_weights` is True for methods that return other weights: these are never worse on the
-    data they are given, by the objective, than the input network with the best threshold. One may
+    data they are given, by the objective, than the input network with the best threshold. `trains`
+    is True for those that fit weights to minibatches, and absent from others. One may
     have `classes: ClassVar[Literal["two", "any"]]`: without it, it is for two classes only. One
     that fits a head has `layers_read(model, x)`: names of the layers whose inputs it will ask for.
     """
@@ -167,15 +168,23 @@ class Best:
     def restore(self) -> None:
         """Give the model the best weights; their offsets, which were only looked for near the
         best before, are now looked for everywhere."""
-        if self.snapshots:
-            self.model.load_state_dict(self.state)
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name, value in self.state.items():
+                own[name].copy_(value)
         if isinstance(self.thresholds, OffsetSearch):
             choice = self.thresholds.best(chances(self.model, self.data))
             self.choice = max(self.choice, choice, key=lambda each: each.rank)
 
 
 def _snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    """All that can change: of a network of which some layers are trained, those."""
+    still = {name for name, value in model.named_parameters() if not value.requires_grad}
+    return {
+        name: value.detach().clone()
+        for name, value in model.state_dict().items()
+        if name not in still
+    }
 
 
 def record(objective: Objective, choice: Choice, **about: Any) -> dict[str, Any]:

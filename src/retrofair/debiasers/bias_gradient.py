@@ -49,6 +49,7 @@ class BiasGradient:
     sharpness: float = 2.0
     name: ClassVar[str] = "bias_gradient"
     changes_weights: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.looks, self.steps) < 1 or self.batch_size < 2:

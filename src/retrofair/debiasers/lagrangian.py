@@ -79,6 +79,7 @@ class Lagrangian:
     checkpoint: str | None = later(None)
     name: ClassVar[str] = "lagrangian"
     changes_weights: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
     classes: ClassVar[Literal["two", "any"]] = "any"
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -18,8 +18,9 @@ from retrofair.networks.threads import SMALL
 
 TOGETHER = 32  # trials at once of a small network on a GPU
 NUMBERS = 2**28  # of their weights and widest layers, together
+AHEAD = 2**28  # factors of a trial that are held while the trial before is used
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-Factors = Sequence[Tensor]
+Factors = Iterable[Tensor]  # one after the other
 Noise = Callable[[int, torch.Generator], Tensor]
 Drawn = tuple[Tensor, Factors]  # the generator's state before, and the factors
 
@@ -96,7 +97,8 @@ class Flat(Weights):
         return len(self.original)
 
     def scale_by(self, factors: Factors) -> None:
-        torch.mul(self.original, factors[0].to(self.original.device), out=self.now)
+        (all_of_them,) = factors
+        torch.mul(self.original, all_of_them.to(self.original.device), out=self.now)
 
     def reset(self) -> None:
         self.now.copy_(self.original)
@@ -109,7 +111,7 @@ class Flat(Weights):
         return max(1, min(TOGETHER, room))
 
     def chances_of(self, trials: Sequence[Factors], data: Batches) -> list[Array]:
-        factors = torch.stack([each[0] for each in trials]).to(self.original.device)
+        factors = torch.stack([torch.cat(list(each)) for each in trials]).to(self.original.device)
         weights = dict(zip(self.names, self._parts(self.original * factors), strict=True))
         state = dict(self.model.named_buffers()) | {
             n: p for n, p in self.model.named_parameters() if n not in weights
@@ -142,17 +144,18 @@ class Draws:
     Args:
         noise: makes a tensor of factors of a given size.
         generator: on the CPU, so that every device gets the same factors.
-        ahead: draw the next trial's while this one's are used.
+        ahead: draw the next trial's while this one's are used, unless they are too many to hold.
     """
 
     def __init__(
         self, weights: Weights, noise: Noise, generator: torch.Generator, *, ahead: bool
     ) -> None:
         self.weights, self.noise = weights, noise
-        self.generator, self.ahead = generator, ahead
+        self.generator = generator
+        self.ahead = ahead and sum(weights.sizes) <= AHEAD
 
     def take(self, trials: int) -> Iterator[Drawn]:
-        """So many trials."""
+        """So many trials, each to be used before the next is taken."""
         if not self.ahead:
             for _ in range(trials):
                 state = self.generator.get_state()
@@ -169,7 +172,12 @@ class Draws:
     def batches(self, trials: int, size: int) -> Iterator[list[Drawn]]:
         """So many trials, some at a time."""
         drawn = self.take(trials)
-        while part := list(itertools.islice(drawn, size)):
+        while True:
+            part: list[Drawn] = []
+            for state, factors in itertools.islice(drawn, size):
+                part.append((state, list(factors)))
+            if not part:
+                return
             yield part
 
     def again(self, state: Tensor) -> Factors:
@@ -180,10 +188,12 @@ class Draws:
 
     def _next(self) -> Drawn:
         state = self.generator.get_state()
-        return state, self._draw(self.generator)
+        return state, list(self._draw(self.generator))
 
-    def _draw(self, generator: torch.Generator) -> Factors:
-        return [self.noise(size, generator) for size in self.weights.sizes]
+    def _draw(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Tensor by tensor: those of a large network need not be there at once."""
+        for size in self.weights.sizes:
+            yield self.noise(size, generator)
 
 
 def _names(model: nn.Module, batch_norm: bool) -> list[str]:

@@ -16,6 +16,7 @@ from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE, Debiaser, Fit, Unseen, search_any
 from retrofair.debiasers.compare import effects_of
+from retrofair.debiasers.held_out import HeldOut, placed, share_of
 from retrofair.debiasers.notes import notes_of
 from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
@@ -28,7 +29,6 @@ from retrofair.networks.memory import part_of
 from retrofair.networks.outputs import Outputs, logits
 from retrofair.networks.randomness import generator_of
 from retrofair.networks.recording import Record, chances, recording, remember
-from retrofair.networks.resident import resident
 from retrofair.networks.threads import fitting_threads
 from retrofair.objective import Constrained, Objective, Weighted
 from retrofair.thresholds import Choice
@@ -44,6 +44,7 @@ def debias(
     outputs: Outputs | None = None,
     head_only: bool = False,
     cache: str | Path | None = None,
+    held_out: float | None = None,
 ) -> Debiased:
     """Debias a trained network on (validation) data.
 
@@ -61,6 +62,10 @@ def debias(
             that layer reads, for which the network runs over the data once. For large networks.
         cache: a folder for what the network says of the data and what its layers read: later calls
             with the same network and data, by any method, do not run it again.
+        held_out: the share of the rows, of each group and label alike, that a method which trains
+            weights does not see in training: threshold and epoch are chosen by these alone, and
+            `before` and `after` are of them. None: 0.3 where all of a network of a million weights
+            or more is trained, which would know its rows by heart, otherwise 0.
 
     Returns:
         The new network and its decision rule. Not reaching the goal is a status, not an error.
@@ -86,7 +91,10 @@ def debias(
         check_method(debiaser, classes)
         objective = objective_of_classes(objective)
     metrics.require(objective.bias_measure, counts, data.group_names)
-    data = resident(data, net)
+    share = share_of(held_out, debiaser, net, data, head_only)
+    data = placed(data, share, net, seed)
+    if share:
+        metrics.require(objective.bias_measure, check_data(data, objective), data.group_names)
     with recording(cache):
         layers = layers_read(debiaser, net, data, head_only)
         model = as_logits(net, data, outputs, classes, layers)
@@ -136,6 +144,7 @@ def _debias(
             "seconds": round(seconds, 3),
             "cross_fitted": fit.unseen is not None,
             **({"head_only": True} if head_only else {}),
+            **({"rows_trained": len(data.drawn)} if isinstance(data, HeldOut) else {}),
             "outputs": kind_of(model, net),
             "torch": torch.__version__,
         },

@@ -70,6 +70,7 @@ class Zhang:
     layer: str | None = None
     name: ClassVar[str] = "zhang"
     changes_weights: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.critic_steps, self.actor_steps) < 1 or self.batch_size < 2:

@@ -7,26 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from numbers import Real
 
-import numpy as np
-
 from retrofair import metrics
 from retrofair.data import Rows
-from retrofair.data.split import check_seed
+from retrofair.data.split import alike_in_parts, check_seed
 from retrofair.debiasers import Debiaser
 from retrofair.debiasers.run import check_data, resolve
 from retrofair.errors import InputError
 from retrofair.objective import Constrained, MeasureLike
-
-
-def split(data: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """The rest and a share of the rows, of each group and label alike; rows keep their order."""
-    random = np.random.default_rng(seed)
-    cell = 2 * data.group.numpy() + (data.y.numpy() > 0)
-    held = np.zeros(len(data), bool)
-    for each in np.unique(cell):
-        rows = random.permutation(np.flatnonzero(cell == each))
-        held[rows[: math.floor(share * len(rows) + 0.5)]] = True
-    return data[np.flatnonzero(~held)], data[np.flatnonzero(held)]
 
 
 def debiasers_by_name(methods: Sequence[str | Debiaser]) -> dict[str, Debiaser]:
@@ -103,7 +90,7 @@ def parts_of(data: Rows, goal: Constrained, held_out: float, seed: int) -> tuple
             f"expected labels 0/1 for a frontier, got {classes} classes: use debias with several "
             "bounds instead"
         )
-    parts = split(data, held_out, check_seed(seed))
+    parts = alike_in_parts(data, held_out, check_seed(seed))
     for part, what in zip(parts, ("to fit on", "held out"), strict=True):
         where = f"of {len(data):,} rows {len(part):,} are {what}, held_out={held_out:g}"
         if not len(part):

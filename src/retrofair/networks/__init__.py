@@ -5,10 +5,13 @@ from retrofair.networks.load import load_network, load_weights
 from retrofair.networks.logits import as_logits
 from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import LogitOf, Outputs, logits, probabilities, probability
+from retrofair.networks.resnet import resnet
 from retrofair.networks.train import Trained, Training, fitted, train_mlp
+from retrofair.networks.training import Fitting, train_network, train_with
 
 __all__ = [
     "MLP",
+    "Fitting",
     "LogitOf",
     "Outputs",
     "Trained",
@@ -21,5 +24,8 @@ __all__ = [
     "logits",
     "probabilities",
     "probability",
+    "resnet",
     "train_mlp",
+    "train_network",
+    "train_with",
 ]

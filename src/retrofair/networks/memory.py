@@ -59,7 +59,7 @@ def _tried(model: nn.Module, x: Any, run: Callable[[Any], R]) -> list[R]:
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     text = str(error)  # the CPU's allocator raises a bare RuntimeError
     return "can't allocate memory" in text or "out of memory" in text

@@ -5,6 +5,7 @@ Adding one = one file and one name in `ALL`.
 
 from retrofair.errors import unknown
 from retrofair.studies.base import Study
+from retrofair.studies.celeba import CELEBA
 from retrofair.studies.coefficients import COEFFICIENTS
 from retrofair.studies.fairnn import FAIRNN
 from retrofair.studies.grid import Grid, Method
@@ -30,6 +31,7 @@ ALL: tuple[Study, ...] = (
     INTRA,
     FAIRNN,
     HEADS,
+    CELEBA,
 )
 
 __all__ = [

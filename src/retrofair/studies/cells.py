@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import joblib
 import numpy as np
@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from retrofair import metrics
 from retrofair.data import GroupedData, Splits
-from retrofair.debiasers import Debiaser, debias
+from retrofair.debiasers import Debiased, Debiaser, debias
+from retrofair.debiasers.base import options_of
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.metrics import Array
 from retrofair.networks import MLP, Training, fitted
@@ -34,6 +35,8 @@ from retrofair.networks.threads import fitting_threads
 from retrofair.networks.train import cache_folder
 from retrofair.objective import Objective
 from retrofair.progress import silent
+from retrofair.studies.devices import computing_on, current, name_of_current
+from retrofair.studies.samples import sample_of
 from retrofair.studies.sources import Source
 from retrofair.version import __version__
 
@@ -65,11 +68,29 @@ class Cell(Protocol):
     @property
     def source(self) -> Source: ...
     @property
-    def needs(self) -> NetworkCell | None: ...
+    def needs(self) -> BaseNetwork | None: ...
     @property
     def label(self) -> str: ...
     def config(self) -> dict[str, Any]: ...
     def run(self, splits: Splits, network: nn.Module | None) -> Answer: ...
+
+
+class BaseNetwork(Cell, Protocol):
+    """A cell that trains a network from which others start. Its kind is "network"."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def training(self) -> Any:
+        """Its settings, which have a `depth` and a `width`."""
+
+    def build(self, splits: Splits, tensors: Tensors) -> nn.Module:
+        """The network that `run` trained, from its tensors."""
+
+
+def is_network(cell: Cell) -> TypeGuard[BaseNetwork]:
+    """Whether others start from this cell."""
+    return cell.kind == "network"
 
 
 def versions() -> dict[str, str]:
@@ -152,14 +173,18 @@ class DebiasCell:
             in the result.
         place: its place among the cells of a study that says in which order they run; no part in
             the result either.
+        rows: how many of the validation rows the method sees, a sample of each group and label in
+            its share, drawn from the seed; None: all. What it chose, the threshold too, stays as
+            it is: the other validation rows are only counted.
     """
 
-    network: NetworkCell
+    network: BaseNetwork
     debiaser: Debiaser
     objective: Objective
     seed: int
     name: str = ""
     place: int = 0
+    rows: int | None = None
     kind: ClassVar[str] = "debias"
 
     def __post_init__(self) -> None:
@@ -173,7 +198,7 @@ class DebiasCell:
         return self.network.source
 
     @property
-    def needs(self) -> NetworkCell:
+    def needs(self) -> BaseNetwork:
         return self.network
 
     @property
@@ -181,18 +206,18 @@ class DebiasCell:
         return self.name or self.debiaser.name
 
     def config(self) -> dict[str, Any]:
-        options: Any = self.debiaser
-        return {
+        about = {
             "network": self.network.config(),
             "method": self.debiaser.name,
-            "options": dataclasses.asdict(options),
+            "options": options_of(self.debiaser),
             "objective": self.objective.to_dict(),
             "seed": self.seed,
         }
+        # without a sample it is not there: stores keep their keys
+        return about if self.rows is None else about | {"rows": self.rows}
 
     def run(self, splits: Splits, network: nn.Module | None) -> Answer:
-        assert network is not None
-        result = debias(network, splits.valid, self.objective, self.debiaser, seed=self.seed)
+        result = self.debiased(splits, network)
         chosen = {
             part: result.predict_data(getattr(splits, part)).astype(bool)
             for part in ("valid", "test")
@@ -200,6 +225,15 @@ class DebiasCell:
         values = decided(splits, chosen)
         values |= {"status": result.status.value, "needs_group": result.needs_group}
         return Answer(values, {}, float(result.about["seconds"]))
+
+    def debiased(self, splits: Splits, network: nn.Module | None) -> Debiased:
+        """The result itself, on the current device."""
+        assert network is not None
+        valid: Any = splits.valid
+        if self.rows is not None:
+            valid = sample_of(valid, self.rows, self.seed)
+        network = network.to(current())
+        return debias(network, valid, self.objective, self.debiaser, seed=self.seed)
 
 
 def decided(
@@ -224,6 +258,7 @@ def execute(
     root: str | None,
     threads: int,
     expected: tuple[dict[str, str], str],
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Run one cell, here or on another machine; its record with its tensors, or its error.
 
@@ -232,9 +267,11 @@ def execute(
         threads: for torch in this process.
         expected: versions and data checksum of the process that asks: others' numbers would be
             mixed with its own.
+        device: where it computes: "cpu", "cuda" or "auto", of the process that runs it.
     """
     started = time.perf_counter()
     outcome: dict[str, Any] = {"status": "done"}
+    on = ""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     with warnings.catch_warnings(record=True) as caught:
@@ -247,8 +284,9 @@ def execute(
             if cell.needs is not None:
                 assert tensors is not None
                 network = cell.needs.build(splits, tensors)
-            with silent(), fitting_threads(network or nn.Identity()):
+            with silent(), fitting_threads(network or nn.Identity()), computing_on(device):
                 answer = cell.run(splits, network)
+                on = name_of_current()
             outcome |= {"answer": answer.values, "tensors": answer.tensors}
             if answer.seconds is not None:
                 outcome["seconds"] = answer.seconds
@@ -265,6 +303,7 @@ def execute(
     outcome.setdefault("seconds", outcome["wall_seconds"])
     cores = joblib.cpu_count()
     outcome["machine"] = f"{platform.system()} {platform.machine()}, {cores} cores"
+    outcome["machine"] += f", {on}" if on else ""
     outcome["notes"] = sorted({str(warning.message) for warning in caught})
     return outcome
 

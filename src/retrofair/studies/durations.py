@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from retrofair.studies.cells import Cell
+from retrofair.studies.cells import Cell, is_network
+from retrofair.studies.images import ImageTraining
 from retrofair.studies.store import Store
 
 # Seconds on one core of an ordinary server for data like Adult or Bank: for what no store has seen.
@@ -30,11 +31,12 @@ TYPICAL = {
     "zhang": 25.0,
     "adversarial": 30.0,
 }
+IMAGES = {"network": 1800.0, "debias": 300.0}  # of a ResNet, by kind, on a core of a CPU
 
 
 def like_of(cell: Cell) -> tuple[str, ...]:
     """What decides the duration of a cell, most important first."""
-    network: Any = cell if cell.kind == "network" else cell.needs
+    network: Any = cell if is_network(cell) else cell.needs
     size = "" if network is None else f"{network.training.depth} x {network.training.width}"
     return (cell.kind, cell.label, size, cell.source.to_dict()["data"])
 
@@ -66,6 +68,9 @@ class Durations:
                 if near not in self._medians:
                     self._medians[near] = statistics.median(self._seen[near])
                 return self._medians[near]
+        network: Any = cell if is_network(cell) else cell.needs
+        if isinstance(getattr(network, "training", None), ImageTraining):
+            return IMAGES.get(cell.kind, 300.0)
         method = cell.label.split(",")[0]
         return TYPICAL.get(method, TYPICAL.get(cell.kind, 10.0))
 

@@ -10,8 +10,11 @@ from itertools import product
 from retrofair.debiasers import Debiaser
 from retrofair.networks import Training
 from retrofair.objective import Constrained, Objective, Weighted
-from retrofair.studies.cells import PAPERS, Cell, DebiasCell, NetworkCell
+from retrofair.studies.cells import PAPERS, BaseNetwork, Cell, DebiasCell, NetworkCell
+from retrofair.studies.images import ImageNetworkCell, ImageTraining
 from retrofair.studies.sources import Source
+
+Settings = Training | ImageTraining
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Method:
 
     Args:
         measures: those it is run for; None: all of the study's.
+        rows: of the validation data that it sees; None: all.
     """
 
     name: str
     debiaser: Debiaser
     measures: tuple[str, ...] | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,18 +64,21 @@ class Grid:
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     objective: Constrained | Weighted
-    trainings: tuple[tuple[str, Training], ...] = (("", PAPERS),)
+    trainings: tuple[tuple[str, Settings], ...] = (("", PAPERS),)
     networks: int | None = None
 
     def split(self, seed: int) -> int:
         """The seed of the split and the network that this seed's methods start from."""
         return self.seeds[self.seeds.index(seed) % (self.networks or len(self.seeds))]
 
-    def network(self, source: Source, training: Training, seed: int) -> NetworkCell:
+    def network(self, source: Source, training: Settings, seed: int) -> BaseNetwork:
         split = self.split(seed)
-        return NetworkCell(dataclasses.replace(source, split=split), split, training)
+        source = dataclasses.replace(source, split=split)
+        if isinstance(training, ImageTraining):
+            return ImageNetworkCell(source, split, training)
+        return NetworkCell(source, split, training)
 
-    def settings(self) -> Iterator[tuple[Setting, Training]]:
+    def settings(self) -> Iterator[tuple[Setting, Settings]]:
         """Every table of the study, with its network's settings."""
         for (name, training), source, measure in product(
             self.trainings, self.sources, self.measures
@@ -81,9 +89,11 @@ class Grid:
     def methods_for(self, measure: str) -> list[Method]:
         return [m for m in self.methods if m.measures is None or measure in m.measures]
 
-    def cell(self, setting: Setting, training: Training, method: Method, seed: int) -> DebiasCell:
+    def cell(self, setting: Setting, training: Settings, method: Method, seed: int) -> DebiasCell:
         network = self.network(setting.source, training, seed)
-        return DebiasCell(network, method.debiaser, setting.objective, seed, method.name)
+        return DebiasCell(
+            network, method.debiaser, setting.objective, seed, method.name, rows=method.rows
+        )
 
     def cells(self) -> list[Cell]:
         """All cells, seed by seed, so that a study stopped early has whole seeds."""

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import joblib
 
 from retrofair.errors import InputError, unknown
-from retrofair.studies.cells import Cell, NetworkCell, execute, key_of, versions
+from retrofair.studies.cells import Cell, execute, is_network, key_of, versions
 from retrofair.studies.cluster import connected
+from retrofair.studies.devices import check_device, device_here
 from retrofair.studies.durations import Durations, like_of
 from retrofair.studies.pool import Local, Pool, quiet
 from retrofair.studies.sources import Source
@@ -57,7 +58,7 @@ class Plan:
         found: dict[str, Cell] = {}
         for cell in every:
             found.setdefault(key_of(cell, checksums[cell.source]), cell)
-        order = sorted(found, key=lambda key: not isinstance(found[key], NetworkCell))
+        order = sorted(found, key=lambda key: not is_network(found[key]))
         return cls(tuple(found[key] for key in order), tuple(order), store, root, checksums)
 
     @property
@@ -91,6 +92,7 @@ def run(
     jobs: int | None = None,
     backend: Backend = "local",
     scheduler: str | None = None,
+    device: str = "cpu",
     each: Each = lambda cell, record: None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -103,15 +105,18 @@ def run(
         jobs: cells at a time; None: one per core of this machine, or all the cluster has room for.
         backend: "local" processes, or the workers of a "dask" cluster.
         scheduler: the address of the cluster's scheduler.
+        device: where cells compute: "cpu"; "cuda", the GPU that each process sees; or "auto",
+            that where there is one. It is no part of a cell's name: what is stored is not
+            computed again on another device.
         each: called with every cell and its record as it is stored.
         ready: called once, when the options are found in order and the workers are there.
 
     Raises:
-        InputError: no such backend, or no scheduler with workers at the address.
+        InputError: no such backend or device, or no scheduler with workers at the address.
         RetrofairError: worker processes cannot start, or the cluster is lost.
         OSError: the store cannot be written.
     """
-    check(jobs, backend, scheduler)
+    check(jobs, backend, scheduler, device)
     missing = plan.missing
     if not missing:
         return  # a study that is complete needs no cluster
@@ -120,19 +125,20 @@ def run(
     waves: list[list[Cell]] = [[], [], []]
     first: set[tuple[Any, ...]] = set()
     for cell in missing:
-        if not isinstance(cell, NetworkCell):
+        if not is_network(cell):
             waves[2].append(cell)
             continue
-        shared = (cell.source.data, cell.source.split, cell.seed, cell.training)
+        of = cell.source
+        shared = (of.data, of.target, of.split, cell.seed, cell.training)
         waves[shared in first].append(cell)
         first.add(shared)
     with quiet(), _pool(jobs, scheduler) as pool:
         ready()
         for wave in waves:
-            _run_wave(plan, wave, pool, each)
+            _run_wave(plan, wave, pool, each, device)
 
 
-def check(jobs: int | None, backend: str, scheduler: str | None) -> None:
+def check(jobs: int | None, backend: str, scheduler: str | None, device: str = "cpu") -> None:
     """Refuse options that do not fit together.
 
     Raises:
@@ -146,13 +152,17 @@ def check(jobs: int | None, backend: str, scheduler: str | None) -> None:
         raise InputError("expected the address of a scheduler with --backend dask (--scheduler)")
     if jobs is not None and jobs < 1:
         raise InputError(f"expected at least one job, got {jobs} (--jobs)")
+    if backend == "local":
+        device_here(device)
+    else:  # the workers' machines may have what this one lacks
+        check_device(device)
 
 
 def _pool(jobs: int | None, scheduler: str | None) -> contextlib.AbstractContextManager[Pool]:
     return contextlib.nullcontext(Local(jobs)) if scheduler is None else connected(scheduler, jobs)
 
 
-def _run_wave(plan: Plan, cells: list[Cell], pool: Pool, each: Each) -> None:
+def _run_wave(plan: Plan, cells: list[Cell], pool: Pool, each: Each, device: str) -> None:
     left = {plan.key(cell): cell for cell in _ordered(plan, cells)}
     for key, cell in list(left.items()):
         if cell.needs is not None and not plan.store.done(plan.key(cell.needs)):
@@ -162,7 +172,7 @@ def _run_wave(plan: Plan, cells: list[Cell], pool: Pool, each: Each) -> None:
             _keep(plan, key, left.pop(key), outcome, pool, each)
 
     def task(key: str) -> Any:
-        return _task(plan, key, left[key], pool.threads)
+        return _task(plan, key, left[key], pool.threads, device)
 
     with contextlib.closing(pool.results(list(left), task)) as results:
         for key, outcome in results:
@@ -186,11 +196,11 @@ def _ordered(plan: Plan, cells: list[Cell]) -> list[Cell]:
     return sorted(cells, key=order)
 
 
-def _task(plan: Plan, key: str, cell: Cell, threads: int) -> Any:
+def _task(plan: Plan, key: str, cell: Cell, threads: int, device: str) -> Any:
     """One cell as a task for a worker, with all that it needs."""
     tensors = None if cell.needs is None else plan.store.tensors(plan.key(cell.needs))
     expected = (versions(), plan.checksum(cell))
-    return joblib.delayed(_work)(key, cell, tensors, plan.root, threads, expected)
+    return joblib.delayed(_work)(key, cell, tensors, plan.root, threads, expected, device)
 
 
 def _work(key: str, *task: Any) -> tuple[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ class Source:
         include_sensitive: keep the protected columns among the features.
         rows: of a data set by name, a sample of so many rows, the same for every split.
         others: of a data set by name, everybody not privileged as one group of each column.
+        target: of a data set by name that has several, which label.
         label, positive, privileged: for a file, as in `GroupedData.from_frame`.
     """
 
@@ -39,14 +40,22 @@ class Source:
     privileged: tuple[str, ...] | None = None
     rows: int | None = None
     others: bool = False
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if not self.is_file:
-            datasets.get(self.data).attributes(self.sensitive)
+            data_set = datasets.get(self.data)
+            data_set.attributes(self.sensitive)
+            if self.target is not None and "target" not in data_set.options:
+                raise InputError(f"expected no target for {self.data}, got {self.target!r}")
+            if self.rows is not None and data_set.images is not None:
+                raise InputError(f"expected all rows of the images of {self.data}, got rows")
         elif self.label is None:
             raise InputError(f"expected label = COLUMN for the file {self.data}, got none")
-        elif self.rows is not None or self.others:
-            raise InputError(f"expected a data set's name with rows or others, got {self.data}")
+        elif self.rows is not None or self.others or self.target is not None:
+            raise InputError(
+                f"expected a data set's name with rows, others or target, got {self.data}"
+            )
         if self.rows is not None and self.rows < 1:
             raise InputError(f"expected at least one row, got {self.rows} (rows)")
 
@@ -63,7 +72,8 @@ class Source:
     def to_dict(self) -> dict[str, Any]:
         """What decides the rows, apart from the files' content; a file by its name alone."""
         about = {**asdict(self), "data": Path(self.data).name if self.is_file else self.data}
-        for option in ("rows", "others"):  # unused, they are not there: stores keep their keys
+        for option in ("rows", "others", "target"):
+            # unused, they are not there: stores keep their keys
             if not about[option]:
                 del about[option]
         return about
@@ -115,7 +125,13 @@ def _load(source: Source, root: str | None, _checksum: str) -> Splits:
             privileged=None if source.privileged is None else list(source.privileged),
             include_sensitive=source.include_sensitive,
         )
-    if source.rows is not None or source.others:
+    own = datasets.get(source.data).options
+    options: dict[str, Any] = {}
+    if source.target is not None:
+        options["target"] = source.target
+    if source.others and "others" in own:
+        options["others"] = True
+    elif source.rows is not None or source.others:
         return _reduced(source, root)
     return datasets.load(
         source.data,
@@ -123,6 +139,7 @@ def _load(source: Source, root: str | None, _checksum: str) -> Splits:
         root=root,
         seed=source.split,
         include_sensitive=source.include_sensitive,
+        **options,
     )
 
 
