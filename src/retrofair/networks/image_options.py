@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from retrofair.data.image_files import Fit
+from retrofair.data.image_files import Fit, Resample
 from retrofair.data.images import MEAN, STD
 from retrofair.errors import InputError, RetrofairWarning
 
@@ -18,26 +18,33 @@ BYTE = 1 / 255
 FIXED = 384  # from which side on ConvNeXt's images are not cut
 
 
-def image_options(folder: str | Path | None, size: int | None = None) -> dict[str, Any]:
+def image_options(
+    folder: str | Path | None, size: int | None = None, *, usual: int = USUAL
+) -> dict[str, Any]:
     """The options of `images_of` that a network's folder asks for: size, mean, std and fit.
 
     Where it says nothing they are those of networks trained on ImageNet, at the size that the
-    network's config.json names, else 224 pixels, and a warning says so.
+    network's config.json names, else `usual` pixels, and a warning says so.
 
     Args:
+        folder: of the network; None: it has none.
         size: side in pixels, instead of the folder's.
 
     Raises:
         InputError: the file is damaged, or asks for images that are not square.
 
     Example:
-        >>> sorted(image_options("no/such/folder", size=64))
-        ['fit', 'mean', 'size', 'std']
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     values = {"size": {"height": 32, "width": 32}, "image_mean": 0.5, "image_std": 0.25}
+        ...     _ = Path(folder, FILE).write_text(json.dumps(values))
+        ...     image_options(folder)["size"], image_options(folder)["std"]
+        (32, (0.25, 0.25, 0.25))
     """
     place = None if folder is None else Path(folder)
     values, name = (None, None) if place is None else _values(place)
     if values is None:
-        return _usual(place, size)
+        return _usual(place, size, usual)
     own, fit = _square(values, name)
     if size is not None and size != own:
         fit = Fit(stretch=fit.stretch, resample=fit.resample)  # a cut is of the own size
@@ -66,19 +73,18 @@ def _json(place: Path) -> Any:
     return values
 
 
-def _usual(folder: Path | None, size: int | None) -> dict[str, Any]:
+def _usual(folder: Path | None, size: int | None, usual: int) -> dict[str, Any]:
     found = size
     config = None if folder is None else folder / "config.json"
     if found is None and config is not None and config.is_file():
         found = _whole(_json(config).get("image_size"))
-    chosen = found or USUAL
-    if size is None or folder is not None:
-        warnings.warn(
-            f"no {FILE} with the network: images of {chosen} x {chosen} pixels, with the mean and "
-            "spread of ImageNet; --size names another size",
-            RetrofairWarning,
-            stacklevel=3,
-        )
+    chosen = found or usual
+    warnings.warn(
+        f"no {FILE} with the network: images of {chosen} x {chosen} pixels, with the mean and "
+        "spread of ImageNet; --size names another size",
+        RetrofairWarning,
+        stacklevel=3,
+    )
     return {"size": chosen, "mean": MEAN, "std": STD, "fit": Fit()}
 
 
@@ -86,7 +92,7 @@ def _square(values: dict[str, Any], place: Any) -> tuple[int | None, Fit]:
     """The side, None for images as they are, and how it is reached."""
     number = values.get("resample")
     known = isinstance(number, int) and 0 <= number < len(SAMPLING)
-    how = SAMPLING[number] if known else "bilinear"
+    how: Resample = SAMPLING[number] if known else "bilinear"
     size, crop = values.get("size"), values.get("crop_size")
     cut = bool(values.get("do_center_crop", False)) and crop is not None
     if not values.get("do_resize", True) or size is None:
