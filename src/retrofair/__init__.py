@@ -20,11 +20,13 @@ from retrofair.certifiers import (
 )
 from retrofair.data import (
     GroupedData,
+    ImageRows,
     Preparation,
     Splits,
     StreamedData,
     images_of,
     split_rows,
+    texts_of,
 )
 from retrofair.debiasers import Debiased, Effects, Status, compare, debias, load_result
 from retrofair.deploy import Exported, export
@@ -72,6 +74,7 @@ __all__ = [
     "Exported",
     "Frontier",
     "GroupedData",
+    "ImageRows",
     "InputError",
     "Integer",
     "Mahalanobis",
@@ -120,6 +123,7 @@ __all__ = [
     "repair",
     "report",
     "split_rows",
+    "texts_of",
     "to_aif360",
     "to_metric_frame",
     "train_individually_fair",

@@ -12,6 +12,7 @@ import typer
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
 from retrofair.audit.attributes import attributes_of, outcome_of
+from retrofair.cli import large as g
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
@@ -24,6 +25,7 @@ from retrofair.errors import InputError, unknown
 from retrofair.files import json_text, write_json
 from retrofair.metrics import Array
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
+from retrofair.networks.recording import recording
 from retrofair.report import sections
 
 Prediction = Annotated[
@@ -58,6 +60,17 @@ def audit(
     drop: o.Drop = None,
     no_scale: o.NoScale = False,
     root: o.Root = None,
+    images: g.Images = None,
+    labels: g.Labels = None,
+    image_column: g.ImageColumn = None,
+    size: g.Size = None,
+    on_error: g.OnError = None,
+    text: g.Text = None,
+    max_length: g.MaxLength = None,
+    batch_rows: g.BatchRows = None,
+    workers: g.Workers = None,
+    device: g.Device = "auto",
+    cache: g.Cache = None,
     config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
@@ -67,14 +80,15 @@ def audit(
     """Measure how unfair decisions are, with 95 % intervals.
 
     A file needs --label and --sensitive, and a network (--network) or a column of decisions
-    (--prediction).
+    (--prediction). Images in a folder or zip come with --labels, texts with --text.
 
     With --result the saved preparation is applied to every row of the table, and nothing is learned
     from it.
     """
-    reporting = r.Reporting.of(locals())
-    choice = o.TableChoice.of(
-        o.one_source(file, data),
+    given = dict(locals())
+    reporting = r.Reporting.of(given)
+    large = g.Large.of(given)
+    choice = large.choice(
         label,
         positive,
         sensitive,
@@ -114,9 +128,10 @@ def audit(
         refuse_options(
             choice, {"--prediction": prediction, "--threshold": threshold, "--outputs": outputs}
         )
-        saved = loaded(result, network, weights, trust_network_file)
+        saved = loaded(result, network, weights, trust_network_file, device)
         rows = new_rows(saved, choice)
-        found = audit_network(saved, rows)
+        with recording(cache):
+            found = audit_network(saved, rows)
         what = f"the result in {result}"
         reporting = reporting.about(network=saved.model, rows=rows, source=choice.data)
     elif prediction is not None:
@@ -124,14 +139,18 @@ def audit(
         what = f"the decisions in {prediction!r}"
         reporting = reporting.about(source=choice.data)
     else:
-        looked_at = o.subject(choice, network, weights, trust_network_file, parts=o.WHOLE)
-        found = audit_network(
-            looked_at.network,
-            looked_at.test,
-            threshold=None if choice.class_names else threshold,
-            outputs=answers,
-            class_names=choice.class_names,
+        looked_at = o.subject(
+            choice, network, weights, trust_network_file, parts=o.WHOLE, device=device
         )
+        notes.flush()
+        with recording(cache):
+            found = audit_network(
+                looked_at.network,
+                looked_at.test,
+                threshold=None if choice.class_names else threshold,
+                outputs=answers,
+                class_names=choice.class_names,
+            )
         what = "the base network on test data" if looked_at.trained_here else str(network)
         reporting = reporting.about(
             network=looked_at.network, rows=looked_at.test, source=choice.data, weights=weights

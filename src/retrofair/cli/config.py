@@ -27,6 +27,8 @@ from retrofair.studies.toml_table import Table, read_toml, shown, typed
 # in a command's table, of those above all tables
 INSTEAD_OF = {
     "file": ("data",),
+    # one table names the images
+    "labels": ("data",),
     # decisions that are made need neither a network nor features
     "prediction": (
         *("network", "weights", "threshold", "outputs"),
@@ -38,7 +40,7 @@ INSTEAD_OF = {
     # a saved result brings what it was fitted with
     "result": (
         *("label", "positive", "sensitive", "privileged", "blind", "missing", "drop", "no_scale"),
-        *("prediction", "threshold", "outputs"),
+        *("prediction", "threshold", "outputs", "size", "max_length"),
     ),
 }
 NUMBERS = ("tolerance", "weight")  # a table of one number each
@@ -172,7 +174,8 @@ def _value(table: Table, key: str, option: Parameter, folder: Path) -> Any:
             named_numbers(text, f"--{option.key}")
     if option.key in FILES:
         place = folder / text
-        return str(place) if place.is_file() or Path(text).suffix.lower() in TABLES else text
+        there = place.is_file() or (option.key == "network" and place.is_dir())
+        return str(place) if there or Path(text).suffix.lower() in TABLES else text
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import typer
 from retrofair import debiasers, metrics
 from retrofair.audit import Audit, audit_predictions
 from retrofair.audit import audit as audit_network
+from retrofair.cli import large as g
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
@@ -30,8 +32,10 @@ from retrofair.debiasers import Debiased, Effects, Status, compare
 from retrofair.debiasers import debias as debias_network
 from retrofair.debiasers.rules import Argmax
 from retrofair.debiasers.run import check_data, check_method, resolve
+from retrofair.debiasers.stored import PREPARATION
 from retrofair.errors import InputError
 from retrofair.files import json_text, write_json
+from retrofair.networks.recording import recording
 from retrofair.objective import Objective
 from retrofair.plots import Point, bias_performance
 from retrofair.report import sections
@@ -76,16 +80,37 @@ def debias(
     drop: o.Drop = None,
     no_scale: o.NoScale = False,
     root: o.Root = None,
+    images: g.Images = None,
+    labels: g.Labels = None,
+    image_column: g.ImageColumn = None,
+    size: g.Size = None,
+    on_error: g.OnError = None,
+    text: g.Text = None,
+    max_length: g.MaxLength = None,
+    batch_rows: g.BatchRows = None,
+    workers: g.Workers = None,
+    device: g.Device = "auto",
+    head_only: g.HeadOnly = False,
+    cache: g.Cache = None,
+    layers: g.Layers = None,
+    micro_rows: g.MicroRows = None,
+    mixed: g.Mixed = False,
+    checkpoint: g.Checkpoint = None,
     config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
     report: r.Report = False,
     as_json: o.Json = False,
 ) -> int:
-    """Debias a trained network on validation data, and show before and after on test data."""
-    reporting = r.Reporting.of(locals())
+    """Debias a trained network on validation data, and show before and after on test data.
+
+    Data are a table's columns; or images in a folder or zip, with a table of their --labels; or a
+    table's column of --text. Images and texts need a --network.
+    """
+    given = dict(locals())
+    reporting = r.Reporting.of(given)
+    large = g.Large.of(given)
     options = (
-        o.one_source(file, data),
         label,
         positive,
         sensitive,
@@ -100,7 +125,8 @@ def debias(
     where = (network, weights, trust_network_file)
     if regression:
         refuse_goals(context, ("method", "measure", "epsilon", "lam", "performance", "outputs"))
-        choice = o.TableChoice.of(*options, regression=True)
+        g.refuse_tuning(given)
+        choice = large.choice(*options, regression=True)
         return debias_numbers(choice, loss, bound, *where, reporting, as_json)
     if method == METHOD or bound is not None or loss != "squared":
         raise InputError(
@@ -108,8 +134,9 @@ def debias(
             "label of numbers"
         )
     # a misspelt method or measure should not cost a training run
-    debiaser, objective = resolve(method), objective_of(measure, epsilon, lam, performance)
-    choice = o.TableChoice.of(*options)
+    objective = objective_of(measure, epsilon, lam, performance)
+    debiaser = g.tuned({method: resolve(method)}, given)[method]
+    choice = large.choice(*options)
     classes = choice.class_names
     if classes:
         check_method(debiaser, len(classes))
@@ -120,9 +147,35 @@ def debias(
         check=lambda fit: metrics.require(
             objective.bias_measure, check_data(fit, objective), fit.group_names
         ),
+        device=device,
     )
-    result = debias_network(what.network, what.fit, objective, method, seed=seed, outputs=answers)
-    result = with_source(result, choice)
+    notes.flush()
+    with recording(cache):  # no pass over the data is made twice
+        result = debias_network(
+            what.network,
+            what.fit,
+            objective,
+            debiaser,
+            seed=seed,
+            outputs=answers,
+            head_only=head_only,
+        )
+        result = with_source(result, choice)
+        return _shown(what, result, choice, objective, method, reporting, weights, as_json)
+
+
+def _shown(
+    what: o.Subject,
+    result: Debiased,
+    choice: o.TableChoice,
+    objective: Objective,
+    method: str,
+    reporting: r.Reporting,
+    weights: Path | None,
+    as_json: bool,
+) -> int:
+    """Before and after on the test data, shown and written."""
+    out, classes = reporting.out, choice.class_names
     # with probabilities the first audit warned; the second must read the outputs alike
     kind = result.about["outputs"]
     good = objective.performance_measure
@@ -157,7 +210,7 @@ def debias(
         )
         reporting.about(
             network=what.network, rows=what.test, source=choice.data, weights=weights
-        ).write(found, f"{choice.name}: debiased with {method.replace('_', ' ')}", FILES)
+        ).write(found, f"{choice.name}: debiased with {method.replace('_', ' ')}", files_of(result))
     if as_json:
         print(json_text(summary(result, before, after, constant, effects)))
     else:
@@ -226,7 +279,13 @@ def write(
         title=f"{title}: before and after",
         epsilon=getattr(objective, "epsilon", None),
     )
-    notes.say(f"wrote {', '.join(FILES[:-1])} and {FILES[-1]} into {out}")
+    *first, last = files_of(result)
+    notes.say(f"wrote {', '.join(first)} and {last} into {out}")
+
+
+def files_of(result: Debiased) -> list[str]:
+    """What is written: images and texts have no preparation of columns."""
+    return [name for name in FILES if name != PREPARATION or result.preparation is not None]
 
 
 def summary(

@@ -10,11 +10,13 @@ import typer
 from retrofair import debiasers
 from retrofair.audit import Audit
 from retrofair.audit import audit as audit_network
+from retrofair.cli import large as g
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
 from retrofair.cli.frontiers import choice_of, show_chosen, show_effort, show_points
 from retrofair.cli.goals import MeasureName, PerformanceName
+from retrofair.cli.results import with_source
 from retrofair.debiasers import compare
 from retrofair.debiasers.stored import ABOUT, PREPARATION, WEIGHTS
 from retrofair.errors import InputError
@@ -24,6 +26,7 @@ from retrofair.frontier import frontier as find_frontier
 from retrofair.frontier.asked import check_numbers, debiasers_by_name, goals_of, parts_of
 from retrofair.frontier.run import BOUNDS, METHODS
 from retrofair.networks import Outputs
+from retrofair.networks.recording import recording
 from retrofair.plots import frontier as draw
 from retrofair.report import sections
 from retrofair.report.sections import frontier_values
@@ -78,6 +81,21 @@ def frontier(
     drop: o.Drop = None,
     no_scale: o.NoScale = False,
     root: o.Root = None,
+    images: g.Images = None,
+    labels: g.Labels = None,
+    image_column: g.ImageColumn = None,
+    size: g.Size = None,
+    on_error: g.OnError = None,
+    text: g.Text = None,
+    max_length: g.MaxLength = None,
+    batch_rows: g.BatchRows = None,
+    workers: g.Workers = None,
+    device: g.Device = "auto",
+    head_only: g.HeadOnly = False,
+    cache: g.Cache = None,
+    layers: g.Layers = None,
+    micro_rows: g.MicroRows = None,
+    mixed: g.Mixed = False,
     config: o.Config = None,
     seed: o.Seed = 0,
     out: o.Out = None,
@@ -90,14 +108,15 @@ def frontier(
     network is audited on test rows. With --out finished runs are kept in a folder `runs` there,
     and the same command goes on after an interruption.
     """
-    reporting = r.Reporting.of(locals())
-    named = debiasers_by_name(o.commas(methods) or [])
+    given = dict(locals())
+    reporting = r.Reporting.of(given)
+    large = g.Large.of(given)
+    named = g.tuned(debiasers_by_name(o.commas(methods) or []), given)
     wanted = numbers(bounds)
     goals = goals_of(measure, wanted, performance)
     check_numbers(seconds, held_out)
     rule = choice_of(choose)
-    choice = o.TableChoice(
-        o.one_source(file, data),
+    choice = large.choice(
         label,
         positive,
         sensitive,
@@ -108,6 +127,7 @@ def frontier(
         no_scale,
         root,
         seed,
+        classes=False,
     )
     answers = o.outputs_of(outputs)
     what = o.subject(
@@ -116,21 +136,39 @@ def frontier(
         weights,
         trust_network_file,
         check=lambda fit: parts_of(fit, goals[0], held_out, seed),
+        device=device,
     )
     notes.flush()
-    front = find_frontier(
-        what.network,
-        what.fit,
-        measure,
-        methods=list(named.values()),
-        performance=performance,
-        bounds=wanted,
-        seconds=seconds,
-        held_out=held_out,
-        seed=seed,
-        outputs=answers,
-        store=None if out is None else out / RUNS,
-    )
+    with recording(cache):  # no pass over the data is made twice
+        front = find_frontier(
+            what.network,
+            what.fit,
+            measure,
+            methods=list(named.values()),
+            performance=performance,
+            bounds=wanted,
+            seconds=seconds,
+            held_out=held_out,
+            seed=seed,
+            outputs=answers,
+            store=None if out is None else out / RUNS,
+            head_only=head_only,
+        )
+        return _shown(what, front, choice, choose, rule, reporting, weights, as_json)
+
+
+def _shown(
+    what: o.Subject,
+    front: Frontier,
+    choice: o.TableChoice,
+    choose: str,
+    rule: dict[str, Any],
+    reporting: r.Reporting,
+    weights: Path | None,
+    as_json: bool,
+) -> int:
+    """The points and the chosen network, shown and written."""
+    out, measure = reporting.out, front.measure
     chosen = front.choose(**rule)
     # with probabilities the frontier warned; an audit must read the outputs alike
     kind = front.tried[0].result.about["outputs"]
@@ -146,7 +184,7 @@ def frontier(
     }
     if out is not None:
         reporting.begin()
-        write(out, front, chosen, tests, summary, f"{choice.data}, {measure}", rule.get("bias"))
+        write(out, front, chosen, tests, summary, choice, rule.get("bias"))
         reporting.about(
             network=what.network, rows=what.test, source=choice.data, weights=weights
         ).write(
@@ -170,10 +208,11 @@ def write(
     chosen: Point | None,
     tests: dict[str, Audit],
     summary: dict[str, Any],
-    title: str,
+    choice: o.TableChoice,
     bias: float | None,
 ) -> None:
     """The picture, the table, the figures, and the chosen network with its audit."""
+    title = f"{choice.data}, {front.measure}"
     title += f": {len(front.points)} non-dominated of {len(front.tried)} points tried"
     draw(front, out / "frontier.png", title=title, bias=bias, chosen=chosen)
     with replacing(out / "frontier.csv") as table:
@@ -181,7 +220,7 @@ def write(
     write_json(out / "frontier.json", summary)
     folder, audit = out / CHOSEN, "audit.json"
     if chosen is not None:
-        chosen.result.save(folder)
+        with_source(chosen.result, choice).save(folder)
         write_json(folder / audit, {name: found.to_dict() for name, found in tests.items()})
     else:  # no answer of an earlier call stays behind
         for name in (WEIGHTS, PREPARATION, ABOUT, audit):

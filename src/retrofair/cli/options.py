@@ -13,6 +13,7 @@ import typer
 from torch import nn
 
 from retrofair.cli.config import apply
+from retrofair.cli.devices import placed
 from retrofair.cli.notes import flush, say
 from retrofair.cli.table_choice import USUAL as USUAL
 from retrofair.cli.table_choice import TableChoice as TableChoice
@@ -136,13 +137,15 @@ def subject(
     width: int = 32,
     depth: int = 10,
     base_weights: bool = False,
+    device: str = "cpu",
 ) -> Subject:
     """The user's network, or a base network trained here, which is said on standard error.
 
     A file that comes with a network was not used to train it, as far as anybody can say: half of
     it serves for debiasing and half for testing, or as `parts` says. Otherwise the splits are
     60/20/20. `check` sees the validation data before anything is trained. With `base_weights`
-    weights may come without a network: they are a base network's, such as a repaired one's.
+    weights may come without a network: they are a base network's, such as a repaired one's. The
+    network goes to the `device`, "auto" to a GPU if it is large (`devices.placed`).
     """
     if network is None:
         choice.check_columns()
@@ -174,7 +177,7 @@ def subject(
             cache=cache_folder(),
         )
         return Subject(trained, splits.valid, splits.test, True, _parts(splits))
-    model = load_network(network, weights, trust_network_file=trust)
+    model = placed(load_network(network, weights, trust_network_file=trust), device)
     if choice.class_names:
         say(f"the network's outputs stand for the classes {', '.join(choice.class_names)}")
     if weights is None and ":" in network:
@@ -182,7 +185,7 @@ def subject(
     if not choice.is_file:
         splits = choice.splits()
         return Subject(model, splits.valid, splits.test, False, _parts(splits))
-    if not choice.no_scale:
+    if not choice.no_scale and choice.media is None:
         say("the file's numbers are standardised for the network; --no-scale keeps their units")
     splits = choice.splits(parts)
     return Subject(model, splits.valid, splits.test, False, _parts(splits))

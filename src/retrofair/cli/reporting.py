@@ -18,7 +18,7 @@ from retrofair.cli import called, notes
 from retrofair.cli import options as o
 from retrofair.cli.folders import say_others
 from retrofair.cli.tables import Row, bounded, holds
-from retrofair.data import GroupedData
+from retrofair.data import GroupedData, Rows
 from retrofair.errors import InputError
 from retrofair.files import json_text
 from retrofair.networks.digest import digest
@@ -32,7 +32,7 @@ Report = Annotated[
     typer.Option("--report", help=f"Write {PAGE} into --out: one file, to read and to hand on."),
 ]
 # those that change no figure, and typer's own
-UNSAID = ("as_json", "report", "out", "root", "context")
+UNSAID = ("as_json", "report", "out", "root", "context", "device", "cache", "workers", "checkpoint")
 CHOICE = ("--choose",)
 
 
@@ -76,7 +76,7 @@ class Reporting:
         self,
         *,
         network: nn.Module | None = None,
-        rows: GroupedData | None = None,
+        rows: Rows | None = None,
         source: str | None = None,
         weights: Path | None = None,
     ) -> Reporting:
@@ -88,8 +88,7 @@ class Reporting:
             if path is not None and Path(path).is_file():
                 found.append((f"{name} {Path(path).name}", file_hash(Path(path))))
         if rows is not None:
-            hashed = digest(rows.x, rows.y, rows.group, rows.group_names)
-            found.append(("the rows used, as the network takes them", hashed))
+            found.append(("the rows used, as the network takes them", rows_hash(rows)))
         if network is not None:
             found.append(("the network and its weights", digest(network)))
         said = rows.notes if rows is not None else ()
@@ -153,6 +152,17 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file, in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rows_hash(rows: Rows) -> str:
+    """Of data in memory whole; of streamed ones batch by batch, so that they never are there."""
+    if isinstance(rows, GroupedData):
+        return digest(rows.x, rows.y, rows.group, rows.group_names)
+    parts = []
+    for x, _, _ in rows:
+        each = [x[name] for name in sorted(x)] if isinstance(x, dict) else x
+        parts.append(digest(*each) if isinstance(each, list | tuple) else digest(each))
+    return digest(parts, rows.y, rows.group, rows.group_names)
 
 
 def comparison(

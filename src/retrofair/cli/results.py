@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from retrofair import datasets
+from retrofair.cli.devices import placed
+from retrofair.cli.media import Media
 from retrofair.cli.options import TableChoice, commas
 from retrofair.cli.table_choice import check_there
-from retrofair.data import GroupedData, Preparation, read_table
+from retrofair.data import GroupedData, Preparation, Rows, StreamedData, read_table
 from retrofair.debiasers import Debiased, load_result
 from retrofair.errors import InputError, unknown
 from retrofair.networks import load_network
@@ -26,7 +29,9 @@ def with_source(result: Debiased, choice: TableChoice) -> Debiased:
     return replace(result, about=result.about | {SOURCE: source})
 
 
-def loaded(folder: Path, network: str | None, weights: Path | None, trust: bool) -> Debiased:
+def loaded(
+    folder: Path, network: str | None, weights: Path | None, trust: bool, device: str = "cpu"
+) -> Debiased:
     """A saved result; a network of the user's own is named, a base network is rebuilt.
 
     Raises:
@@ -38,7 +43,8 @@ def loaded(folder: Path, network: str | None, weights: Path | None, trust: bool)
         if weights is not None:
             raise InputError("expected --network MODULE:FACTORY with --weights, got none")
         return load_result(folder)
-    return load_result(folder, load_network(network, weights, trust_network_file=trust))
+    result = load_result(folder, load_network(network, weights, trust_network_file=trust))
+    return replace(result, model=placed(result.model, device))
 
 
 def preparation_of(result: Debiased) -> Preparation:
@@ -66,7 +72,11 @@ def source_of(
     known = result.about.get(SOURCE)
     names = {each.name for each in fields(TableChoice)}
     past = (
-        TableChoice(**{k: v for k, v in known.items() if k in names}, root=root)
+        TableChoice(
+            **{k: v for k, v in known.items() if k in names and k != "media"},
+            root=root,
+            media=Media.of(known.get("media")),
+        )
         if isinstance(known, dict) and isinstance(known.get("data"), str)
         else None
     )
@@ -106,19 +116,66 @@ def table_of(choice: TableChoice) -> pd.DataFrame:
     return known.frame(choice.columns, choice.root, **seeded)
 
 
-def new_rows(result: Debiased, choice: TableChoice) -> GroupedData:
+def new_rows(result: Debiased, choice: TableChoice) -> Rows:
     """A new table, prepared as the result's data were; of its own data set, the test part."""
+    if choice.media is not None or _media_of(result) is not None:
+        return _new_media(result, choice)
     preparation = preparation_of(result)
     source = source_of(result, choice.data, choice.root, choice.drop)
     if source.is_file:
         return GroupedData.prepared(preparation, table_of(source))
-    test = source.splits().test
+    test: GroupedData = source.splits().test
     if test.preparation != preparation:
         raise InputError(
             f"the data set {source.data!r} is not what this result was fitted to: its rows or "
             "their preparation differ"
         )
     return test
+
+
+def _media_of(result: Debiased) -> Media | None:
+    """The images or texts that a result was fitted to."""
+    known = result.about.get(SOURCE)
+    return Media.of(known.get("media")) if isinstance(known, dict) else None
+
+
+def _new_media(result: Debiased, choice: TableChoice) -> StreamedData:
+    """New images or texts, prepared as the result's were; of its own data set, the test part.
+
+    Raises:
+        InputError: the result was fitted to data of another kind, or groups are new.
+    """
+    media, now = _media_of(result), choice.media
+    if media is None or now is None or (media.text is None) != (now.text is None):
+        kinds = ["a table" if each is None else each.kind for each in (media, now)]
+        raise InputError(f"expected data as this result was fitted to, {kinds[0]}, got {kinds[1]}")
+    source = source_of(result, choice.data, choice.root)
+    if not source.is_file:
+        images = media.images if now.images is None else now.images
+        source = source.with_media(replace(media, images=images))
+        return as_groups(source.splits().test, result.group_names)
+    known = result.about[SOURCE]
+    places = {name: getattr(now, name) for name in ("images", "text", "network", "column")}
+    running = {name: getattr(now, name) for name in ("on_error", "batch_rows", "workers")}
+    new = TableChoice(
+        data=source.data,
+        label=known["label"],
+        positive=known["positive"],
+        sensitive=known["sensitive"],
+        privileged=known["privileged"],
+        target=known["target"],
+        class_names=tuple(known["class_names"]),
+        media=replace(media, **places, **running),
+    )
+    return as_groups(new.streamed(), result.group_names)
+
+
+def as_groups(data: StreamedData, names: Sequence[str]) -> StreamedData:
+    """The data with a result's groups, of which some may have no row."""
+    if not set(data.group_names) <= set(names):
+        return data  # which is refused where the result is applied
+    code = torch.tensor([list(names).index(name) for name in data.group_names])
+    return replace(data, group=code[data.group], group_names=tuple(names))
 
 
 def refuse_options(choice: TableChoice, others: Mapping[str, object]) -> None:

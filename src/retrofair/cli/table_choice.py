@@ -10,7 +10,8 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 
 from retrofair import datasets
-from retrofair.data import Missing, Splits, read_table, split_frame
+from retrofair.cli.media import Media
+from retrofair.data import Missing, Splits, StreamedData, read_table, split_frame, split_rows
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
@@ -37,9 +38,10 @@ class TableChoice:
     seed: int = 0
     target: Target = "two"
     class_names: tuple[str, ...] = ()
+    media: Media | None = None
 
     @classmethod
-    def of(cls, *options: Any, regression: bool = False) -> TableChoice:
+    def of(cls, *options: Any, regression: bool = False, media: Media | None = None) -> TableChoice:
         """What the options say, with what kind of label it is.
 
         With `regression` it is a number. Otherwise one of a file with three values or more, of
@@ -49,7 +51,7 @@ class TableChoice:
         Raises:
             InputError: --positive or a data set without numbers as labels, with --regression.
         """
-        choice = cls(*options)
+        choice = cls(*options).with_media(media)
         if regression:
             if choice.positive is not None:
                 raise InputError("expected no --positive with --regression: its label is a number")
@@ -62,6 +64,10 @@ class TableChoice:
             return replace(choice, target="number")
         values = choice.label_values()
         return replace(choice, target="classes", class_names=values) if values else choice
+
+    def with_media(self, media: Media | None) -> TableChoice:
+        """The same, of images or texts."""
+        return replace(self, media=media)
 
     @property
     def is_file(self) -> bool:
@@ -111,20 +117,17 @@ class TableChoice:
             most = FEW_NUMBERS if bool((column % 1 == 0).all()) else 0
         return tuple(map(str, values)) if 2 < len(values) <= most else ()
 
-    def splits(self, parts: tuple[float, float, float] = USUAL) -> Splits:
+    def splits(self, parts: tuple[float, float, float] = USUAL) -> Splits[Any]:
         """Training, validation and test data.
 
         Raises:
             InputError: an option is missing or wrong for this kind of data.
         """
+        if self.is_file and self.media is not None:
+            return split_rows(self.streamed(), self.seed, parts)
         if self.is_file:
             label, columns = self.needed()
-            frame = read_table(self.data)
-            if self.target == "classes":
-                codes = {name: code for code, name in enumerate(self.class_names)}
-                frame = frame.assign(
-                    **{label: frame[label].map(str, na_action="ignore").map(codes)}
-                )
+            frame = self._coded(read_table(self.data), label)
             return split_frame(
                 frame,
                 regression=self.target != "two",
@@ -159,7 +162,40 @@ class TableChoice:
             **({} if privileged is None else {"privileged": privileged}),
             **({"scale": False} if self.no_scale else {}),
             **({} if self.drop is None else {"drop": commas(self.drop)}),
+            **({} if self.media is None else self.media.load_options()),
         )
+
+    def streamed(self) -> StreamedData:
+        """All rows of a file, of images or texts.
+
+        Raises:
+            InputError: an option is missing, or a label of many values is of no kind.
+        """
+        assert self.media is not None
+        label, columns = self.needed()
+        frame = self._coded(read_table(self.data), label)
+        if self.target == "two" and self.positive is None and label in frame.columns:
+            values = frame[label].nunique()
+            if values > 2:
+                raise InputError(
+                    f"expected a label of two values, or of at most {FEW_NUMBERS} whole numbers, "
+                    f"got {values:,} in {label!r}: say which is positive with --positive"
+                )
+        return self.media.rows(
+            frame,
+            label=label,
+            sensitive=columns,
+            positive=self.positive,
+            privileged=commas(self.privileged),
+            regression=self.target != "two",
+        )
+
+    def _coded(self, frame: pd.DataFrame, label: str) -> pd.DataFrame:
+        """With codes for a label of classes."""
+        if self.target != "classes" or label not in frame.columns:
+            return frame
+        codes = {name: code for code, name in enumerate(self.class_names)}
+        return frame.assign(**{label: frame[label].map(str, na_action="ignore").map(codes)})
 
     def needed(self) -> tuple[str, list[str]]:
         """The label and the protected columns, which a file cannot do without."""

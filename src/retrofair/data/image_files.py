@@ -6,18 +6,62 @@ import io
 import os
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from retrofair.data.encoders import Array
-from retrofair.errors import InputError, MissingFileError
+from retrofair.errors import InputError, MissingFileError, unknown
 
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # what Pillow and zipfile raise over a broken file
 BROKEN = (OSError, ValueError, SyntaxError, KeyError, EOFError, RuntimeError, zlib.error)
+
+
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image becomes a square.
+
+    Args:
+        short: what the shorter side is resized to before the centre is cut out; None: the side of
+            the square, so that nothing but the ends of the longer side is lost.
+        stretch: resize both sides to that instead, whatever the image's shape.
+        resample: how pixels are interpolated, by Pillow's names.
+
+    Raises:
+        InputError: another name, or a side that is no positive number of pixels.
+    """
+
+    short: int | None = None
+    stretch: bool = False
+    resample: Resample = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.resample not in get_args(Resample):
+            raise unknown("resampling", self.resample, get_args(Resample))
+        if self.short is not None and self.short < 1:
+            raise InputError(f"expected short >= 1 pixels or None, got {self.short}")
+
+    def square(self, image: Any, size: int) -> Any:
+        """A Pillow image as one of this size; one that has it already stays as it is."""
+        short = max(size, self.short or size)
+        sides = (short, short)
+        if not self.stretch:
+            least = min(image.size)
+            width, height = (max(short, round(side * short / least)) for side in image.size)
+            sides = (width, height)
+        if image.size != sides:
+            image = image.resize(sides, pillow().Resampling[self.resample.upper()])
+        if sides == (size, size):
+            return image
+        left, top = ((side - size) // 2 for side in sides)
+        return image.crop((left, top, left + size, top + size))
 
 
 class BrokenImageError(Exception):
@@ -39,7 +83,7 @@ class ImageFiles:
         self.source = Path(source).expanduser()
         if not self.source.exists():
             raise MissingFileError(
-                f"expected a folder or a zip with images, but there is no {self.source} (images)"
+                f"expected a folder or a zip with images, but there is no {self.source} (--images)"
             )
         self.folder = self.source.is_dir()
         self._archive: tuple[int, zipfile.ZipFile] | None = None
@@ -67,11 +111,8 @@ class ImageFiles:
             return (self.source / name).read_bytes()
         return self._opened().read(name)
 
-    def pixels(self, name: str, size: int | None) -> Array:
-        """One image as (3, height, width) uint8, RGB.
-
-        With a `size` the shorter side is resized to it (bilinear over the area, as Pillow does)
-        and the centre is cut out; an image that already is that size stays as it is.
+    def pixels(self, name: str, size: int | None, fit: Fit = Fit()) -> Array:
+        """One image as (3, height, width) uint8, RGB: as it is, or a square of a `size`.
 
         Raises:
             BrokenImageError: it is absent, truncated or no image.
@@ -82,10 +123,11 @@ class ImageFiles:
                 if size is not None:
                     # a JPEG may be decoded at a half, a quarter or an eighth: never below twice
                     # the size that is wanted, so that the resizing still decides
-                    image.draft("RGB", (2 * size, 2 * size))
+                    twice = 2 * max(size, fit.short or size)
+                    image.draft("RGB", (twice, twice))
                 rgb = image.convert("RGB")
                 if size is not None:
-                    rgb = _square(rgb, size)
+                    rgb = fit.square(rgb, size)
                 return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
         except (*BROKEN, zipfile.BadZipFile, image_type.DecompressionBombError) as error:
             raise BrokenImageError(f"{type(error).__name__}: {error}") from None
@@ -98,7 +140,7 @@ class ImageFiles:
             except (zipfile.BadZipFile, OSError, ValueError) as error:
                 raise InputError(
                     f"expected a folder or a zip with images, but {self.source} cannot be read as "
-                    f"a zip ({error}) (images)"
+                    f"a zip ({error}) (--images)"
                 ) from None
         return self._archive[1]
 
@@ -116,16 +158,3 @@ def pillow() -> ModuleType:
             "expected Pillow, which reads images: install it with pip install 'retrofair[images]'"
         ) from None
     return Image
-
-
-def _square(image: Any, size: int) -> Any:
-    """The centre of an image whose shorter side was brought to `size`."""
-    width, height = image.size
-    if (width, height) == (size, size):
-        return image
-    short = min(width, height)
-    width, height = (max(size, round(side * size / short)) for side in (width, height))
-    if (width, height) != image.size:
-        image = image.resize((width, height), pillow().Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.crop((left, top, left + size, top + size))

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from retrofair.data.encoders import as_text
-from retrofair.data.image_files import ImageFiles
+from retrofair.data.image_files import Fit, ImageFiles
 from retrofair.data.images import MEAN, SHOWN, SIZE, STD, ImageRows
 from retrofair.data.preparation import Preparation, check_columns, prepare
 from retrofair.data.streamed import ROWS, StreamedData
@@ -41,6 +41,7 @@ def images_of(
     batch_rows: int = ROWS,
     workers: int = 0,
     unlabelled: bool = True,
+    fit: Fit = Fit(),  # noqa: B008 - frozen
 ) -> StreamedData:
     """Data of images in a folder or zip, and a table with a row for each.
 
@@ -59,7 +60,7 @@ def images_of(
         file: the column with the images' names: their place below the folder or in the zip, or
             their last part alone where that is unique. None: the column most of whose values are
             such names.
-        size, mean, std, keep: see `ImageRows`.
+        size, mean, std, keep, fit: see `ImageRows`.
         on_error: "raise" the first time an image is absent or cannot be read, or "skip": read all
             once, leave those rows out, and say so.
         batch_rows, workers: see `StreamedData`.
@@ -81,7 +82,7 @@ def images_of(
     here = found.notna().to_numpy()
     if unlabelled:
         notes += _without_row(places, set(found[here]))
-    y, group, chosen, group_names, said = _labels(
+    y, group, chosen, group_names, said = labels_of(
         frame.loc[here], label, columns, positive, privileged, regression
     )
     rows = ImageRows(
@@ -93,6 +94,7 @@ def images_of(
         mean=mean,
         std=std,
         keep=keep,
+        fit=fit,
     )
     index = torch.arange(len(rows))
     if on_error == "skip":
@@ -131,7 +133,7 @@ def _names(
 ) -> list[str | None]:
     """What the table calls each image, None where it says nothing."""
     if not places.names:
-        raise InputError(f"expected images in {source}, found none (images)")
+        raise InputError(f"expected images in {source}, found none (--images)")
     if file is None:
         texts = [n for n in frame.columns if not pd.api.types.is_numeric_dtype(frame[n])]
         hits = {name: int(frame[name].map(places.of).notna().sum()) for name in texts}
@@ -140,7 +142,7 @@ def _names(
             raise InputError(
                 f"expected a column with names of the images in {source}, such as "
                 f"{min(places.names)!r}, found none among {', '.join(frame.columns)}: name it with "
-                "file=..."
+                "file=... (--image-column)"
             )
     return [None if pd.isna(text) else str(text) for text in as_text(frame[file])]
 
@@ -165,7 +167,8 @@ def _absent(
         ]
     raise InputError(
         f"expected the images of {len(frame):,} rows in {source}, but {len(gone):,} are not there: "
-        f"{first}{more}; put them there, or leave these rows out with on_error='skip'"
+        f"{first}{more}; put them there, or leave these rows out with on_error='skip' "
+        "(--on-error skip)"
     )
 
 
@@ -177,7 +180,7 @@ def _without_row(places: _Places, used: set[str]) -> list[str]:
     return [f"ignored {len(extra):,} images without a label: {', '.join(extra[:SHOWN])}{more}"]
 
 
-def _labels(
+def labels_of(
     frame: pd.DataFrame,
     label: str,
     sensitive: list[str],

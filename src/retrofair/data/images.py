@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrofair.data.encoders import Array
 from retrofair.data.grouped import Batch
-from retrofair.data.image_files import BrokenImageError, ImageFiles
+from retrofair.data.image_files import BrokenImageError, Fit, ImageFiles
 from retrofair.errors import InputError
 from retrofair.progress import track
 
@@ -37,8 +37,9 @@ class ImageRows:
         source: a folder or a zip.
         files: the image of every row, by its name in there.
         y, group: (n,) label and group code of every row.
-        size: side in pixels; the shorter side is resized to it and the centre cut out. None: the
-            images as they are, all of one height and width.
+        size: side in pixels; unless `fit` says otherwise the shorter side is resized to it and the
+            centre cut out. None: the images as they are, all of one height and width.
+        fit: how they become squares.
         mean, std: of each colour, on the scale from 0 to 1.
         keep: keep decoded images (one byte per number) from the first time they are read. None:
             where all of them take less than 1 GiB. Forked workers keep them in memory that they
@@ -58,6 +59,7 @@ class ImageRows:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     keep: bool | None = None
+    fit: Fit = field(default=Fit())
     _files: ImageFiles = field(init=False)
     _shape: tuple[int, ...] = field(init=False)
     _kept: _Kept | None = field(init=False)
@@ -137,7 +139,7 @@ class ImageRows:
         return (3, 0, 0)
 
     def _read(self, row: int) -> Array:
-        pixels = self._files.pixels(self.files[row], self.size)
+        pixels = self._files.pixels(self.files[row], self.size, self.fit)
         if pixels.shape != self._shape:
             (_, *one), (_, *other) = self._shape, pixels.shape
             raise BrokenImageError(
@@ -152,7 +154,7 @@ class ImageRows:
             raise InputError(
                 f"expected an image in {self.files[row]!r} of {self._files.source}, got one that "
                 f"cannot be read ({error}); put a good copy there, or leave out such rows with "
-                "images_of(..., on_error='skip')"
+                "images_of(..., on_error='skip') (--on-error skip)"
             ) from None
 
 

@@ -179,6 +179,8 @@ class StreamedData:
     def x(self) -> Any:
         """x of all rows at once, read into memory."""
         parts = [x for x, _, _ in self]
+        if ragged(parts):  # filled up to the longest of each batch: now to that of all
+            return self.rows.batch(self.index)[0]
         if isinstance(parts[0], dict):
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if isinstance(parts[0], tuple | list):
@@ -197,6 +199,15 @@ class StreamedData:
         return GroupedData(
             x=x, y=self.y, group=self.group, group_names=self.group_names, notes=self.notes
         )
+
+
+def ragged(parts: Sequence[Any]) -> bool:
+    """Whether batches' x differ in more than the number of rows, as those of texts do."""
+    shapes = set()
+    for x in parts:
+        each = x.values() if isinstance(x, dict) else [x] if isinstance(x, Tensor) else x
+        shapes.add(tuple(tuple(part.shape[1:]) for part in each))
+    return len(shapes) > 1
 
 
 Rows = GroupedData | StreamedData  # data of which rows can be chosen

@@ -1,5 +1,6 @@
 """Base networks, and everything that looks into a network."""
 
+from retrofair.networks.image_options import image_options
 from retrofair.networks.load import load_network, load_weights
 from retrofair.networks.logits import as_logits
 from retrofair.networks.mlp import MLP
@@ -17,6 +18,7 @@ __all__ = [
     "Training",
     "as_logits",
     "fitted",
+    "image_options",
     "load_network",
     "load_weights",
     "logits",

@@ -115,8 +115,7 @@ def _checked(folder: Path) -> str:
             raise UnsafeFileError(
                 f"{folder} holds its weights as a pickle only ({pickles[0]}), and loading a pickle "
                 "can run code hidden in it: expected model.safetensors. Convert it once, where you "
-                "trust it: AutoModelForSequenceClassification.from_pretrained(folder)"
-                ".save_pretrained(folder)"
+                f"trust it: {_auto_class(config)}.from_pretrained(folder).save_pretrained(folder)"
             )
         raise InputError(f"expected model.safetensors in {folder}, which is not there (--network)")
     try:
@@ -125,6 +124,15 @@ def _checked(folder: Path) -> str:
         raise InputError(f"expected JSON in {config}, but it is damaged: {error}") from None
     names = values.get("architectures") if isinstance(values, dict) else None
     return _architecture(names, str(folder))
+
+
+def _auto_class(config: Path) -> str:
+    """The class that converts a folder, as far as its config tells."""
+    try:
+        names = json.loads(config.read_text(encoding="utf-8"))["architectures"]
+        return next(kind for end, kind in TASKS.items() if str(names[0]).endswith(end))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, StopIteration):
+        return " or ".join(TASKS.values())
 
 
 def _architecture(names: Any, name: str) -> str:

@@ -213,7 +213,14 @@ def _misshapen(out: Any, rows: int, classes: int) -> InputError:
             f"expected one logit per class, shape ({rows}, {classes}), as the labels are 0 to "
             f"{classes - 1}, got {shape}"
         )
-    many = isinstance(out, Tensor) and out.ndim == 2 and out.shape[1] > 2
+    if not isinstance(out, Tensor):
+        held = out is not None and (hasattr(out, "logits") or "logits" in out)
+        way = "return its .logits" if held else "return them as a tensor"
+        return InputError(
+            f"expected a network that returns one logit per row, shape ({rows},), got {shape}: "
+            f"{way}, for two classes the difference out[:, 1] - out[:, 0] (--network)"
+        )
+    many = out.ndim == 2 and out.shape[1] > 2
     return InputError(
         f"expected one logit per row, shape ({rows},) or ({rows}, 1), got {shape}; "
         + (

@@ -99,7 +99,9 @@ def recording(folder: str | Path | None = None) -> Iterator[None]:
         return
     place = None if folder is None else Path(folder)
     if place is not None and place.exists() and not place.is_dir():
-        raise InputError(f"expected a folder for representations, got the file {place} (cache)")
+        raise InputError(
+            f"expected a folder for representations, got the file {place} (cache, --cache)"
+        )
     token = _active.set(Recordings(place))
     try:
         yield

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from retrofair.data import Batch, Batches, Rows
+from retrofair.data.streamed import ragged
 from retrofair.networks.memory import joined, part_of, rows_of
 from retrofair.networks.outputs import device_of
 
@@ -57,9 +58,13 @@ class Resident:
 
     def sample(self, rows: int, generator: torch.Generator) -> Batch:
         """`rows` rows drawn with replacement, the same as from the data themselves."""
-        index = torch.randint(len(self), (rows,), generator=generator)
         if self._whole is None:
             list(self)
+            if ragged([x for x, _, _ in self.batches]):  # texts: of a length for each batch
+                x, y, group = self.data.sample(rows, generator)
+                return _moved(x, self.device), y, group
+        index = torch.randint(len(self), (rows,), generator=generator)
+        if self._whole is None:
             self._whole = joined([x for x, _, _ in self.batches])
             sizes = [len(y) for _, y, _ in self.batches]
             starts = torch.tensor([0, *sizes]).cumsum(0).tolist()

@@ -1,0 +1,152 @@
+"""How a network in Hugging Face's form wants its images: preprocessor_config.json, read as JSON."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from retrofair.data.image_files import Fit, Resample
+from retrofair.data.images import MEAN, STD
+from retrofair.errors import InputError, RetrofairWarning
+
+FILE, INSIDE = "preprocessor_config.json", "processor_config.json"
+USUAL = 224  # pixels, of most networks trained on ImageNet
+SAMPLING: Any = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's numbers
+BYTE = 1 / 255
+FIXED = 384  # from which side on ConvNeXt's images are not cut
+
+
+def image_options(
+    folder: str | Path | None, size: int | None = None, *, usual: int = USUAL
+) -> dict[str, Any]:
+    """The options of `images_of` that a network's folder asks for: size, mean, std and fit.
+
+    Where it says nothing they are those of networks trained on ImageNet, at the size that the
+    network's config.json names, else `usual` pixels, and a warning says so.
+
+    Args:
+        folder: of the network; None: it has none.
+        size: side in pixels, instead of the folder's.
+
+    Raises:
+        InputError: the file is damaged, or asks for images that are not square.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     values = {"size": {"height": 32, "width": 32}, "image_mean": 0.5, "image_std": 0.25}
+        ...     _ = Path(folder, FILE).write_text(json.dumps(values))
+        ...     image_options(folder)["size"], image_options(folder)["std"]
+        (32, (0.25, 0.25, 0.25))
+    """
+    place = None if folder is None else Path(folder)
+    values, name = (None, None) if place is None else _values(place)
+    if values is None:
+        return _usual(place, size, usual)
+    own, fit = _square(values, name)
+    if size is not None and size != own:
+        fit = Fit(stretch=fit.stretch, resample=fit.resample)  # a cut is of the own size
+    mean, std = _scale(values, name)
+    return {"size": own if size is None else size, "mean": mean, "std": std, "fit": fit}
+
+
+def _values(folder: Path) -> tuple[dict[str, Any] | None, Path]:
+    for name in (FILE, INSIDE):
+        place = folder / name
+        if place.is_file():
+            values = _json(place)
+            values = values.get("image_processor") if name == INSIDE else values
+            if isinstance(values, dict):
+                return values, place
+    return None, folder / FILE
+
+
+def _json(place: Path) -> Any:
+    try:
+        values = json.loads(place.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"expected JSON in {place}, but it is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"expected a JSON object in {place}, got {type(values).__name__}")
+    return values
+
+
+def _usual(folder: Path | None, size: int | None, usual: int) -> dict[str, Any]:
+    found = size
+    config = None if folder is None else folder / "config.json"
+    if found is None and config is not None and config.is_file():
+        found = _whole(_json(config).get("image_size"))
+    chosen = found or usual
+    warnings.warn(
+        f"no {FILE} with the network: images of {chosen} x {chosen} pixels, with the mean and "
+        "spread of ImageNet; --size names another size",
+        RetrofairWarning,
+        stacklevel=3,
+    )
+    return {"size": chosen, "mean": MEAN, "std": STD, "fit": Fit()}
+
+
+def _square(values: dict[str, Any], place: Any) -> tuple[int | None, Fit]:
+    """The side, None for images as they are, and how it is reached."""
+    number = values.get("resample")
+    known = isinstance(number, int) and 0 <= number < len(SAMPLING)
+    how: Resample = SAMPLING[number] if known else "bilinear"
+    size, crop = values.get("size"), values.get("crop_size")
+    cut = bool(values.get("do_center_crop", False)) and crop is not None
+    if not values.get("do_resize", True) or size is None:
+        return (_side(crop, place, "crop_size") if cut else None), Fit(resample=how)
+    short = _whole(size.get("shortest_edge")) if isinstance(size, dict) else None
+    share = values.get("crop_pct")
+    if short and not cut and isinstance(share, int | float) and 0 < share <= 1:  # ConvNeXt's way
+        if short >= FIXED:
+            return short, Fit(stretch=True, resample=how)
+        return short, Fit(short=int(short / share), resample=how)
+    stretch = short is None and not (isinstance(size, int) and cut)
+    whole = short or _side(size, place, "size")
+    side = _side(crop, place, "crop_size") if cut else whole
+    return side, Fit(short=whole, stretch=stretch, resample=how)
+
+
+def _side(value: Any, place: Any, name: str) -> int:
+    if isinstance(value, dict):
+        sides = {_whole(value.get(side)) for side in ("height", "width")}
+        value = sides.pop() if len(sides) == 1 else None
+    found = _whole(value)
+    if found is None:
+        raise InputError(
+            f"expected a square {name} in {place}, got another: name the side in pixels with "
+            "--size (size=)"
+        )
+    return found
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, list | tuple) and len(set(value)) == 1:
+        value = value[0]
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _scale(values: dict[str, Any], place: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std on the scale from 0 to 1: (value * factor - offset - mean) / std."""
+    rescaled = bool(values.get("do_rescale", True))
+    factor = float(values.get("rescale_factor", BYTE)) if rescaled else 1.0
+    offset = 1.0 if rescaled and values.get("rescale_offset") else 0.0
+    mean, std = [0.0] * 3, [1.0] * 3
+    if values.get("do_normalize", True):
+        mean, std = (_colours(values.get(f"image_{name}"), name, place) for name in ("mean", "std"))
+    unit = factor / BYTE  # of the library's scale
+    return (
+        tuple((each + offset) / unit for each in mean),
+        tuple(each / unit for each in std),
+    )
+
+
+def _colours(value: Any, name: str, place: Any) -> list[float]:
+    if value is None:
+        return list(MEAN if name == "mean" else STD)
+    numbers = [value] * 3 if isinstance(value, int | float) else value
+    if not isinstance(numbers, list) or len(numbers) != 3:
+        raise InputError(f"expected image_{name} of three colours in {place}, got {value!r}")
+    return [float(each) for each in numbers]
