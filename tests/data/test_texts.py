@@ -11,9 +11,8 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
-from hugging_cases import saved, table, tokenizer
-
 import retrofair as rf
+from hugging_cases import saved, table, tokenizer
 from retrofair.data import StreamedData, TextRows
 from retrofair.errors import InputError, MissingFileError, RetrofairWarning
 from retrofair.networks.resident import Resident

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 pytest.importorskip("transformers")
-from hugging_cases import NETWORKS, pictures, saved, table
-
 import retrofair as rf
+from hugging_cases import NETWORKS, pictures, saved, table
 from retrofair import debiasers
 from retrofair.debiasers import Debiased
 from retrofair.networks import load_network
