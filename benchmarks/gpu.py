@@ -33,8 +33,8 @@ QUICK = (
     rf.debiasers.GroupThresholds(),
     rf.debiasers.FairHead(),
     rf.debiasers.FairHead(stages="all"),
-    rf.debiasers.Random(trials=10),
-    rf.debiasers.Layerwise(evaluations=5, layers=2),
+    rf.debiasers.Random(trials=5),
+    rf.debiasers.Layerwise(evaluations=3, layers=2),
     rf.debiasers.Pruning(rounds=3, rows=256),
     rf.debiasers.BiasGradient(looks=2, steps=5, batch_size=128),
     rf.debiasers.Lagrangian(epochs=2, steps=10, batch_size=128),
@@ -99,8 +99,8 @@ def timed(work: Callable[[], Any], repeats: int = 3) -> list[float]:
 
 
 def agreement() -> list[str]:
-    """Each method on a ResNet-18 at 64 x 64, on the CPU and on the GPU."""
-    data = pictures(1_000, 64)
+    """Each method on a ResNet-18 at 32 x 32, on the CPU and on the GPU."""
+    data = pictures(400, 32)
     start = rf.networks.resnet(18)
     network = rf.networks.train_network(start.to("cuda"), data, data, epochs=3, batch_size=128)
     lines = []
@@ -201,7 +201,7 @@ def main() -> None:
 
 ## The same results
 
-A ResNet-18 trained for three epochs on 1,000 generated images of 64 x 64, debiased in quick
+A ResNet-18 trained for three epochs on 400 generated images of 32 x 32, debiased in quick
 settings with the network on the CPU and on the GPU. Methods that train draw dropout and sum
 gradients in another order there: their networks differ, their objective hardly.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Best, Fit, clone, later, record
+from retrofair.debiasers.base import Best, Fit, clone, later, record, trainable
 from retrofair.debiasers.critics import ConcatenatedCritic, PooledCritic, set_trainable
 from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.tuning import Rounds, Tuning, check_options
@@ -170,6 +170,7 @@ class Adversarial:
             history.append(record(objective, choice, epoch=epoch, critic_error=error))
             rounds.save(epoch, history)
         best.restore()
+        trainable(model)
         return Fit(model, Cut(best.choice.threshold), tuple(history))
 
     def _train_critic(

@@ -99,10 +99,15 @@ class Debiaser(Protocol):
 def clone(model: nn.Module) -> nn.Module:
     """A copy with its own weights, all of them trainable, in eval mode; the original stays."""
     copied = copy.deepcopy(model).eval()
-    for parameter in copied.parameters():
+    trainable(copied)
+    return copied
+
+
+def trainable(model: nn.Module) -> None:
+    """Let all weights have gradients."""
+    for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
-    return copied
 
 
 def search(data: Batches, objective: Objective) -> ThresholdSearch:
@@ -162,8 +167,14 @@ class Best:
             choice = self.thresholds.best(found)
         if choice.rank > self.choice.rank:
             self.choice = choice
-            self.state = _snapshot(self.model) if self.snapshots else {}
+            self._keep()
         return choice
+
+    def _keep(self) -> None:
+        """The model's weights over those kept before: never two snapshots of a large network."""
+        own = self.model.state_dict()
+        for name, kept in self.state.items():
+            kept.copy_(own[name])
 
     def restore(self) -> None:
         """Give the model the best weights; their offsets, which were only looked for near the

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import Batches
 from retrofair.debiasers import cells
-from retrofair.debiasers.base import Best, Fit, clone, later, record, rule_of
+from retrofair.debiasers.base import Best, Fit, clone, later, record, rule_of, trainable
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.fair_head_classes import worth_of_classes
 from retrofair.debiasers.offsets import OffsetChoice
@@ -122,6 +122,7 @@ class Lagrangian:
             history.append(record(objective, choice, epoch=epoch, price=run.price))
             rounds.save(epoch, history, choice=write_choice(choice), price=run.price)
         best.restore()
+        trainable(model)
         return Fit(model, rule_of(best.choice), tuple(history))
 
 

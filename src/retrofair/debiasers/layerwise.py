@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.base import Best, Fit, clone, record, trainable
 from retrofair.debiasers.gbrt import GBRT
 from retrofair.debiasers.rules import Cut
 from retrofair.errors import InputError, unknown
@@ -96,6 +96,9 @@ class Layerwise:
                 "expected a linear or ungrouped convolution layer for space='directions', got none:"
                 " use space='weights'"
             )
+        searched = {id(p) for name in names for p in model.get_submodule(name).parameters()}
+        for parameter in model.parameters():  # no other weights change, nor need be kept
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in searched)
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, layer="", trial=0)]
         steps = [(name, trial) for name in names for trial in range(1, self.evaluations + 1)]
@@ -114,6 +117,7 @@ class Layerwise:
             optimiser.tell(point, -choice.rank)
             history.append(record(objective, choice, layer=name, trial=trial))
         best.restore()
+        trainable(model)
         return Fit(model, Cut(best.choice.threshold), tuple(history))
 
     def _space(self, model: nn.Module, name: str, data: Batches) -> tuple[int, Edit]:

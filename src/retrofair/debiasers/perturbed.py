@@ -145,14 +145,23 @@ class Draws:
         noise: makes a tensor of factors of a given size.
         generator: on the CPU, so that every device gets the same factors.
         ahead: draw the next trial's while this one's are used, unless they are too many to hold.
+        device: where those drawn ahead are put meanwhile.
     """
 
     def __init__(
-        self, weights: Weights, noise: Noise, generator: torch.Generator, *, ahead: bool
+        self,
+        weights: Weights,
+        noise: Noise,
+        generator: torch.Generator,
+        *,
+        ahead: bool,
+        device: torch.device | None = None,
     ) -> None:
         self.weights, self.noise = weights, noise
         self.generator = generator
         self.ahead = ahead and sum(weights.sizes) <= AHEAD
+        on_gpu = device is not None and device.type == "cuda"
+        self.beside = torch.cuda.Stream(device) if on_gpu and self.ahead else None
 
     def take(self, trials: int) -> Iterator[Drawn]:
         """So many trials, each to be used before the next is taken."""
@@ -188,7 +197,12 @@ class Draws:
 
     def _next(self) -> Drawn:
         state = self.generator.get_state()
-        return state, list(self._draw(self.generator))
+        factors = list(self._draw(self.generator))
+        if self.beside is not None:  # beside the passes that the device is busy with
+            with torch.cuda.stream(self.beside):
+                factors = [each.to(self.beside.device) for each in factors]
+            self.beside.synchronize()
+        return state, factors
 
     def _draw(self, generator: torch.Generator) -> Iterator[Tensor]:
         """Tensor by tensor: those of a large network need not be there at once."""

@@ -69,7 +69,9 @@ class Random:
         original, model = model, clone(model)
         weights = perturbed(original, model, batch_norm=self.batch_norm)
         best = Best.start(model, data, objective, snapshots=False)
-        draws = Draws(weights, self.noise, generator, ahead=device_of(model).type == "cuda")
+        device = device_of(model)
+        ahead = device.type == "cuda"
+        draws = Draws(weights, self.noise, generator, ahead=ahead, device=device)
         choices, winner = [best.choice], None
         steps = self._steps(draws, best, weights.together(data))
         for state, choice in track(steps, "random perturbation", self.trials):

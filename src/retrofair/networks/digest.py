@@ -16,7 +16,8 @@ def digest(*parts: Any) -> str:
         if isinstance(part, Tensor):
             known.update(f"{tuple(part.shape)} {part.dtype}".encode())
             flat = part.detach().cpu().contiguous().reshape(-1)
-            known.update(flat.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+            # numpy has no bfloat16; and no copy of what may be most of a large network
+            known.update(flat.view(torch.uint8).numpy().data)
         elif isinstance(part, nn.Module):
             known.update(repr(part).encode())
             for name, value in sorted(part.state_dict().items()):
