@@ -318,6 +318,12 @@ def test_devices_and_caches(monkeypatch, capsys) -> None:
           *of_images("vit", "--method", "lagrangian", "--checkpoint", "labels.csv"))  # fmt: skip
 
 
+@pytest.mark.parametrize("command", ["certify", "export"])
+def test_commands_that_are_for_tables(command: str, capsys) -> None:
+    fails(capsys, "expected a table, got the images of utkface", command, "utkface", "--network",
+          "vit", *([] if command == "export" else ["--epsilon", 0.1]))  # fmt: skip
+
+
 @pytest.mark.parametrize("option", [["--layers", "1"], ["--micro-rows", "8"], ["--mixed"]])
 def test_options_of_training_that_a_method_has_not(option, capsys) -> None:
     fails(capsys, f"lagrangian or adversarial with {option[0]}, got random", "debias",
