@@ -98,3 +98,25 @@ def test_the_session_of_images_gives_the_output_it_shows(
     )
     assert tried >= 15
     assert not failed
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers' own imports
+@pytest.mark.parametrize(("page", "least"), [("text.md", 15), ("large.md", 15)])
+def test_the_sessions_of_texts_and_large_networks_give_the_output_they_show(page, least) -> None:
+    if page == "text.md":
+        pytest.importorskip("transformers")
+    failed, tried = doctest.testfile(
+        str(DOCS / page), module_relative=False, optionflags=doctest.ELLIPSIS
+    )
+    assert tried >= least
+    assert not failed
+
+
+def test_options_on_the_pages_of_large_networks_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    for page in ("images.md", "text.md", "large.md"):
+        text = (DOCS / page).read_text(encoding="utf-8").replace("\\\n", " ")
+        for command, rest in re.findall(r"^retrofair (\w+) (.*)$", text, re.MULTILINE):
+            run([command, "--help"])
+            known = capsys.readouterr().out
+            for option in re.findall(r"--[a-z-]+", rest):
+                assert option in known, (page, command, option)

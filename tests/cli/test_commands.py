@@ -666,5 +666,5 @@ def test_what_numbers_cannot_have(labels, capsys):
 
 @pytest.mark.parametrize("command", ["train", "debias", "audit"])
 def test_images_need_a_network_of_the_users(capsys, command):
-    message = "expected --network MODULE:FACTORY for the images of utkface, got none"
+    message = "expected --network FOLDER or MODULE:FACTORY for the images of utkface, got none"
     fails(capsys, message, command, "--data", "utkface")

@@ -119,7 +119,9 @@ app.command(
     short_help="Return a fairer network, and show what it costs.",
     epilog="Example: retrofair debias --data adult --sensitive sex --measure spd --epsilon 0.05 "
     "--method adversarial --out fair/. Of a label of numbers: retrofair debias prices.csv --label "
-    "price --sensitive sex --regression --bound 4 --network mymodels:make_net",
+    "price --sensitive sex --regression --bound 4 --network mymodels:make_net. Of images: "
+    "retrofair debias --images faces/ --labels faces.csv --label smiling --sensitive race "
+    "--network resnet/ --method fair_head",
 )(debias_command.debias)
 app.command(
     "frontier",

@@ -142,7 +142,6 @@ def audit(
         looked_at = o.subject(
             choice, network, weights, trust_network_file, parts=o.WHOLE, device=device
         )
-        notes.flush()
         with recording(cache):
             found = audit_network(
                 looked_at.network,

@@ -23,16 +23,21 @@ from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.studies.toml_table import Table, read_toml, shown, typed
 
+IMAGES = ("images", "labels", "image_column", "size", "on_error")
 # an option, and those it stands instead of: one given on the command line, of any of the file; one
 # in a command's table, of those above all tables
 INSTEAD_OF = {
-    "file": ("data",),
     # one table names the images
+    "file": ("data", "labels"),
+    "data": ("labels",),
     "labels": ("data",),
+    "text": IMAGES,
+    "images": ("text", "max_length"),
     # decisions that are made need neither a network nor features
     "prediction": (
         *("network", "weights", "threshold", "outputs"),
         *("blind", "missing", "drop", "no_scale"),
+        *(*IMAGES, "text", "max_length", "batch_rows", "workers"),
     ),
     "network": ("prediction",),
     "weight": ("tolerance",),

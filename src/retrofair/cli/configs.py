@@ -27,6 +27,8 @@ seed = 0
 # Your own network; without one, debias and the others train a base network.
 # network = "mymodels:make_net"  # a function that returns an nn.Module
 # weights = "net.safetensors"
+# images = "faces/"  # a folder or zip: the table above then names them and holds their labels
+# text = "review"  # or a column of texts; network is the folder of a Hugging Face classifier
 
 [audit]
 {audit}

@@ -149,7 +149,6 @@ def debias(
         ),
         device=device,
     )
-    notes.flush()
     with recording(cache):  # no pass over the data is made twice
         result = debias_network(
             what.network,

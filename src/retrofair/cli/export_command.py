@@ -15,7 +15,16 @@ from torch import nn
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli.folders import refuse_results
-from retrofair.cli.results import loaded, preparation_of, refuse_options, source_of, table_of
+from retrofair.cli.media import Media
+from retrofair.cli.results import (
+    as_groups,
+    loaded,
+    media_of,
+    preparation_of,
+    refuse_options,
+    source_of,
+    table_of,
+)
 from retrofair.cli.tables import console
 from retrofair.data import GroupedData, Preparation
 from retrofair.debiasers import Debiased
@@ -26,6 +35,7 @@ from retrofair.errors import InputError
 from retrofair.files import json_text
 
 NOT_THE_SAME = 3
+IMAGES = 512  # that an export is tried on
 
 Source = Annotated[
     str | None,
@@ -75,7 +85,8 @@ def export(
 
     The file takes a table's own columns and gives the probability and the decision. It is tried on
     the table the result was fitted to, or on --data; if its answers differ, nothing is written.
-    Without a result a network is exported as it is, with a threshold.
+    Without a result a network is exported as it is, with a threshold. A result of images becomes a
+    file that takes prepared pixels.
     """
     path = _path(out, format)
     result = None if source is None or o.TableChoice(source).is_data else Path(source)
@@ -105,7 +116,7 @@ def export(
         asked.subject,
         path,
         format,
-        data=asked.features() if prepared else asked.frame,
+        data=asked.features() if prepared or asked.frame is None else asked.frame,
         preparation=None if prepared else asked.preparation,
         threshold=threshold,
         outputs=o.outputs_of(outputs),
@@ -120,7 +131,7 @@ def export(
             f"to {path}; try another --format"
         )
         return NOT_THE_SAME
-    also = "" if prepared else ", preparation.json"
+    also = "" if prepared or asked.preparation is None else ", preparation.json"
     notes.say(f"wrote {path}{also} and export.json")
     return 0
 
@@ -130,28 +141,68 @@ class Asked:
     """What to export, and the rows to try it on."""
 
     subject: Debiased | nn.Module
-    frame: pd.DataFrame
-    preparation: Preparation
+    frame: pd.DataFrame | None
+    preparation: Preparation | None
     title: str
+    pixels: GroupedData | None = None  # of images, which have no columns
 
     def features(self) -> GroupedData:
         """The rows as the network takes them."""
+        if self.pixels is not None:
+            return self.pixels
+        assert self.preparation is not None  # a table's
+        assert self.frame is not None
         return GroupedData.prepared(self.preparation, self.frame)
 
 
 def of_result(folder: Path, choice: o.TableChoice, own: Own) -> Asked:
     """A saved result, on the table named or the one it was fitted to."""
     result = loaded(folder, *own)
+    if media_of(result) is not None:
+        return of_images(result, folder, choice)
     preparation = preparation_of(result)
     frame = table_of(source_of(result, choice.data or None, choice.root, choice.drop))
     return Asked(result, frame, preparation, f"the result in {folder}")
 
 
+def of_images(result: Debiased, folder: Path, choice: o.TableChoice) -> Asked:
+    """A saved result of images, on some of those it was fitted to: the file takes pixels.
+
+    Raises:
+        InputError: it is of texts, whose tokens the file would not make.
+    """
+    media = media_of(result)
+    assert media is not None  # or nobody had asked
+    if media.text is not None:
+        raise InputError(
+            f"expected a result of a table or of images, but the one in {folder} is of texts, and "
+            "no file holds a tokenizer: serve it in Python, rf.load_result(folder, network)"
+        )
+    source = source_of(result, choice.data or None, choice.root)
+    rows = as_groups(source.splits(o.WHOLE if source.is_file else o.USUAL).test, result.group_names)
+    some = rows[:: max(1, len(rows) // IMAGES)][:IMAGES]
+    say_pixels(media)
+    title = f"the result in {folder}, on {len(some):,} of its images"
+    return Asked(result, None, None, title, some.read())
+
+
+def say_pixels(media: Media) -> None:
+    """What whoever uses the file must do to an image first."""
+    mean, std = (", ".join(f"{v:.4g}" for v in each or ()) for each in (media.mean, media.std))
+    notes.say(
+        f"the file takes images that are prepared: {media.size} x {media.size} pixels, RGB, "
+        f"(value / 255 - mean) / std with mean {mean} and std {std}"
+    )
+
+
 def of_network(choice: o.TableChoice, own: Own) -> Asked:
     """A network as it is: the user's, or a base network."""
     what = o.subject(choice, *own, parts=o.WHOLE)
-    if what.test.preparation is None:
-        raise InputError(f"expected data that are a table, got {choice.data!r} (--data)")
+    if getattr(what.test, "preparation", None) is None:
+        raise InputError(
+            f"expected data that are a table, got {choice.data!r} (--data); for images export the "
+            "result of retrofair debias --images ... --out"
+        )
     title = "the base network" if what.trained_here else str(own[0])
     return Asked(what.network, table_of(choice), what.test.preparation, title)
 

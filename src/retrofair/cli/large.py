@@ -193,7 +193,7 @@ def _media(given: Mapping[str, Any], data: str) -> Media | None:
     if network is None:
         what = f"the images of {data}" if images is None and text is None else kind
         raise InputError(
-            f"expected --network FOLDER (or MODULE:FACTORY) for {what}, got none: base networks "
+            f"expected --network FOLDER or MODULE:FACTORY for {what}, got none: base networks "
             "are for tables"
         )
     if text is not None and not Path(network).is_dir():

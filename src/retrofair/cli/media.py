@@ -10,10 +10,12 @@ from typing import Any, cast
 import pandas as pd
 
 from retrofair import datasets
+from retrofair.cli.notes import say
 from retrofair.data import Fit, StreamedData, images_of, texts_of
 from retrofair.data.image_tables import OnError
 from retrofair.data.streamed import ROWS
 from retrofair.networks import image_options
+from retrofair.networks.image_options import FILE
 
 SMALL = 64  # pixels of the images that a data set brings
 
@@ -78,6 +80,11 @@ class Media:
         usual = {"usual": SMALL} if small else {}
         found = image_options(folder, size, **usual)
         fit = found["fit"]
+        if folder is not None and (Path(folder) / FILE).is_file():
+            say(
+                f"images of {found['size']} x {found['size']} pixels, prepared as the network's "
+                f"{FILE} says" + (", in the size of --size" if size is not None else "")
+            )
         return replace(
             self,
             network=network,

@@ -147,8 +147,7 @@ def subject(
     weights may come without a network: they are a base network's, such as a repaired one's. The
     network goes to the `device`, "auto" to a GPU if it is large (`devices.placed`).
     """
-    if network is None:
-        choice.check_columns()
+    choice.check_columns(network)
     if network is None and choice.target != "two":
         what = "numbers" if choice.target == "number" else f"{len(choice.class_names)} classes"
         raise InputError(

@@ -118,7 +118,7 @@ def table_of(choice: TableChoice) -> pd.DataFrame:
 
 def new_rows(result: Debiased, choice: TableChoice) -> Rows:
     """A new table, prepared as the result's data were; of its own data set, the test part."""
-    if choice.media is not None or _media_of(result) is not None:
+    if choice.media is not None or media_of(result) is not None:
         return _new_media(result, choice)
     preparation = preparation_of(result)
     source = source_of(result, choice.data, choice.root, choice.drop)
@@ -133,7 +133,7 @@ def new_rows(result: Debiased, choice: TableChoice) -> Rows:
     return test
 
 
-def _media_of(result: Debiased) -> Media | None:
+def media_of(result: Debiased) -> Media | None:
     """The images or texts that a result was fitted to."""
     known = result.about.get(SOURCE)
     return Media.of(known.get("media")) if isinstance(known, dict) else None
@@ -145,7 +145,7 @@ def _new_media(result: Debiased, choice: TableChoice) -> StreamedData:
     Raises:
         InputError: the result was fitted to data of another kind, or groups are new.
     """
-    media, now = _media_of(result), choice.media
+    media, now = media_of(result), choice.media
     if media is None or now is None or (media.text is None) != (now.text is None):
         kinds = ["a table" if each is None else each.kind for each in (media, now)]
         raise InputError(f"expected data as this result was fitted to, {kinds[0]}, got {kinds[1]}")

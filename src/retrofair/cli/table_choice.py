@@ -76,16 +76,23 @@ class TableChoice:
             return False
         return Path(self.data).suffix.lower() in TABLES or Path(self.data).is_file()
 
-    def check_columns(self) -> None:
-        """Refuse a data set of images, which have no columns for a base network.
+    def check_columns(self, network: str | None = None) -> None:
+        """Refuse a data set of images for a command that is for tables, or without a network.
 
         Raises:
-            InputError: naming the option that takes another network.
+            InputError: naming the option that takes another network, or other data.
         """
-        if self.data in {known.name for known in datasets.ALL if known.images is not None}:
+        if self.data not in {known.name for known in datasets.ALL if known.images is not None}:
+            return
+        if network is None:
             raise InputError(
-                f"expected --network MODULE:FACTORY for the images of {self.data}, got none: base "
-                "networks are for tables"
+                f"expected --network FOLDER or MODULE:FACTORY for the images of {self.data}, got "
+                "none: base networks are for tables"
+            )
+        if self.media is None:
+            raise InputError(
+                f"expected a table, got the images of {self.data}: those are for audit, debias "
+                "and frontier (--data)"
             )
 
     @property

@@ -54,7 +54,7 @@ class Fit:
         sides = (short, short)
         if not self.stretch:
             least = min(image.size)
-            width, height = (max(short, round(side * short / least)) for side in image.size)
+            width, height = (side * short // least for side in image.size)  # as torchvision
             sides = (width, height)
         if image.size != sides:
             image = image.resize(sides, pillow().Resampling[self.resample.upper()])

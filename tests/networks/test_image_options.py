@@ -1,0 +1,127 @@
+"""How a network's folder wants its images, beside what transformers' own processors make."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import retrofair as rf
+from retrofair.data import Fit, ImageRows
+from retrofair.errors import InputError, RetrofairWarning
+
+transformers = pytest.importorskip("transformers")
+pil = pytest.importorskip("transformers.models.vit.image_processing_pil_vit")
+
+
+def folder_of(values: Any, root: Path, name: str = "preprocessor_config.json") -> Path:
+    (root / name).write_text(values if isinstance(values, str) else json.dumps(values))
+    return root
+
+
+def ours(options: dict[str, Any], image: Image.Image, root: Path) -> torch.Tensor:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    (root / "one.png").write_bytes(content.getvalue())
+    rows = ImageRows(
+        source=root, files=("one.png",), y=torch.zeros(1), group=torch.zeros(1), **options
+    )
+    return rows[0][0]
+
+
+def noise(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(width).integers(0, 256, (height, width, 3))
+    return Image.fromarray(values.astype(np.uint8))
+
+
+CROPPED = {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (16, 16), (30, 40), (20, 20)])
+@pytest.mark.parametrize(
+    ("processor", "values"),
+    [
+        ("vit", {"size": {"height": 16, "width": 16}, "resample": 2}),
+        ("vit", {"size": {"height": 16, "width": 16}, "resample": 3, "do_rescale": False}),
+        ("vit", {"size": {"height": 16, "width": 16}, "do_normalize": False}),
+        ("clip", {**CROPPED, "resample": 3}),
+        ("convnext", {"size": {"shortest_edge": 16}, "crop_pct": 0.8, "resample": 2}),
+        ("convnext", {"size": {"shortest_edge": 384}, "crop_pct": 0.8, "resample": 2}),
+    ],
+)
+def test_the_same_pixels_as_transformers(processor: str, values: Any, shape: Any, tmp_path: Path):
+    name = {"vit": "ViT", "clip": "CLIP", "convnext": "ConvNext"}[processor]
+    kind = getattr(transformers, f"{name}ImageProcessorPil", None)
+    if kind is None:
+        pytest.skip("this transformers has no processors that go without torchvision")
+    theirs = kind(**values)
+    theirs.save_pretrained(tmp_path)
+    options = rf.networks.image_options(tmp_path)
+    image = noise(*shape)
+    wanted = torch.as_tensor(np.asarray(theirs(image, return_tensors="np")["pixel_values"]))[0]
+    found = ours(options, image, tmp_path)
+    assert found.shape == wanted.shape
+    assert torch.allclose(found, wanted.float(), atol=1e-4, rtol=1e-5)
+
+
+def test_the_size_asked_for_comes_first(tmp_path: Path) -> None:
+    found = rf.networks.image_options(folder_of(CROPPED | {"do_center_crop": True}, tmp_path))
+    assert (found["size"], found["fit"]) == (16, Fit(short=20))
+    found = rf.networks.image_options(tmp_path, size=8)
+    assert (found["size"], found["fit"]) == (8, Fit())
+
+
+def test_older_forms(tmp_path: Path) -> None:
+    found = rf.networks.image_options(folder_of({"size": 24, "image_mean": 0.5}, tmp_path))
+    assert (found["size"], found["fit"].stretch, found["mean"]) == (24, True, (0.5, 0.5, 0.5))
+    values = {"size": 32, "crop_size": 24, "do_center_crop": True}
+    found = rf.networks.image_options(folder_of(values, tmp_path))
+    assert (found["size"], found["fit"]) == (24, Fit(short=32))
+    found = rf.networks.image_options(folder_of({"do_resize": False}, tmp_path))
+    assert found["size"] is None
+
+
+def test_inside_the_file_of_a_processor(tmp_path: Path) -> None:
+    values = {"image_processor": {"size": {"height": 24, "width": 24}}}
+    folder_of(values, tmp_path, "processor_config.json")
+    assert rf.networks.image_options(tmp_path)["size"] == 24
+
+
+def test_without_the_file_imagenets_are_said(tmp_path: Path) -> None:
+    with pytest.warns(RetrofairWarning, match=r"224 x 224 pixels.*ImageNet; --size"):
+        found = rf.networks.image_options(tmp_path)
+    assert found["mean"] == (0.485, 0.456, 0.406)
+    folder_of({"image_size": 48}, tmp_path, "config.json")
+    with pytest.warns(RetrofairWarning, match="48 x 48"):
+        assert rf.networks.image_options(tmp_path)["size"] == 48
+    with pytest.warns(RetrofairWarning, match="64 x 64"):
+        assert rf.networks.image_options(None, usual=64)["size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", "a JSON object"),
+        ({"size": {"height": 8, "width": 9}}, r"square size in .*--size"),
+        ({"size": {"longest_edge": 9}}, r"square size in .*--size"),
+        ({"size": 9, "image_std": [1, 2]}, "image_std of three colours"),
+        ({"size": 9, "image_mean": "x"}, "image_mean of three colours"),
+    ],
+)
+def test_files_that_say_nothing_usable(values: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        rf.networks.image_options(folder_of(values, tmp_path))
+
+
+def test_fits_that_are_none() -> None:
+    with pytest.raises(InputError, match="resampling"):
+        Fit(resample="cubic")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="short >= 1"):
+        Fit(short=0)
