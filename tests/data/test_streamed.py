@@ -169,3 +169,31 @@ def test_images_in_memory_come_in_small_batches() -> None:
         group_names=("a",),
     )
     assert [len(y) for _, y, _ in table] == [65_536, 4_464]
+
+
+def test_tuples_that_torch_makes_lists_of() -> None:
+    """`default_collate` gives a list for a row's tuple."""
+
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3, 1)
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return self.linear(torch.cat([a, b], 1))
+
+    generator = torch.Generator().manual_seed(0)
+    rows = [
+        (
+            (torch.randn(2, generator=generator), torch.randn(1, generator=generator)),
+            i % 2,
+            (i // 2) % 2,
+        )
+        for i in range(80)
+    ]
+    data = rf.StreamedData.of(DataLoader(rows, batch_size=16), ("a", "b"))
+    audit = rf.audit(Two().eval(), data)
+    assert audit["spd"].low <= audit["spd"].value <= audit["spd"].high
+    goal = rf.Constrained("spd", epsilon=0.2)
+    for method in ("fair_head", rf.debiasers.Random(trials=3)):
+        assert len(rf.debias(Two().eval(), data, goal, method).predict_data(data)) == 80

@@ -102,6 +102,50 @@ def test_networks_without_a_linear_end(data: Any) -> None:
             rf.debias(whole, data, GOAL, "random", head_only=True, outputs="logits")
 
 
+class Gated(ConvNet):
+    """Its last layer also runs before, on something else."""
+
+    def forward(self, x: Any) -> Any:
+        hidden = self.pool(self.body(x)).flatten(1)
+        gate = torch.sigmoid(self.fc(hidden)[:, :1])
+        out = self.fc(hidden * gate)
+        return out[:, 1] - out[:, 0]
+
+
+def normed() -> nn.Module:
+    net = trained()
+    net.fc = torch.nn.utils.parametrizations.weight_norm(net.fc)
+    return net.eval()
+
+
+class Square(ConvNet):
+    """Far from 0, where a sigmoid tells nothing."""
+
+    def forward(self, x: Any) -> Any:
+        return 6 + super().forward(x) ** 2
+
+
+@pytest.mark.parametrize("make", [lambda: Gated().eval(), normed, lambda: Square().eval()])
+def test_a_last_layer_that_is_more_than_that_is_refused(make: Any, data: Any) -> None:
+    method = Random(trials=5, scale=0.8)
+    with pytest.raises(InputError, match="head_only"):
+        rf.debias(
+            make(), data, rf.Weighted("spd", lam=0.5), method, head_only=True, outputs="logits"
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("method", ["zhang", "random", "lagrangian", "fair_head", "threshold"])
+def test_other_precisions(method: str, dtype: torch.dtype, data: Any, quick: Any) -> None:
+    net = trained().to(dtype)
+    rows = dataclasses.replace(data, x=data.x.double()) if dtype == torch.float64 else data
+    result = rf.debias(net, rows, GOAL, quick[method], head_only=True)
+    assert next(result.model.parameters()).dtype in (dtype, torch.float32)
+    audit = rf.audit(result, rows)
+    if method != "fair_head":
+        assert audit["spd"].value == pytest.approx(result.after.bias, abs=0.02)
+
+
 # --- which layers are trained, in which parts -----------------------------------------------------
 
 
@@ -123,6 +167,22 @@ def test_layers_before_the_chosen_ones_stay(method: Any, net: ConvNet, data: Any
         moved = [n for n, v in result.model.state_dict().items() if not torch.equal(v, before[n])]
         assert all(name.startswith(free) for name in moved)
     assert alike(net, trained())
+
+
+def test_layers_are_the_last_to_run_wherever_they_are_defined(data: Any) -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 1)
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(432, 4), nn.BatchNorm1d(4))
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.body(x))[:, 0]
+
+    for layers, free in ((1, {"head"}), (2, {"head", "body"})):
+        tuning = Tuning(Backwards(), data, layers=layers)
+        named = tuning.model.named_parameters()
+        assert {n.split(".")[0] for n, p in named if p.requires_grad} == free
 
 
 def test_a_minibatch_in_parts_has_the_gradients_of_the_whole(net: ConvNet, data: Any) -> None:

@@ -205,3 +205,14 @@ def test_coins_against_a_plain_twin(values: list[float], seed: int) -> None:
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
     state ^= state >> 31
     assert coins(torch.tensor([values], dtype=torch.float32), seed)[0] == (state >> 11) / 2**53
+
+
+def test_coins_of_texts_do_not_depend_on_their_padding() -> None:
+    ids = torch.tensor([[5, 7, 9], [4, 2, 6]])
+    short = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    padded = {
+        "input_ids": torch.cat([ids, torch.full((2, 4), 3)], 1),
+        "attention_mask": torch.cat([torch.ones_like(ids), torch.zeros(2, 4, dtype=torch.long)], 1),
+    }
+    assert rules.coins(short, 1).tolist() == rules.coins(padded, 1).tolist()
+    assert rules.coins(short, 1)[0] != rules.coins(short, 1)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def test_an_interrupted_pass_goes_on(net: ConvNet, data: rf.GroupedData, tmp_pat
     with recording.recording(tmp_path):
         cost = passes(lambda: recording.recorded(net, rows, ["fc"]), len(data))
         found = recording.recorded(net, rows, ["fc"])
-    assert cost == (len(data) - 3 * 64) / len(data)
+    assert cost == (len(data) - 3 * 64 + 16) / len(data)  # and 16 rows that tell networks apart
     assert torch.allclose(found.outputs, logits(net, data), atol=1e-5)
     assert torch.allclose(found.inputs["fc"], representation(net, data, "fc"), atol=1e-5)
 
@@ -182,3 +183,83 @@ def test_a_network_of_probabilities_is_run_once_too(data: rf.GroupedData) -> Non
     assert passes(work, len(data)) <= 1.1
     plain = rf.debias(trained(), data, GOAL, "fair_head")
     assert results[0].after.objective == pytest.approx(plain.after.objective, abs=0.02)
+
+
+# --- what must never be served for something else -------------------------------------------------
+
+
+def bias_before(net: Any, data: Any, tmp_path: Path, **options: Any) -> float:
+    return rf.debias(net, data, GOAL, "threshold", cache=tmp_path, **options).before.bias
+
+
+def test_streamed_rows_in_batches_of_one_are_looked_at(
+    net: ConvNet, data: rf.GroupedData, tmp_path: Path
+) -> None:
+    x = data.x.clone()
+    x[1:] *= -1
+    changed = dataclasses.replace(data, x=x)
+    first, other = streamed(data[:60], batch_rows=1), streamed(changed[:60], batch_rows=1)
+    bias_before(net, first, tmp_path)
+    assert bias_before(net, other, tmp_path) == rf.audit(net, other)["spd"].value
+
+
+def test_both_parts_of_rows_held_out_are_looked_at(
+    net: ConvNet, data: rf.GroupedData, tmp_path: Path
+) -> None:
+    x = data.x.clone()
+    x[200:] *= -1
+    method = rf.debiasers.Lagrangian(epochs=1, steps=1, batch_size=16)
+    for rows in (data, dataclasses.replace(data, x=x)):
+        found = rf.debias(net, rows, GOAL, method, held_out=0.3, cache=tmp_path)
+        plain = rf.debias(net, rows, GOAL, method, held_out=0.3)
+        assert found.before == plain.before
+
+
+def test_buffers_and_attributes_that_are_not_stored_count(
+    data: rf.GroupedData, tmp_path: Path
+) -> None:
+    class Shifted(ConvNet):
+        def __init__(self, by: float, buffer: bool) -> None:
+            super().__init__()
+            self.load_state_dict(trained().state_dict())
+            self.by: Any = by
+            if buffer:
+                del self.by
+                self.register_buffer("by", torch.tensor(by), persistent=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + self.by
+
+    for buffer in (False, True):
+        for by in (0.0, 0.7):
+            shifted = Shifted(by, buffer).eval()
+            found = bias_before(shifted, data, tmp_path)
+            assert found == rf.audit(shifted, data)["spd"].value
+
+
+def test_a_process_that_is_not_the_writer_keeps_nothing(
+    net: ConvNet, data: rf.GroupedData, tmp_path: Path
+) -> None:
+    from retrofair.networks.digest import digest
+    from retrofair.networks.kept import Kept
+
+    with recording.recording(tmp_path):
+        recording.recorded(net, data)
+    place = next(tmp_path.iterdir())
+    writing, other = (Kept(place, (), len(data)) for _ in range(2))
+    with writing.alone() as first, other.alone() as second:
+        assert (first, second) == (True, False)
+    with other.alone() as alone:
+        assert alone
+    assert digest(other.read()[0]) == digest(writing.read()[0])
+
+
+def test_passes_side_by_side_do_not_mix(net: ConvNet, data: rf.GroupedData) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    parts = [data[:200], data[200:]]
+    right = [recording.passed(net, part, ["fc"]).inputs["fc"] for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: recording.passed(net, parts[k % 2], ["fc"]), range(40)))
+    for k, each in enumerate(found):
+        assert torch.allclose(each.inputs["fc"], right[k % 2], atol=1e-6)

@@ -222,7 +222,7 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path: 
     train_network(start, data, valid, **QUICK, checkpoint=tmp_path)
     with pytest.raises(InputError, match="one with another batch_size: name another folder"):
         train_network(start, data, valid, **{**QUICK, "batch_size": 8}, checkpoint=tmp_path)
-    with pytest.raises(InputError, match="another seed, network, labels"):
+    with pytest.raises(InputError, match="another seed, network, training data"):
         train_network(small(3), table(9, classes=3), valid, **QUICK, seed=1, checkpoint=tmp_path)
     file = tmp_path / "training.safetensors"
     file.write_bytes(file.read_bytes()[:-50])

@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -17,6 +18,8 @@ from retrofair.data.encoders import Array
 from retrofair.errors import InputError, MissingFileError, unknown
 
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+LARGEST = 2**28  # bytes of a zip's member, unpacked
+DEEP = ("I", "I;16", "I;16L", "I;16B")  # sixteen bits a pixel, which Pillow would cut off at 255
 # what Pillow and zipfile raise over a broken file
 BROKEN = (OSError, ValueError, SyntaxError, KeyError, EOFError, RuntimeError, zlib.error)
 
@@ -64,6 +67,18 @@ class Fit:
         return image.crop((left, top, left + size, top + size))
 
 
+def _walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders with their files, those behind links too, each once."""
+    seen = set()
+    for where, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:  # a link back up: not around in circles
+            below.clear()
+            continue
+        seen.add(real)
+        yield where, names
+
+
 class BrokenImageError(Exception):
     """An image that cannot be read; the message says why. For use inside this package."""
 
@@ -98,7 +113,7 @@ class ImageFiles:
         if self.folder:
             found = (
                 Path(where, name).relative_to(self.source).as_posix()
-                for where, _, names in os.walk(self.source)
+                for where, names in _walked(self.source)
                 for name in names
             )
         else:
@@ -109,10 +124,25 @@ class ImageFiles:
         """The bytes of one."""
         if self.folder:
             return (self.source / name).read_bytes()
-        return self._opened().read(name)
+        archive = self._opened()
+        size = archive.getinfo(name).file_size
+        if size > LARGEST:
+            raise OSError(f"{size / 2**20:,.0f} MiB unpacked, more than {LARGEST / 2**20:,.0f}")
+        return archive.read(name)
+
+    def identity(self, names: Sequence[str]) -> list[Any]:
+        """What changes when an image is replaced: sizes and times, or a zip's checksums."""
+        if self.folder:
+            found = [(self.source / name).stat() for name in names]
+            return [(each.st_size, each.st_mtime_ns) for each in found]
+        archive = self._opened()
+        return [archive.getinfo(name).CRC for name in names]
 
     def pixels(self, name: str, size: int | None, fit: Fit = Fit()) -> Array:
         """One image as (3, height, width) uint8, RGB: as it is, or a square of a `size`.
+
+        Of sixteen bits a pixel the upper eight count. A camera's note on how to turn it is ignored,
+        as most data sets of images that networks are trained on ignore it.
 
         Raises:
             BrokenImageError: it is absent, truncated or no image.
@@ -125,6 +155,11 @@ class ImageFiles:
                     # the size that is wanted, so that the resizing still decides
                     twice = 2 * max(size, fit.short or size)
                     image.draft("RGB", (twice, twice))
+                if image.mode == "F":
+                    raise ValueError("numbers with fractions, whose range nobody knows")
+                if image.mode in DEEP:
+                    deep = np.asarray(image).astype(np.int64).clip(0, 65_535)
+                    image = image_type.fromarray((deep // 256).astype(np.uint8))
                 rgb = image.convert("RGB")
                 if size is not None:
                     rgb = fit.square(rgb, size)

@@ -64,6 +64,11 @@ class ImageRows:
     _shape: tuple[int, ...] = field(init=False)
     _kept: _Kept | None = field(init=False)
 
+    def identity(self) -> list[Any]:
+        """What tells these images from others: files, and how they are prepared."""
+        how = (self.size, self.mean, self.std, self.fit)
+        return [self.files, how, *self._files.identity(self.files)]
+
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "files", tuple(self.files))

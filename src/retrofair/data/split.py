@@ -159,7 +159,8 @@ def _found(data: GroupedData | StreamedData, labels: bool = False) -> set[Any]:
 def alike_in_parts(data: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """The rest and a share of the rows, of each group and label alike; rows keep their order."""
     random = np.random.default_rng(seed)
-    cell = 2 * data.group.numpy() + (data.y.numpy() > 0)
+    _, label = np.unique(data.y.numpy(), return_inverse=True)
+    cell = (label.max(initial=0) + 1) * data.group.numpy() + label
     held = np.zeros(len(data), bool)
     for each in np.unique(cell):
         rows = random.permutation(np.flatnonzero(cell == each))

@@ -49,6 +49,10 @@ class TextRows:
     left: bool = False
     cut: int = 0
 
+    def identity(self) -> list[Any]:
+        """What tells these texts from others: all their tokens."""
+        return [*(self.tokens[name] for name in sorted(self.tokens)), self.starts, self.left]
+
     @classmethod
     def of(
         cls,

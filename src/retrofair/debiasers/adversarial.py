@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, later, record, trainable
 from retrofair.debiasers.critics import ConcatenatedCritic, PooledCritic, set_trainable
+from retrofair.debiasers.held_out import drawn_from
 from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.tuning import Rounds, Tuning, check_options
 from retrofair.errors import InputError, unknown
@@ -135,7 +136,8 @@ class Adversarial:
         model = clone(model)
         layer = last_layer(model, data, self.layer)
         tuning = Tuning(model, data, layers=self.layers, rows=self.micro_rows, mixed=self.mixed)
-        now = recorded(model, data, [layer])
+        drawn = drawn_from(data)
+        now = recorded(model, drawn, [layer])
         best = Best.start(model, data, objective)
         width = now.inputs[layer].shape[1]
         if self.reads == "minibatch":
@@ -152,21 +154,21 @@ class Adversarial:
             self.checkpoint, self, best, objective, generator, {"critic": critic}, optimisers
         )
         done, history, _ = rounds.restore()
-        now = passed(model, data, [layer]) if done else now
+        now = passed(model, drawn, [layer]) if done else now
         history = history or [record(objective, best.choice, epoch=0)]
         for epoch in track(range(1, self.epochs + 1), "adversarial fine-tuning"):
             if epoch <= done:
                 continue
             with seeded(generator):
                 error = self._train_critic(
-                    critic, critic_optimiser, now, layer, data, objective.bias_measure, generator
+                    critic, critic_optimiser, now, layer, drawn, objective.bias_measure, generator
                 )
                 self._train_actor(
                     tuning, actor_optimiser, critic, layer, data, objective, generator
                 )
             model.eval()
-            now = passed(model, data, [layer])  # for the choice, and for the critic's next epoch
-            choice = best.judge(probability(now.outputs))
+            now = passed(model, drawn, [layer])  # for the critic's next epoch, and for the choice
+            choice = best.judge(probability(now.outputs)) if drawn is data else best.look()
             history.append(record(objective, choice, epoch=epoch, critic_error=error))
             rounds.save(epoch, history)
         best.restore()

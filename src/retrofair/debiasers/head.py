@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -15,7 +14,7 @@ from retrofair.data import Batches
 from retrofair.debiasers.chances import Chances
 from retrofair.errors import InputError
 from retrofair.metrics import Array
-from retrofair.networks.layers import as_rows, reading
+from retrofair.networks.layers import ONE_AT_A_TIME, as_rows, reading
 from retrofair.networks.outputs import device_of, evaluating, forward
 from retrofair.networks.recording import Call, recorded
 
@@ -24,7 +23,6 @@ COLUMNS = 5_000  # of a table that a head reads, at most
 CODES = 10  # values up to which a column is a code, not a number
 KNOTS = 8  # per number
 MOST = 15.0  # log-odds that are told apart: beyond, 1 less the chance is lost to rounding
-_ONE_AT_A_TIME = threading.Lock()
 
 
 class Features(nn.Module):
@@ -71,7 +69,7 @@ class Features(nn.Module):
     def plain(self, x: Any) -> tuple[Tensor, Tensor]:
         """The logits and the inputs, (n, j), and what the layers read, (n, h)."""
         # what the layers read is noted on the network itself: one pass at a time
-        with _ONE_AT_A_TIME, ExitStack() as stack:
+        with ONE_AT_A_TIME, ExitStack() as stack:
             seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
             out = forward(self.network, x)
             read = [as_rows(each["input"]) for each in seen]

@@ -60,6 +60,11 @@ class HeldOut:
         return self.drawn.sample(rows, generator)
 
 
+def drawn_from(data: Batches) -> Batches:
+    """The rows that minibatches are drawn from, which critics may learn from too."""
+    return data.drawn if isinstance(data, HeldOut) else data
+
+
 def share_of(
     held_out: float | None, debiaser: Debiaser, net: nn.Module, data: Batches, head_only: bool
 ) -> float:

@@ -27,7 +27,8 @@ Drawn = tuple[Tensor, Factors]  # the generator's state before, and the factors
 
 def perturbed(original: nn.Module, model: nn.Module, *, batch_norm: bool = True) -> Weights:
     """The weights of `model`, a copy of `original`: as one vector where it is small."""
-    if sum(model.get_parameter(name).numel() for name in _names(model, batch_norm)) < SMALL:
+    weights = [model.get_parameter(name) for name in _names(model, batch_norm)]
+    if sum(p.numel() for p in weights) < SMALL and len({p.dtype for p in weights}) == 1:
         return Flat(model, batch_norm=batch_norm)
     return InPlace(original, model, batch_norm=batch_norm)
 
@@ -106,6 +107,9 @@ class Flat(Weights):
     def together(self, data: Batches) -> int:
         """Many on a GPU, where a small network's pass is mostly waiting for its launch."""
         if device_of(self.model).type != "cuda" or class_count(data.y.numpy()) > 2:
+            return 1
+        x, _, _ = next(iter(data))
+        if not isinstance(x, Tensor):
             return 1
         room = NUMBERS // (len(self) + len(data) * max(max(s) for s in self.shapes if s))
         return max(1, min(TOGETHER, room))

@@ -238,8 +238,10 @@ def coins(x: Any, seed: int) -> Array:
     """A number in [0, 1) per row of a batch's x, from the bits of its features and a seed.
 
     Each word of a row is multiplied with a key of its column, the products are added, and the sum
-    is mixed (splitmix64): (n,) float64. A dict's parts are taken in the order of their names.
+    is mixed (splitmix64): (n,) float64. A dict's parts are taken in the order of their names, and
+    what its attention mask leaves out plays no part: texts are padded as their batch needs.
     """
+    mask = x.get("attention_mask") if isinstance(x, dict) else None
     if isinstance(x, dict):
         x = [x[name] for name in sorted(x)]
     parts = x if isinstance(x, tuple | list) else [x]
@@ -248,7 +250,11 @@ def coins(x: Any, seed: int) -> Array:
     start = keys.integers(2**64, dtype=np.uint64)
     state: Array = np.full(len(parts[0]), start, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        for part in parts:
+        for number, part in enumerate(parts):
+            if number:  # a key depends on the part and the column alone
+                keys = np.random.default_rng([seed, number])
+            if mask is not None and part.shape == mask.shape:
+                part = part * mask
             part = part.float() if part.dtype == torch.bfloat16 else part  # numpy has none
             rows = part.detach().cpu().reshape(len(state), math.prod(part.shape[1:])).numpy()
             rows = np.ascontiguousarray(rows + 0 if rows.dtype.kind == "f" else rows)  # no -0.0

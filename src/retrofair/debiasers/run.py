@@ -25,7 +25,7 @@ from retrofair.metrics import Array
 from retrofair.networks.last import LastLayer
 from retrofair.networks.layers import weight_layers
 from retrofair.networks.logits import as_logits, kind_of
-from retrofair.networks.memory import part_of
+from retrofair.networks.memory import part_of, ran_out
 from retrofair.networks.outputs import Outputs, logits
 from retrofair.networks.randomness import generator_of
 from retrofair.networks.recording import Record, chances, recording, remember
@@ -61,7 +61,10 @@ def debias(
         head_only: change the network's last layer alone, whatever the method: it is fitted to what
             that layer reads, for which the network runs over the data once. For large networks.
         cache: a folder for what the network says of the data and what its layers read: later calls
-            with the same network and data, by any method, do not run it again.
+            with the same network and data do not run it again, where a method reads the same layers
+            (all post-processing; all methods with head_only). Streamed data are known by labels,
+            groups, x of 16 rows and what their dataset says of itself (`identity()`; of images the
+            files' sizes and times): whoever changes other rows in place names another folder.
         held_out: the share of the rows, of each group and label alike, that a method which trains
             weights does not see in training: threshold and epoch are chosen by these alone, and
             `before` and `after` are of them. None: 0.3 where all of a network of a million weights
@@ -120,10 +123,19 @@ def _debias(
     constant = thresholds.constant()
     started = time.perf_counter()
     with fitting_threads(model):
-        if head_only and debiaser.changes_weights:
-            fit = _on_head(model, data, objective, debiaser, seed)
-        else:
-            fit = debiaser(model, data, objective, generator=generator_of(seed))
+        try:
+            if head_only and debiaser.changes_weights:
+                fit = _on_head(model, data, objective, debiaser, seed)
+            else:
+                fit = debiaser(model, data, objective, generator=generator_of(seed))
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            raise InputError(
+                f"expected memory for {debiaser.name} on this network, but it runs out: fewer rows "
+                "at once (the method's batch_size or rows), the last layer alone "
+                "(head_only=True, --head-only), or a method that trains nothing"
+            ) from error
     seconds = time.perf_counter() - started
     result = Debiased(
         model=fit.model.eval(),
@@ -186,7 +198,9 @@ def _on_head(
     with fitting_threads(head):
         fit = debiaser(head, rows, objective, generator=generator_of(seed))
     made = last.with_head(fit.model)
-    remember(made, data, Record(logits(fit.model, rows)))  # the network need not run for its head
+    weight = next(made.parameters())
+    if weight.dtype in (torch.float32, torch.float64):  # otherwise the copy is not the head exactly
+        remember(made, data, Record(logits(fit.model, rows)))  # the network need not run for it
     return dataclasses.replace(fit, model=made)
 
 

@@ -22,8 +22,7 @@ from retrofair.networks.digest import digest
 from retrofair.networks.kept import identity
 from retrofair.networks.layers import weight_layers
 from retrofair.networks.memory import part_of, ran_out, rows_of, split_rows
-from retrofair.networks.outputs import device_of, forward
-from retrofair.networks.resident import Resident
+from retrofair.networks.outputs import device_of, evaluating, forward
 from retrofair.networks.state_file import StateFile, moments, part, put_moments, under
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice
@@ -66,19 +65,22 @@ class Tuning:
         self._frozen: list[nn.Module] = []
         if layers is not None:
             x, _, _ = next(iter(data))
-            self._freeze(weight_layers(model, part_of(x, slice(2)))[-layers:])
+            x = part_of(x, slice(2))
+            self._freeze(weight_layers(model, x)[-layers:], x)
 
-    def _freeze(self, names: list[str]) -> None:
-        """What stands before the first of these layers, in the order the network lists it."""
+    def _freeze(self, names: list[str], x: Any) -> None:
+        """All but these layers and what runs after the first of them, such as its BatchNorm."""
+        order = _running_order(self.model, x)
+        first = min(order.index(name) for name in names)
+        after = {name for name in order[first:] if name not in order[:first]}
         leaves = [(n, m) for n, m in self.model.named_modules() if not list(m.children())]
-        first = min(k for k, (name, _) in enumerate(leaves) if name in names)
-        frozen = {id(module) for _, module in leaves[:first]}
+        frozen = {id(module) for name, module in leaves if name not in after}
         self._frozen = [  # with what is made of such layers alone
             module
             for module in self.model.modules()
             if all(id(m) in frozen for m in module.modules() if not list(m.children()))
         ]
-        kept = {id(p) for _, module in leaves[first:] for p in module.parameters()}
+        kept = {id(p) for name, module in leaves if name in after for p in module.parameters()}
         for parameter in self.model.parameters():
             if id(parameter) not in kept:
                 parameter.requires_grad_(False)
@@ -145,6 +147,30 @@ class Tuning:
         return nullcontext()
 
 
+def _running_order(model: nn.Module, x: Any) -> list[str]:
+    """Names of the innermost modules as they run; one that runs twice is there twice."""
+    order: list[str] = []
+
+    def noter(name: str) -> Any:
+        def note(_module: nn.Module, _inputs: Any) -> None:
+            order.append(name)
+
+        return note
+
+    hooks = [
+        module.register_forward_pre_hook(noter(name))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    try:
+        with evaluating(model):
+            forward(model, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return order
+
+
 class Rounds:
     """The state of a method that trains in rounds, after each of them.
 
@@ -168,13 +194,12 @@ class Rounds:
         self.modules, self.optimisers = {"model": best.model, **modules}, optimisers
         self.file = None
         if folder is not None:
-            data = best.data.data if isinstance(best.data, Resident) else best.data
             about = {
                 "method": debiaser.name,
                 **{k: v for k, v in dataclasses.asdict(debiaser).items() if k != "checkpoint"},
                 "objective": objective.to_dict(),
                 "network": digest(best.model)[:24],
-                "data": digest(*identity(data))[:24],
+                "data": digest(*identity(best.data))[:24],
                 "seed": digest(generator.get_state())[:24],
             }
             self.file = StateFile(folder, about)

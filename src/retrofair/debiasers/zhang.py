@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.critics import layer_rates, mlp_critic, set_trainable
+from retrofair.debiasers.held_out import drawn_from
 from retrofair.debiasers.rules import Cut
 from retrofair.errors import InputError
 from retrofair.metrics import Measure, Several
@@ -99,7 +100,8 @@ class Zhang:
     ) -> Fit:
         model = clone(model)
         layer = last_layer(model, data, self.layer)
-        now = recorded(model, data, [layer])
+        drawn = drawn_from(data)
+        now = recorded(model, drawn, [layer])
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, epoch=0)]
         with_label = _given_label(objective.bias_measure)
@@ -112,14 +114,14 @@ class Zhang:
         for epoch in track(range(1, self.epochs + 1), "adversarial debiasing (Zhang)"):
             with seeded(generator):
                 error = self._train_critic(
-                    critic, critic_optimiser, now, layer, data, with_label, generator
+                    critic, critic_optimiser, now, layer, drawn, with_label, generator
                 )
                 self._train_actor(
                     model, actor_optimiser, critic, layer, data, with_label, generator
                 )
             model.eval()
-            now = passed(model, data, [layer])  # for the choice, and for the critic's next epoch
-            choice = best.judge(probability(now.outputs))
+            now = passed(model, drawn, [layer])  # for the critic's next epoch, and for the choice
+            choice = best.judge(probability(now.outputs)) if drawn is data else best.look()
             history.append(record(objective, choice, epoch=epoch, critic_error=error))
         best.restore()
         return Fit(model, Cut(best.choice.threshold), tuple(history))

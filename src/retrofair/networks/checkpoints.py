@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.networks.digest import digest
+from retrofair.networks.kept import identity
 from retrofair.networks.state_file import StateFile, moments, part, put_moments, under
 
 FREE = ("epochs", "patience")  # settings that may change in between: they only say when to stop
@@ -56,13 +57,20 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: Path, network: nn.Module, train: Batches, settings: Any, seed: int
+        self,
+        folder: Path,
+        network: nn.Module,
+        train: Batches,
+        valid: Batches,
+        settings: Any,
+        seed: int,
     ) -> None:
         about = {
             **{k: v for k, v in asdict(settings).items() if k not in FREE},
             "seed": seed,
             "network": digest(network)[:24],
-            "labels": digest(train.y.double(), len(train))[:24],
+            "training data": digest(*identity(train))[:24],
+            "validation data": digest(*identity(valid))[:24],
         }
         self.state = StateFile(folder, about)
 

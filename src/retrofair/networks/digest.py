@@ -20,7 +20,9 @@ def digest(*parts: Any) -> str:
             known.update(flat.view(torch.uint8).numpy().data)
         elif isinstance(part, nn.Module):
             known.update(repr(part).encode())
-            for name, value in sorted(part.state_dict().items()):
+            stored = part.state_dict()
+            others = {n: v for n, v in part.named_buffers() if n not in stored}
+            for name, value in sorted((stored | others).items()):
                 known.update(f"{name} {digest(value)}".encode())
         else:
             known.update(repr(part).encode())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from retrofair.data import Batches, GroupedData
+from retrofair.data import Batches, GroupedData, StreamedData
 from retrofair.errors import InputError
 from retrofair.files import write_json
 from retrofair.metrics import Array
@@ -41,6 +43,24 @@ class Kept:
         """The record of a network (its digest), data and layers, begun or not."""
         name = digest(network, *identity(data), tuple(layers))
         return cls(folder / name[:24], layers, len(data))
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether this process is the one that writes this record, until the block ends."""
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            yield True
+            return
+        self.place.mkdir(parents=True, exist_ok=True)
+        with (self.place / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+                return
+            self.rows = self._done()  # what another has finished meanwhile
+            yield True
 
     @property
     def whole(self) -> bool:
@@ -93,22 +113,36 @@ class Kept:
             return 0
 
 
-def identity(data: Batches) -> list[Any]:
+def identity(data: Any) -> list[Any]:
     """What tells data from others, for `digest`.
 
-    Of data that are streamed, which are not read for it, labels, groups, size, and x of 16 rows:
-    who changes other rows' x in place names another folder.
+    Of data that are streamed, which are not read for it: labels, groups, size, x of 16 rows, and
+    what a dataset says of itself (`identity()`: of images their files' names, sizes and times).
     """
+    parts = [getattr(data, name) for name in ("judged", "drawn") if hasattr(data, name)]
+    if parts:  # rows held out from training, and the others
+        return [each for one in parts for each in identity(one)]
+    data = getattr(data, "data", data)  # those that stay on a GPU
     common = [data.y, data.group, tuple(data.group_names)]
-    return [data.x, *common] if isinstance(data, GroupedData) else [*_looks(data), *common]
+    if isinstance(data, GroupedData):
+        return [data.x, *common]
+    rows = getattr(data, "rows", None)
+    own = rows.identity() if rows is not None and hasattr(rows, "identity") else []
+    return [*_looks(data), *own, *common, getattr(data, "index", None)]
 
 
-def _looks(data: Batches) -> list[Any]:
-    """A few rows' x, spread over the data where rows can be chosen."""
-    some: Any = data
-    if hasattr(data, "__getitem__"):
-        some = data[torch.linspace(0, len(data) - 1, min(LOOKS, len(data))).long()]
-    x, _, _ = next(iter(some))
+def looked_at(data: Any) -> Any:
+    """A few rows, spread over the data where rows can be chosen; otherwise the first batch's."""
+    data = getattr(data, "judged", data)
+    data = getattr(data, "data", data)
+    if not hasattr(data, "__getitem__"):
+        return data
+    some = data[torch.linspace(0, len(data) - 1, min(LOOKS, len(data))).long()]
+    return replace(some, batch_rows=LOOKS) if isinstance(some, StreamedData) else some
+
+
+def _looks(data: Any) -> list[Any]:
+    x, _, _ = next(iter(looked_at(data)))
     parts = list(x.values()) if isinstance(x, dict) else x
     parts = [parts] if isinstance(parts, Tensor) else list(parts)
     return [digest(part[:LOOKS]) for part in parts]

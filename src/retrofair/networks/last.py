@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,10 @@ from retrofair.data import Batches, GroupedData
 from retrofair.errors import InputError
 from retrofair.networks.layers import reading, weight_layers
 from retrofair.networks.memory import part_of, rows_of
-from retrofair.networks.outputs import evaluating, forward
+from retrofair.networks.outputs import LogitOf, evaluating, forward
 from retrofair.networks.recording import recorded
 
-LOOKS = 64  # rows by which the last layer is known
+LOOKS = 32  # rows by which the last layer is known
 SURE = 5.0  # logits up to which probabilities give them back exactly enough to compare
 NEAR = 1e-3
 
@@ -29,11 +30,13 @@ class LastLayer:
         network: it, answering with logits.
         name: of its last layer.
         difference: it has two outputs, of which the network answers with the difference.
+        looks: x of some rows, by which a copy with another head is checked.
     """
 
     network: nn.Module
     name: str
     difference: bool
+    looks: Any
 
     @classmethod
     def of(cls, network: nn.Module, data: Batches) -> LastLayer:
@@ -46,9 +49,10 @@ class LastLayer:
         x = part_of(x, slice(LOOKS))
         name = weight_layers(network, part_of(x, slice(2)))[-1]
         layer = network.get_submodule(name)
+        plain = type(layer) is nn.Linear and "weight" in layer._parameters  # not computed
         for difference in (False, True):
-            found = cls(network, name, difference)
-            if isinstance(layer, nn.Linear) and found._fits(layer, x):
+            found = cls(network, name, difference, x)
+            if plain and found._fits(x):
                 return found
         raise InputError(
             "expected a network that ends in a linear layer whose input is a row of numbers, for "
@@ -66,7 +70,12 @@ class LastLayer:
         return GroupedData(x=x, y=data.y, group=data.group, group_names=data.group_names)
 
     def with_head(self, head: nn.Module) -> nn.Module:
-        """A copy of the network with the weights of a head that `head` gave, as it is now."""
+        """A copy of the network with the weights of a head that `head` gave, as it is now.
+
+        Raises:
+            InputError: the copy does not answer as the head does, as its last layer has a part in
+                what it reads itself (weights that are shared, a layer that runs twice).
+        """
         model = copy.deepcopy(self.network).eval()
         new, old = head.get_submodule("head"), self._layer(model)
         assert isinstance(new, nn.Linear)
@@ -79,14 +88,32 @@ class LastLayer:
                     then[1].copy_(now[0])
                 else:
                     then.copy_(now)
+        with reading(self.network, self.name) as seen, evaluating(self.network):
+            forward(self.network, self.looks)
+        with evaluating(model), evaluating(head):
+            out = forward(model, self.looks).float()
+            told = forward(head, seen["input"].to(new.weight)).to(out)
+        if not _alike(told, out, self._near):
+            raise InputError(
+                "expected a network whose last layer plays no other part in it for head_only=True, "
+                f"but with other weights {self.name} changes what it reads, or they are computed: "
+                "leave head_only out (--head-only)"
+            )
         return model
+
+    @property
+    def _near(self) -> float:
+        """How near two ways to the same logits are: of half precision, less."""
+        half = self._layer(self.network).weight.dtype in (torch.float16, torch.bfloat16)
+        return 30 * NEAR if half else NEAR
 
     def _layer(self, network: nn.Module) -> nn.Linear:
         layer = network.get_submodule(self.name)
         assert isinstance(layer, nn.Linear)
         return layer
 
-    def _fits(self, layer: nn.Linear, x: object) -> bool:
+    def _fits(self, x: object) -> bool:
+        layer = self._layer(self.network)
         if self.difference and layer.out_features != 2:
             return False
         with reading(self.network, self.name) as seen, evaluating(self.network):
@@ -94,23 +121,25 @@ class LastLayer:
             if seen["input"].shape != (rows_of(x), layer.in_features):
                 return False
             head = _folded(layer, self.difference).eval()
-            told = forward(head, seen["input"].to(layer.weight))
-        return told.shape == out.shape and _alike(told, out)
+            told = forward(head, seen["input"].to(head.weight)).to(out)
+        if told.shape != out.shape:
+            return False
+        sure = out.abs() < SURE if isinstance(self.network, LogitOf) else out.abs() < torch.inf
+        return bool(sure.any()) and _alike(told[sure].float(), out[sure].float(), self._near)
 
 
 def _folded(layer: nn.Linear, difference: bool) -> nn.Linear:
     if not difference:
-        return copy.deepcopy(layer).requires_grad_(True)
+        return copy.deepcopy(layer).float().requires_grad_(True)
     bias = layer.bias is not None
     with torch.random.fork_rng(devices=[]):  # it draws weights, of which none stays
-        made = nn.Linear(layer.in_features, 1, bias=bias).to(layer.weight)
+        made = nn.Linear(layer.in_features, 1, bias=bias).to(layer.weight.device)
     with torch.no_grad():
-        made.weight.copy_(layer.weight[1:] - layer.weight[:1])
+        made.weight.copy_(layer.weight[1:].float() - layer.weight[:1].float())
         if bias:
-            made.bias.copy_(layer.bias[1:] - layer.bias[:1])
+            made.bias.copy_(layer.bias[1:].float() - layer.bias[:1].float())
     return made
 
 
-def _alike(told: Tensor, out: Tensor) -> bool:
-    sure = out.abs() < SURE
-    return bool(((told - out).abs()[sure] <= NEAR * (1 + out.abs()[sure])).all())
+def _alike(told: Tensor, out: Tensor, near: float) -> bool:
+    return bool(((told - out).abs() <= near * (1 + out.abs())).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from retrofair.data import Batches
 from retrofair.errors import InputError, unknown
 from retrofair.networks.memory import halved, part_of, rows_of
 from retrofair.networks.outputs import evaluating, forward
+
+ONE_AT_A_TIME = threading.RLock()  # what a layer reads is noted by hooks on the network itself
 
 
 def weight_layers(model: nn.Module, x: Any) -> list[str]:

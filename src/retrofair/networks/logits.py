@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.errors import InputError, RetrofairWarning
+from retrofair.networks.hugging_face import HuggingFaceNetwork
 from retrofair.networks.memory import rows_of
 from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import LogitOf, Outputs, checked, forward, settable
@@ -30,7 +31,8 @@ def as_logits(
     A network whose outputs all lie in [0, 1] (and, of three classes or more, add up to 1) is taken
     to answer with probabilities, unless they are all alike and no sigmoid comes last; either is
     said in a warning, and `outputs` decides it. Nothing is guessed where a linear layer is seen to
-    come last, in networks of `train_mlp` and in an nn.Sequential: its outputs are logits.
+    come last, in networks of `train_mlp`, of transformers and in an nn.Sequential: its outputs are
+    logits.
 
     Args:
         classes: of the labels: one logit a row for two, otherwise one for each class.
@@ -90,7 +92,7 @@ def _surely_logits(model: nn.Module) -> bool:
         kept = [layer for layer in model if not isinstance(layer, shaping)]
         return bool(kept) and _surely_logits(kept[-1])
     # exact types: what a subclass does is not known
-    return type(model) in (MLP, nn.Linear, LogitOf)
+    return type(model) in (MLP, nn.Linear, LogitOf, HuggingFaceNetwork)
 
 
 def kind_of(model: nn.Module, net: nn.Module) -> Outputs:

@@ -67,8 +67,9 @@ def ran_out(error: BaseException) -> bool:
 
 def rows_of(x: Any) -> int:
     """The rows of a batch's x."""
-    first = next(iter(x.values())) if isinstance(x, dict) else x[0] if isinstance(x, tuple) else x
-    return len(first)
+    if isinstance(x, dict):
+        return len(next(iter(x.values())))
+    return len(x[0] if isinstance(x, tuple | list) else x)
 
 
 def split_rows(x: Any, rows: int) -> list[Any]:

@@ -20,6 +20,7 @@ from retrofair.networks.memory import halved, part_of, ran_out
 Outputs = Literal["logits", "probabilities"]
 Run = Callable[[nn.Module, Any], Tensor]
 EDGE = 1e-7
+HALVES = (torch.float16, torch.bfloat16)
 
 
 class LogitOf(nn.Module):
@@ -101,13 +102,20 @@ def answers(model: nn.Module, x: Any) -> Tensor:
 def forward(model: nn.Module, x: Any) -> Tensor:
     """One output per row, (n,), or one per class, (n, K), of a batch's x: a tensor, a tuple or a
     dict of tensors."""
-    device = device_of(model)
+    weight = next(model.parameters(), None)
+    device = torch.device("cpu") if weight is None else weight.device
+    half = weight.dtype if weight is not None and weight.dtype in HALVES else None
+
+    def placed(value: Tensor) -> Tensor:
+        # a network in half precision reads numbers in half precision
+        return value.to(device, half if value.is_floating_point() else None)
+
     if isinstance(x, dict):
-        out = model(**{name: value.to(device) for name, value in x.items()})
+        out = model(**{name: placed(value) for name, value in x.items()})
     elif isinstance(x, tuple | list):
-        out = model(*(value.to(device) for value in x))
+        out = model(*map(placed, x))
     else:
-        out = model(x.to(device))
+        out = model(placed(x))
     return out[:, 0] if isinstance(out, Tensor) and out.ndim == 2 and out.shape[1] == 1 else out
 
 

@@ -22,9 +22,9 @@ from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks import outputs
 from retrofair.networks.digest import digest
-from retrofair.networks.kept import Kept
-from retrofair.networks.layers import reading
-from retrofair.networks.memory import halved, rows_of
+from retrofair.networks.kept import LOOKS, Kept, looked_at
+from retrofair.networks.layers import ONE_AT_A_TIME, reading
+from retrofair.networks.memory import halved, part_of, rows_of
 from retrofair.networks.outputs import evaluating, forward
 from retrofair.networks.resident import Resident
 
@@ -64,7 +64,11 @@ class Recordings:
         known = self._found.get(key)
         if known is None or not set(layers) <= set(known.inputs):
             more = dict(known.inputs) if known else {}
-            kept = None if self.folder is None else Kept.of(self.folder, key[1], data, layers)
+            kept = None
+            if self.folder is not None:
+                # what it answers, too: a network may depend on more than its weights
+                name = digest(key[1], _answers(model, data))
+                kept = Kept.of(self.folder, name, data, layers)
             made = passed(model, given if kept is None else data, layers, call, kept)
             known = Record(made.outputs, more | made.inputs)
             self.put(model, data, known)
@@ -75,6 +79,13 @@ class Recordings:
         data = data.data if isinstance(data, Resident) else data
         self._found[_key(model, data)] = record
         self._data.append(data)
+
+
+def _answers(model: nn.Module, data: Batches) -> Tensor:
+    """Of a few rows, in single precision, to as many digits as are the same on every run."""
+    x, _, _ = next(iter(looked_at(data)))
+    with evaluating(model):
+        return forward(model, part_of(x, slice(LOOKS))).float().cpu().mul(1e3).round()
 
 
 def _key(model: nn.Module, data: Batches) -> tuple[int, str]:
@@ -155,10 +166,23 @@ def passed(
 ) -> Record:
     """Run the network over the data, or over what of them a folder does not hold yet; unlike
     `recorded` this remembers nothing."""
+    if kept is None:
+        return _passed(model, data, layers, call, None)
+    if kept.whole:
+        return Record(*kept.read())
+    with kept.alone() as alone:  # otherwise another process is writing the same: not twice
+        return _passed(model, data, layers, call, kept if alone else None)
+
+
+def _passed(
+    model: nn.Module, data: Batches, layers: Sequence[str], call: Call, kept: Kept | None
+) -> Record:
     if kept is not None and kept.whole:
         return Record(*kept.read())
     done, parts = 0 if kept is None else kept.rows, []
     with ExitStack() as stack:
+        if layers:  # what they read is noted on the network itself: one pass at a time
+            stack.enter_context(ONE_AT_A_TIME)
         seen = [stack.enter_context(reading(model, name)) for name in layers]
 
         def run(x: Any) -> list[Tensor]:

@@ -18,7 +18,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from retrofair.data import Batches
 from retrofair.errors import InputError, unknown
 from retrofair.networks.checkpoints import Checkpoint, Progress
-from retrofair.networks.outputs import checked, columns, device_of, evaluating, forward
+from retrofair.networks.memory import joined
+from retrofair.networks.outputs import answers, checked, columns, device_of, evaluating, forward
 from retrofair.networks.randomness import draw_seed, generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 from retrofair.networks.train import Trained
@@ -150,7 +151,7 @@ def train_with(
     model = copy.deepcopy(network)
     kept = None
     if checkpoint is not None:
-        kept = Checkpoint(Path(checkpoint), network, train, settings, seed)
+        kept = Checkpoint(Path(checkpoint), network, train, valid, settings, seed)
     optimiser = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=settings.learning_rate,
@@ -248,15 +249,13 @@ def _epoch(
 def _pieces(train: Any, rows: Tensor, parts: int) -> Iterator[tuple[Any, Tensor, float]]:
     """x and y of the parts of a batch, each with its share of the rows.
 
-    Data may give a part in smaller pieces. A single row is left out: BatchNorm has nothing to
-    compare it with.
+    A single row at the end of an epoch is left out: BatchNorm has nothing to compare it with.
     """
     if len(rows) < 2:
         return
     for part in rows.tensor_split(min(parts, len(rows) // 2)):
-        for x, y, _ in train[part]:
-            if len(y) > 1:
-                yield x, y, len(y) / len(rows)
+        x, y, _ = zip(*train[part], strict=True)  # read in smaller pieces, used as one
+        yield joined(list(x)), torch.cat(y), len(part) / len(rows)
 
 
 def _flipped(x: Any, generator: torch.Generator) -> Tensor:
@@ -283,5 +282,5 @@ def _loss_on(model: nn.Module, data: Batches, classes: int) -> float:
     total = 0.0
     with evaluating(model):
         for x, y, _ in data:
-            total += float(_loss(forward(model, x).float(), y, "sum"))
+            total += float(_loss(answers(model, x).float(), y, "sum"))
     return total / len(data)
