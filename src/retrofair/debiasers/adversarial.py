@@ -12,7 +12,12 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, later, record, trainable
-from retrofair.debiasers.critics import ConcatenatedCritic, PooledCritic, set_trainable
+from retrofair.debiasers.critics import (
+    ConcatenatedCritic,
+    PooledCritic,
+    forget_gradients,
+    set_trainable,
+)
 from retrofair.debiasers.held_out import drawn_from
 from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.tuning import Rounds, Tuning, check_options
@@ -204,10 +209,11 @@ class Adversarial:
         set_trainable(critic, True)
         critic.train()
         total = 0.0
+        parameters = list(critic.parameters())
         for some, wanted in zip(
             index.split(self.minibatches), targets.split(self.minibatches), strict=True
         ):
-            optimiser.zero_grad()
+            forget_gradients(parameters)
             loss = F.mse_loss(critic(table[some])[:, 0], wanted)
             loss.backward()
             optimiser.step()
@@ -227,11 +233,12 @@ class Adversarial:
         generator: torch.Generator,
     ) -> None:
         tuning.train()
+        parameters = list(tuning.model.parameters())
         with reading(tuning.model, layer) as seen:
 
             def step() -> None:
                 x, y, group = data.sample(self.batch_size, generator)
-                optimiser.zero_grad()
+                forget_gradients(parameters)
                 logit, hidden = tuning.forward(x, seen)
                 task = F.binary_cross_entropy_with_logits(logit, y.to(logit))
                 rows = self.rows(hidden.cpu(), y, group, len(data.group_names))
@@ -247,7 +254,7 @@ class Adversarial:
         if self.reads == "representation":
             return hidden
         return torch.cat(
-            [hidden, y[..., None].to(hidden), F.one_hot(group, n_groups).to(hidden)], dim=-1
+            [hidden, y[..., None].to(hidden), torch.eye(n_groups).to(hidden)[group]], dim=-1
         )
 
     def actor_loss(self, task: Tensor, bias: Tensor, objective: Objective) -> Tensor:

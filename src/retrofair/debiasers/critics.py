@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +53,12 @@ def set_trainable(module: nn.Module, on: bool) -> None:
     """Switch gradients of all parameters on or off."""
     for parameter in module.parameters():
         parameter.requires_grad_(on)
+
+
+def forget_gradients(parameters: Sequence[Tensor]) -> None:
+    """What an optimiser's `zero_grad` does, without its hooks: they cost more than a small step."""
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def layer_rates(model: nn.Module, rate: float, early: float) -> list[dict[str, object]]:
