@@ -206,11 +206,7 @@ class GroupedData:
 
     def __getitem__(self, index: Any) -> GroupedData:
         """The chosen rows (a slice, an index tensor or a mask), with the same groups."""
-        if isinstance(index, int | np.integer):
-            index = [index]
-        if isinstance(index, np.ndarray | list):
-            index = np.asarray(index)
-            index = torch.as_tensor(index if index.size else index.astype(np.int64))
+        index = as_index(index)
         try:
             y, group, x = self.y[index], self.group[index], self.x[index]
         except (IndexError, TypeError, ValueError, RuntimeError) as error:
@@ -233,6 +229,16 @@ class GroupedData:
         # several times as fast as x[index] on a minibatch
         x, y, group = (part.index_select(0, index) for part in (self.x, self.y, self.group))
         return x, y, group
+
+
+def as_index(index: Any) -> Any:
+    """A number, list or array of rows as what a tensor is indexed with; the rest as it is."""
+    if isinstance(index, int | np.integer):
+        index = [index]
+    if isinstance(index, np.ndarray | list):
+        index = np.asarray(index)
+        index = torch.as_tensor(index if index.size else index.astype(np.int64))
+    return index
 
 
 def _tensor(values: Any, name: str) -> Tensor:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from retrofair.data.grouped import Batch, GroupedData, check_groups
+from retrofair.data.grouped import Batch, GroupedData, as_index, check_groups
 from retrofair.errors import InputError
 
 ROWS = 256  # of a batch, where nobody says how many
@@ -139,11 +138,7 @@ class StreamedData:
 
     def __getitem__(self, index: Any) -> StreamedData:
         """The chosen rows (a slice, an index tensor or a mask), with the same groups."""
-        if isinstance(index, int | np.integer):
-            index = [index]
-        if isinstance(index, np.ndarray | list):
-            index = np.asarray(index)
-            index = torch.as_tensor(index if index.size else index.astype(np.int64))
+        index = as_index(index)
         try:
             chosen = self.index[index], self.y[index], self.group[index]
         except (IndexError, TypeError, ValueError, RuntimeError) as error:
