@@ -480,3 +480,10 @@ def test_a_preparation_of_another_version(tmp_path: Path) -> None:
     edit(tmp_path, files=files | {path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
     with pytest.raises(InputError, match=r"preparation of format 1 .*got 2"):
         load_result(tmp_path)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_no_rows_nothing_is_decided(method: Any) -> None:
+    chance, decided = found(method).score_data(data()[:0])
+    assert chance.shape == decided.shape == (0,)
+    assert decided.dtype == np.int64

@@ -197,3 +197,11 @@ def test_tuples_that_torch_makes_lists_of() -> None:
     goal = rf.Constrained("spd", epsilon=0.2)
     for method in ("fair_head", rf.debiasers.Random(trials=3)):
         assert len(rf.debias(Two().eval(), data, goal, method).predict_data(data)) == 80
+
+
+def test_what_a_stream_cannot_give() -> None:
+    data = rf.StreamedData.of(Numbers(), NAMES)
+    with pytest.raises(InputError, match="rows to read, got none"):
+        data[:0].x  # noqa: B018 - read for its error
+    with pytest.raises(InputError, match="GroupedData of a table, got StreamedData"):
+        rf.Domain.from_data(data)

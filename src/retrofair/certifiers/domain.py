@@ -203,6 +203,8 @@ class Domain:
         Raises:
             InputError: x is no table, or a name is unknown.
         """
+        if not isinstance(data, GroupedData):
+            raise InputError(f"expected GroupedData of a table, got {type(data).__name__}")
         if data.x.ndim != 2:
             raise InputError(f"expected data with a table x (n, d), got {tuple(data.x.shape)}")
         if not len(data):

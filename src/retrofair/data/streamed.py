@@ -173,6 +173,8 @@ class StreamedData:
     @property
     def x(self) -> Any:
         """x of all rows at once, read into memory."""
+        if not len(self):
+            raise InputError("expected rows to read, got none")
         parts = [x for x, _, _ in self]
         if ragged(parts):  # filled up to the longest of each batch: now to that of all
             return self.rows.batch(self.index)[0]

@@ -136,6 +136,10 @@ class Debiased(Reported):
     def score_data(self, data: Batches) -> tuple[Array, Array]:
         """Probabilities (n,) float64 and decisions (n,) int64 of 0/1 for every row of the data;
         with K > 2 classes (n, K) and class codes."""
+        if not len(data):
+            classes = rules.classes_of(self.rule)
+            none = np.zeros(0 if classes == 2 else (0, classes))
+            return none, np.zeros(0, dtype=np.int64)
         if remembering() and self.rule.seed is None:
             return self._remembered(data)
         parts = [self._decide(x, group) for x, _, group in data]
