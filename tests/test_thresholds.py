@@ -289,16 +289,6 @@ def test_what_are_no_probabilities(p: Any) -> None:
 # --- the other ways in ------------------------------------------------------------------------
 
 
-def test_best_of_is_best_of_each() -> None:
-    random = np.random.default_rng(0)
-    y, group = random.integers(2, size=30), random.integers(2, size=30)
-    search = ThresholdSearch(y, group, 2, Weighted("spd"))
-    vectors = random.random((5, 30))
-    together = search.best_of(iter(vectors))
-    alone = [search.best(p) for p in vectors]
-    assert [(c.threshold, c.rank) for c in together] == [(c.threshold, c.rank) for c in alone]
-
-
 @given(people, st.floats(0, 1))
 def test_at_counts_what_lies_strictly_above(rows: Any, threshold: float) -> None:
     p, y, group = (np.array(column) for column in zip(*rows, strict=True))

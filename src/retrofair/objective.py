@@ -21,6 +21,7 @@ from retrofair.metrics import (
     get,
     get_performance,
 )
+from retrofair.metrics.arrays import functions
 
 MeasureLike = str | Callable[..., Any] | Measure
 Bounded = Sequence[tuple[MeasureLike, float]]
@@ -133,8 +134,11 @@ class Constrained(_Named):
         """Performance where the bound holds, minus the bias elsewhere: all below, least first."""
         bias = self.bias_measure.bias(counts)
         good = self.performance_measure(counts)
-        good = np.where(np.isnan(good), 0.0, good)
-        return np.where(bias < self.epsilon, good, np.where(np.isnan(bias), -np.inf, -bias))
+        do = functions(counts)
+        good = do.where(do.isnan(good), 0.0, good)
+        outside = do.where(do.isnan(bias), -np.inf, -bias)
+        ranks: Array = do.where(bias < self.epsilon, good, outside)
+        return ranks
 
     def to_dict(self) -> dict[str, Any]:
         measure = self.bias_measure
@@ -184,11 +188,15 @@ class Weighted(_Named):
         return ~np.isnan(self.bias_measure.bias(counts))
 
     def score(self, counts: Array) -> Array:
-        good = np.nan_to_num(self.performance_measure(counts), nan=0.0)
-        return np.asarray(self.lam * self.bias_measure.bias(counts) + (1 - self.lam) * (1 - good))
+        do = functions(counts)
+        good = do.nan_to_num(self.performance_measure(counts), nan=0.0)
+        bias = self.bias_measure.bias(counts)
+        found: Array = do.asarray(self.lam * bias + (1 - self.lam) * (1 - good))
+        return found
 
     def rank(self, counts: Array) -> Array:
-        return -np.nan_to_num(self.score(counts), nan=np.inf)
+        found: Array = -functions(counts).nan_to_num(self.score(counts), nan=np.inf)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         return {

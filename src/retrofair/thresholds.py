@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +47,10 @@ class ThresholdSearch:
         small = np.uint8 if n_groups <= 128 else np.int64
         self._cells = np.arange(2 * n_groups, dtype=small)[:, None]
         code = np.asarray(group, dtype=np.int64) * 2 + np.asarray(y, dtype=np.int64)
-        self._code = code.astype(small)
-        self._total = np.bincount(self._code, minlength=2 * n_groups).astype(np.float64)
+        self.code = code.astype(small)
+        self.total = np.bincount(self.code, minlength=2 * n_groups).astype(np.float64)
         measures = each_of(objective.bias_measure)
-        self._slow = any(isinstance(each, CallableMeasure) for each in measures)
+        self.slow = any(isinstance(each, CallableMeasure) for each in measures)
 
     def best(self, probability: Array) -> Choice:
         """The best threshold of one vector of n probabilities; positive means strictly above.
@@ -62,7 +61,7 @@ class ThresholdSearch:
         Raises:
             InputError: a length other than n, or values outside [0, 1].
         """
-        n = len(self._code)
+        n = len(self.code)
         if probability.shape != (n,):
             raise InputError(f"expected {n:,} probabilities, got shape {probability.shape}")
         order = np.argsort(-probability)
@@ -75,16 +74,16 @@ class ThresholdSearch:
         cuts = np.concatenate([[0], 1 + np.flatnonzero(score[:-1] > score[1:])])
         if n and score[-1] > 0:
             cuts = np.append(cuts, n)
-        if self._slow and len(cuts) > CALLABLE_CUTS:
+        if self.slow and len(cuts) > CALLABLE_CUTS:
             cuts = cuts[np.linspace(0, len(cuts) - 1, CALLABLE_CUTS).round().astype(int)]
-        cut, rank = self._best_cut(self._code[order], cuts)
+        cut, rank = self._best_cut(self.code[order], cuts)
         if cut == 0:
             threshold = 1.0
         elif cut == n:
             threshold = 0.0
         else:
-            threshold = _between(float(score[cut]), float(score[cut - 1]))
-        above = np.bincount(self._code[order[:cut]], minlength=2 * self.n_groups)
+            threshold = between(float(score[cut]), float(score[cut - 1]))
+        above = np.bincount(self.code[order[:cut]], minlength=2 * self.n_groups)
         return Choice(threshold, self._counts(above[:, None])[0].astype(np.int64), rank)
 
     def among(self, probability: Array, cuts: int) -> Choice:
@@ -92,8 +91,8 @@ class ThresholdSearch:
 
         For a search over many vectors of many rows, of which the best is looked at exactly.
         """
-        n = len(self._code)
-        if n <= cuts or self._slow:
+        n = len(self.code)
+        if n <= cuts or self.slow:
             return self.best(probability)
         order = np.argsort(-probability)
         score = probability[order]
@@ -104,7 +103,7 @@ class ThresholdSearch:
         part = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
         cells = 2 * self.n_groups
         code: Array = part * cells
-        code += self._code[order[: len(part)]]
+        code += self.code[order[: len(part)]]
         table = np.bincount(code, minlength=cells * len(ends)).reshape(-1, cells)
         counts = self._counts(np.cumsum(table, axis=0).T)
         ranks = self.objective.rank(counts)
@@ -112,23 +111,19 @@ class ThresholdSearch:
         cut = int(ends[k])
         threshold = 1.0 if cut == 0 else 0.0
         if 0 < cut < n:
-            threshold = _between(float(score[cut]), float(score[cut - 1]))
+            threshold = between(float(score[cut]), float(score[cut - 1]))
         return Choice(threshold, counts[k].astype(np.int64), float(ranks[k]))
-
-    def best_of(self, probabilities: Iterable[Array]) -> list[Choice]:
-        """The best threshold of each of K vectors."""
-        return [self.best(probability) for probability in probabilities]
 
     def at(self, probability: Array, threshold: float) -> Choice:
         """The outcome of a given threshold."""
-        above = np.bincount(self._code[probability > threshold], minlength=2 * self.n_groups)
+        above = np.bincount(self.code[probability > threshold], minlength=2 * self.n_groups)
         counts = self._counts(above[:, None])[0].astype(np.int64)
         return Choice(threshold, counts, float(self.objective.rank(counts)))
 
     def constant(self) -> Choice:
         """The better of predicting everybody positive and nobody."""
         nobody = self._counts(np.zeros((2 * self.n_groups, 1)))[0].astype(np.int64)
-        everybody = self._counts(self._total[:, None])[0].astype(np.int64)
+        everybody = self._counts(self.total[:, None])[0].astype(np.int64)
         choices = [
             Choice(t, c, float(self.objective.rank(c)))
             for t, c in ((1.0, nobody), (0.0, everybody))
@@ -163,10 +158,11 @@ class ThresholdSearch:
         counts = np.empty((self.n_groups, 2, 2, above.shape[1]))
         positive = above.reshape(self.n_groups, 2, -1)
         counts[:, :, 1] = positive
-        counts[:, :, 0] = self._total.reshape(self.n_groups, 2, 1) - positive
+        counts[:, :, 0] = self.total.reshape(self.n_groups, 2, 1) - positive
         return np.moveaxis(counts, -1, 0)
 
 
-def _between(low: float, high: float) -> float:
+def between(low: float, high: float) -> float:
+    """A threshold between two neighbouring probabilities."""
     middle = low + (high - low) / 2
     return middle if low <= middle < high else low

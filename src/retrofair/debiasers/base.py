@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from retrofair.data import Batches
+from retrofair.debiasers.device_search import DeviceSearch
 from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax, Cut, Rule
 from retrofair.metrics import Array, class_count
@@ -145,6 +146,7 @@ class Best:
     choice: Choice
     state: dict[str, torch.Tensor]
     snapshots: bool = True
+    _sweep: DeviceSearch | None = None
 
     @classmethod
     def start(
@@ -162,9 +164,19 @@ class Best:
     def judge(self, found: Array) -> Choice:
         """As `look`, of what the model says of the data."""
         if isinstance(self.choice, OffsetChoice) and isinstance(self.thresholds, OffsetSearch):
-            choice: Choice = self.thresholds.near(found, self.choice.offsets)
-        else:
-            choice = self.thresholds.best(found)
+            return self._better(self.thresholds.near(found, self.choice.offsets))
+        return self._better(self.thresholds.best(found))
+
+    def judge_each(self, found: torch.Tensor) -> Iterator[Choice]:
+        """As `judge`, of probabilities (K, n) for two classes, computed where these are."""
+        if isinstance(self.thresholds, OffsetSearch) or self.thresholds.slow:
+            yield from map(self.judge, found.cpu().numpy())
+            return
+        if self._sweep is None:
+            self._sweep = DeviceSearch(self.thresholds, found.device)
+        yield from map(self._better, self._sweep.best_of(found))
+
+    def _better(self, choice: Choice) -> Choice:
         if choice.rank > self.choice.rank:
             self.choice = choice
             self._keep()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.errors import InputError
-from retrofair.metrics import Array, class_count
-from retrofair.networks.outputs import device_of, evaluating, probability
+from retrofair.metrics import class_count
+from retrofair.networks.outputs import device_of, evaluating
 from retrofair.networks.threads import SMALL
 
 TOGETHER = 32  # trials at once of a small network on a GPU
@@ -54,8 +54,9 @@ class Weights(ABC):
         """How many trials are worth trying at once."""
         return 1
 
-    def chances_of(self, trials: Sequence[Factors], data: Batches) -> list[Array]:
-        """What the network would say of the data with each trial's weights."""
+    def chances_of(self, trials: Sequence[Factors], data: Batches) -> Tensor:
+        """What the network would say of the data with each trial's weights: (K, n) float64
+        probabilities, where the network is."""
         raise NotImplementedError
 
 
@@ -114,7 +115,7 @@ class Flat(Weights):
         room = NUMBERS // (len(self) + len(data) * max(max(s) for s in self.shapes if s))
         return max(1, min(TOGETHER, room))
 
-    def chances_of(self, trials: Sequence[Factors], data: Batches) -> list[Array]:
+    def chances_of(self, trials: Sequence[Factors], data: Batches) -> Tensor:
         factors = torch.stack([torch.cat(list(each)) for each in trials]).to(self.original.device)
         weights = dict(zip(self.names, self._parts(self.original * factors), strict=True))
         state = dict(self.model.named_buffers()) | {
@@ -127,10 +128,10 @@ class Flat(Weights):
 
         with evaluating(self.model):
             parts = [
-                torch.func.vmap(run, (0, None))(weights, x.to(self.original.device)).float().cpu()
+                torch.func.vmap(run, (0, None))(weights, x.to(self.original.device)).double()
                 for x, _, _ in data
             ]
-        return [probability(each) for each in torch.cat(parts, 1)]
+            return torch.cat(parts, 1).sigmoid()
 
     def _parts(self, flat: Tensor) -> list[Tensor]:
         """Views of (..., size) by parameter."""

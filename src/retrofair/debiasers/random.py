@@ -97,8 +97,7 @@ class Random:
         for part in draws.batches(self.trials, together):
             states, factors = zip(*part, strict=True)
             found = draws.weights.chances_of(factors, best.data)
-            for state, chance in zip(states, found, strict=True):
-                yield state, best.judge(chance)
+            yield from zip(states, best.judge_each(found), strict=True)
 
     def noise(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """The factors of one trial, (size,)."""

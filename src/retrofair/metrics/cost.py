@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from retrofair.errors import InputError
+from retrofair.metrics.arrays import functions
 from retrofair.metrics.counts import Array
 from retrofair.metrics.intervals import LEVEL, quantile
 
@@ -71,9 +72,11 @@ class CostMatrix:
 
     def __call__(self, counts: Array) -> Array:
         total = counts.sum(axis=(-3, -2, -1))
+        do = functions(counts)
+        gain = do.asarray(self.gain(total), device=counts.device)
         with np.errstate(invalid="ignore", divide="ignore"):
-            value = (counts * self.gain(total)).sum(axis=(-3, -2, -1)) / total
-        return np.asarray(value)
+            value: Array = do.asarray((counts * gain).sum(axis=(-3, -2, -1)) / total)
+        return value
 
     def mean_cost(self, counts: Array) -> Array:
         """In the unit of the table, per row."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from retrofair.metrics.arrays import functions, largest
 from retrofair.metrics.counts import Array
 from retrofair.metrics.intervals import LEVEL, linear, quantile
 from retrofair.metrics.rates import Rate, mean
@@ -30,11 +32,13 @@ class SignedGap:
         rates = mean([rate(counts) for rate in self.rates])
         difference = rates[..., :-1] - rates[..., -1:]
         if difference.shape[-1] == 1:
-            return np.asarray(difference[..., 0])
-        return nan_max(np.abs(difference))
+            found: Array = functions(counts).asarray(difference[..., 0])
+            return found
+        return nan_max(abs(difference))
 
     def bias(self, counts: Array) -> Array:
-        return np.abs(self(counts))
+        found: Array = functions(counts).abs(self(counts))
+        return found
 
     def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]:
         """With more than two groups simultaneous over them, so at least at the level."""
@@ -64,13 +68,14 @@ class LargestGap:
     ideal: float = 0.0
 
     def __call__(self, counts: Array) -> Array:
-        gaps = []
+        do, gaps = functions(counts), []
         for rate in self.rates:
             values = rate(counts)
-            enough = np.isfinite(values).sum(axis=-1) >= 2
+            enough = do.isfinite(values).sum(axis=-1) >= 2
             gap = nan_max(values) + nan_max(-values)
-            gaps.append(np.where(enough, gap, np.nan))
-        return np.asarray(np.max(gaps, axis=0))
+            gaps.append(do.where(enough, gap, np.nan))
+        found: Array = largest(gaps)
+        return found
 
     def bias(self, counts: Array) -> Array:
         return self(counts)
@@ -93,6 +98,10 @@ class LargestGap:
 
 def nan_max(values: Array) -> Array:
     """Maximum over the last axis without the nans; nan where all are, or where there are none."""
+    if isinstance(values, torch.Tensor):
+        low = values.new_full((*values.shape[:-1], 1), -np.inf)
+        top = torch.cat([torch.where(values.isnan(), low, values), low], -1).amax(-1)
+        return torch.where(top.isneginf(), np.nan, top)
     filled = np.where(np.isnan(values), -np.inf, values).max(axis=-1, initial=-np.inf)
     return np.asarray(np.where(np.isneginf(filled), np.nan, filled))
 

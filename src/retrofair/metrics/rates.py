@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 
+from retrofair.metrics.arrays import functions
 from retrofair.metrics.counts import Array
 
 Condition = Literal["rows", "positives", "negatives", "predicted positives"]
@@ -40,6 +42,8 @@ class Rate:
 
 def divide(hits: Array, base: Array) -> Array:
     """hits / base, nan where base is 0."""
+    if isinstance(hits, torch.Tensor):
+        return torch.where(base > 0, hits / base, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(base > 0, hits / base, np.nan)
 
@@ -49,12 +53,14 @@ def mean(values: Sequence[Array]) -> Array:
     total = values[0]
     for value in values[1:]:
         total = total + value
-    return np.asarray(total / len(values) if len(values) > 1 else total)
+    found: Array = functions(total).asarray(total / len(values) if len(values) > 1 else total)
+    return found
 
 
 def _pick(counts: Array, cells: tuple[tuple[int, int], tuple[int, int]]) -> Array:
     chosen = [counts[..., y, p] for y in (0, 1) for p in (0, 1) if cells[y][p]]
-    return np.asarray(sum(chosen[1:], start=chosen[0]))
+    found: Array = functions(counts).asarray(sum(chosen[1:], start=chosen[0]))
+    return found
 
 
 ROWS = ((1, 1), (1, 1))

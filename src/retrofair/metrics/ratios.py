@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrofair.metrics.arrays import functions, largest
 from retrofair.metrics.counts import Array
 from retrofair.metrics.gaps import nan_max
 from retrofair.metrics.intervals import LEVEL, quantile, ratio
@@ -29,18 +30,19 @@ class RateRatio:
     ideal: float = 1.0
 
     def __call__(self, counts: Array) -> Array:
-        values = []
+        do, negative = functions(counts), []
         for rate in self.rates:
             rates = rate(counts)
             if self.worst:
                 top, bottom = -nan_max(-rates), nan_max(rates)
-                enough = np.isfinite(rates).sum(axis=-1) >= 2
-                bottom = np.where(enough & (bottom > 0), bottom, np.nan)
-                values.append(top / bottom)
+                enough = do.isfinite(rates).sum(axis=-1) >= 2
+                bottom = do.where(enough & (bottom > 0), bottom, np.nan)
+                negative.append(-(top / bottom))
             else:
-                bottom = np.where(rates[..., -1:] > 0, rates[..., -1:], np.nan)
-                values.append(-nan_max(-rates[..., :-1] / bottom))
-        return np.asarray(np.min(values, axis=0))
+                bottom = do.where(rates[..., -1:] > 0, rates[..., -1:], np.nan)
+                negative.append(nan_max(-rates[..., :-1] / bottom))
+        found: Array = do.asarray(-largest(negative))
+        return found
 
     def bias(self, counts: Array) -> Array:
         """1 minus the ratio or its inverse, whichever is below 1, of the worst group: in [0, 1].
@@ -49,16 +51,18 @@ class RateRatio:
         far from fair as one selected a fifth as often, though the value only shows the latter.
         """
         if self.worst:
-            return np.asarray(1 - self(counts))
-        deviations = []
+            found: Array = functions(counts).asarray(1 - self(counts))
+            return found
+        do, deviations = functions(counts), []
         for rate in self.rates:
             rates = rate(counts)
-            low = np.minimum(rates[..., :-1], rates[..., -1:])
-            high = np.maximum(rates[..., :-1], rates[..., -1:])
+            low = do.minimum(rates[..., :-1], rates[..., -1:])
+            high = do.maximum(rates[..., :-1], rates[..., -1:])
             # a ratio to a rate of 0 has no value, and therefore no bias either
-            high = np.where(rates[..., -1:] > 0, high, np.nan)
+            high = do.where(rates[..., -1:] > 0, high, np.nan)
             deviations.append(nan_max(1 - low / high))
-        return np.asarray(np.max(deviations, axis=0))
+        found = largest(deviations)
+        return found
 
     def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]:
         """Simultaneous over the ratios compared, so at least at the level."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from retrofair.metrics.arrays import largest
 from retrofair.metrics.counts import Array
 from retrofair.metrics.intervals import LEVEL
 
@@ -58,7 +59,7 @@ class Several:
 
     def bias(self, counts: Array) -> Array:
         each = zip(self.measures, self.scales, strict=True)
-        biases: Array = np.max([scale * measure.bias(counts) for measure, scale in each], axis=0)
+        biases: Array = largest([scale * measure.bias(counts) for measure, scale in each])
         return biases
 
     def interval(self, counts: Array, level: float = LEVEL) -> tuple[float, float]:
