@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from retrofair.data.grouped import Batch, GroupedData, as_index, check_groups
+from retrofair.data.spooled import SpooledRows
 from retrofair.errors import InputError
 
 ROWS = 256  # of a batch, where nobody says how many
@@ -73,21 +75,26 @@ class StreamedData:
         batch_rows: int | None = None,
         workers: int | None = None,
         collate: Collate | None = None,
+        spool: str | Path | None = None,
     ) -> StreamedData:
-        """From a dataset with rows by index, or from a DataLoader of one.
+        """From a dataset of rows (x, y, group), or from a DataLoader of one.
 
         Of a DataLoader the dataset, its collation, batch size and number of workers are taken, and
         not its order: rows come in the dataset's. Labels and groups are the dataset's `y` and
         `group`, one per row, where it has them; otherwise all rows are read once for them.
 
+        Methods draw rows by index. A torch `IterableDataset`, or a DataLoader of one, has none: it
+        is read to its end once, in its own order, into a copy on the disk that goes with the data.
+
         Args:
             group_names: the G names, the privileged group's last.
             batch_rows, workers, collate: other than the DataLoader's; 256, 0 and torch's own
                 without one.
+            spool: the folder for such a copy; the system's for temporary files by default.
 
         Raises:
-            InputError: a dataset without rows by index, rows that are no (x, y, group), or codes
-                of groups without a name.
+            InputError: what is neither, rows that are no (x, y, group), codes of groups without a
+                name, or no room for a copy.
 
         Example:
             >>> rows = [(torch.ones(3, 8, 8), k % 2, k // 2) for k in range(4)]
@@ -95,18 +102,20 @@ class StreamedData:
             >>> [tuple(x.shape) for x, y, group in data]
             [(3, 3, 8, 8), (1, 3, 8, 8)]
         """
-        if isinstance(source, DataLoader):
+        if isinstance(source, IterableDataset):
+            source = DataLoader(source, batch_size=batch_rows or ROWS, collate_fn=collate)
+        if isinstance(source, DataLoader) and isinstance(source.dataset, IterableDataset):
+            batch_rows = source.batch_size if batch_rows is None else batch_rows
+            source, workers = SpooledRows(source, spool), 0  # nothing is left to prepare
+        elif isinstance(source, DataLoader):
             batch_rows = source.batch_size if batch_rows is None else batch_rows
             workers = source.num_workers if workers is None else workers
             collate = source.collate_fn if collate is None else collate
             source = source.dataset
-        if isinstance(source, IterableDataset) or not (
-            hasattr(source, "__getitem__") and hasattr(source, "__len__")
-        ):
+        if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
             raise InputError(
-                "expected a dataset with rows by index, rows[i] and len(rows), or a DataLoader of "
-                f"one, got {type(source).__name__}: minibatches are drawn from all rows; put the "
-                "rows of an iterable one into a list or files first"
+                "expected a dataset with rows by index, rows[i] and len(rows), torch's "
+                f"IterableDataset, or a DataLoader of either, got {type(source).__name__}"
             )
         n = len(source)
         made = cls(
