@@ -17,7 +17,7 @@ from convnets import ConvNet, pictures, streamed, trained
 from retrofair.debiasers import Adversarial, Lagrangian, Random
 from retrofair.debiasers.perturbed import Draws, Flat, InPlace, perturbed
 from retrofair.debiasers.tuning import Tuning
-from retrofair.errors import InputError
+from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks.last import LastLayer
 from retrofair.networks.outputs import evaluating, logits, probabilities
 
@@ -241,6 +241,25 @@ def test_parts_get_smaller_where_memory_runs_out(data: Any) -> None:
         result = rf.debias(net, data, GOAL, QUICK_LAGRANGIAN)
     assert any("32 in each part of a minibatch" in str(each.message) for each in caught)
     assert len(result.history) == 4
+
+
+def test_a_pass_that_failed_leaves_no_trace_in_averages(data: Any) -> None:
+    net = trained()
+    tuning = Tuning(net, data)
+    tuning.train()
+    before = {name: value.clone() for name, value in net.named_buffers()}
+    tries = []
+
+    def work() -> None:
+        tries.append(len(tries))
+        tuning.forward(data.x[:32])
+        if len(tries) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+
+    with pytest.warns(RetrofairWarning, match="16 in each part"):
+        tuning.step(work, 32, torch.Generator())
+    assert len(tries) == 2  # the second in parts, in which the averages stay
+    assert all(torch.equal(value, before[name]) for name, value in net.named_buffers())
 
 
 @pytest.mark.parametrize("options", [{"layers": 0}, {"micro_rows": 0}, {"checkpoint": 3}])

@@ -215,6 +215,8 @@ def test_a_finished_training_is_read_and_more_epochs_go_on(tmp_path: Path) -> No
     longer = train_with(start, data, valid, more, checkpoint=tmp_path)
     assert (longer.fresh, longer.epochs) == (True, 4)
     assert same(longer.network, train_with(start, data, valid, more).network)
+    with pytest.raises(InputError, match=r"epochs of at least 4, .* got 2"):
+        train_with(start, data, valid, settings, checkpoint=tmp_path)
 
 
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path: Path) -> None:

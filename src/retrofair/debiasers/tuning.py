@@ -111,6 +111,14 @@ class Tuning:
 
     def step(self, work: Callable[[], None], rows: int, generator: torch.Generator) -> None:
         """Do a step of training, again with fewer rows at once where memory runs out."""
+        # BatchNorm's statistics are in no gradient: what a failed pass did to them is undone
+        averages = [
+            buffer
+            for module in self.model.modules()
+            if isinstance(module, NORMS) and module.training
+            for buffer in module.buffers()
+        ]
+        before = [each.clone() for each in averages]
         while True:
             states = generator.get_state(), torch.get_rng_state()
             try:
@@ -121,6 +129,8 @@ class Tuning:
                     raise
             generator.set_state(states[0])
             torch.set_rng_state(states[1])
+            for each, value in zip(averages, before, strict=True):
+                each.copy_(value)
             self._halve(rows)
 
     def _halve(self, rows: int) -> None:

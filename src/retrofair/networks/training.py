@@ -111,7 +111,8 @@ def train_network(
 
     Raises:
         InputError: labels, outputs or a setting that do not fit, a network that answers with
-            probabilities, a loss that is not finite, or a checkpoint of another training.
+            probabilities, a loss that is not finite, or a checkpoint of another training or of
+            more epochs.
 
     Example:
         >>> import retrofair as rf
@@ -160,6 +161,11 @@ def train_with(
     )
     progress = Progress.start(model) if kept is None else kept.restore(model, optimiser)
     found = progress.epoch
+    if found > settings.epochs:
+        raise InputError(
+            f"expected epochs of at least {found}, as {checkpoint} has that many done, got "
+            f"{settings.epochs}: take another folder for a shorter training (checkpoint)"
+        )
     started = time.perf_counter()
     with fitting_threads(model):
         for epoch in track(range(1, settings.epochs + 1), "training the network"):
