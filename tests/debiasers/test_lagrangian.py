@@ -111,3 +111,18 @@ def test_the_bias_gradient_alone_lowers_the_bias(
         BiasGradient(looks=0)
     with pytest.raises(InputError, match="positive"):
         BiasGradient(sharpness=0.0)
+    with pytest.raises(InputError, match="early in"):
+        BiasGradient(early=2.0)
+
+
+def test_the_bias_gradient_of_a_large_network_has_a_smaller_rate(
+    splits: rf.Splits, trained: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, slow = rf.Constrained("spd", epsilon=0.05), BiasGradient(looks=3, large_rate=1e-5)
+    plain = rf.debias(trained, splits.valid, objective, slow)
+    monkeypatch.setattr("retrofair.debiasers.bias_gradient.SMALL", 10)
+    large = rf.debias(trained, splits.valid, objective, slow)
+    monkeypatch.undo()
+    same = BiasGradient(looks=3, learning_rate=1e-5)
+    assert large.history == rf.debias(trained, splits.valid, objective, same).history
+    assert large.history != plain.history

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Best, Fit, clone, record
+from retrofair.debiasers.base import Best, Fit, clone, later, record
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.smooth import centre, sampled
 from retrofair.errors import InputError
 from retrofair.networks.randomness import seeded
+from retrofair.networks.threads import SMALL
 from retrofair.objective import Objective
 from retrofair.progress import track
 
@@ -33,6 +34,8 @@ class BiasGradient:
         looks, steps: looks, and minibatches before each.
         batch_size: rows per minibatch.
         learning_rate: of the network's last layer.
+        large_rate: the same, of networks that train a million weights or more: at 1e-3 the first
+            steps undo them, as no loss holds them back.
         early: the first tensor's share of that rate, in [0, 1].
         sharpness: of the sigmoids, per unit of the logit.
 
@@ -47,6 +50,7 @@ class BiasGradient:
     learning_rate: float = 1e-3
     early: float = 1.0
     sharpness: float = 2.0
+    large_rate: float = later(1e-4)
     name: ClassVar[str] = "bias_gradient"
     changes_weights: ClassVar[bool] = True
     trains: ClassVar[bool] = True
@@ -57,8 +61,10 @@ class BiasGradient:
                 "expected looks and steps >= 1 and batch_size >= 2, got "
                 f"{self.looks}, {self.steps} and {self.batch_size}"
             )
-        if min(self.learning_rate, self.sharpness) <= 0 or not 0 <= self.early <= 1:
-            raise InputError("expected positive learning_rate and sharpness, and early in [0, 1]")
+        if min(self.learning_rate, self.large_rate, self.sharpness) <= 0:
+            raise InputError("expected positive learning_rate, large_rate and sharpness")
+        if not 0 <= self.early <= 1:
+            raise InputError(f"expected early in [0, 1], got {self.early}")
 
     def __call__(
         self,
@@ -71,7 +77,9 @@ class BiasGradient:
         model = clone(model)
         best = Best.start(model, data, objective)
         history = [record(objective, best.choice, look=0)]
-        optimiser = torch.optim.Adam(layer_rates(model, self.learning_rate, self.early), fused=True)
+        large = sum(p.numel() for p in model.parameters()) >= SMALL
+        rate = self.large_rate if large else self.learning_rate
+        optimiser = torch.optim.Adam(layer_rates(model, rate, self.early), fused=True)
         for look in track(range(1, self.looks + 1), "bias gradient"):
             middle = centre(model, data, objective)
             with seeded(generator):
