@@ -388,3 +388,22 @@ def test_options_from_a_file(made: Path, capsys) -> None:
 def test_kinds_are_those_that_are_tested() -> None:
     assert set(NETWORKS) == {"resnet", "vit", "bert"}
     assert list(pd.read_csv("labels.csv").columns) == ["file", "review", "smiling", "race"]
+
+
+@pytest.mark.parametrize("kind", ["resnet", "bert"])
+def test_a_label_that_is_a_number(kind: str, capsys: Any) -> None:
+    frame = table()
+    frame["age"] = 20 + 10 * (frame["race"] == "White") + 5 * frame["smiling"]
+    frame.to_csv("ages.csv", index=False)
+    saved(kind, Path("one"), labels=1)
+    given = ["--network", f"one/{kind}", "--label", "age", *COLUMNS[2:], "--regression"]
+    of_rows = ["--images", "faces", "--labels", "ages.csv"]
+    given += of_rows if kind == "resnet" else ["ages.csv", "--text", "review"]
+    assert run(["audit", *given, "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert before["overall"]["rows"] == len(frame)
+    assert run(["debias", *given, "--bound", "2000", "--out", "fair", "--json"]) in (0, 3)
+    found = json.loads(capsys.readouterr().out)
+    after = found["fit"]["after"]["overall"]["loss"]["value"]
+    assert after < found["fit"]["before"]["overall"]["loss"]["value"]
+    assert Path("fair/model.safetensors").is_file()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import retrofair as rf
-from retrofair.data import Batches
+from retrofair.data import Batches, in_order
 from retrofair.errors import InputError
 
 NAMES = ("a", "b", "c")
@@ -199,3 +199,15 @@ def test_what_a_stream_cannot_give() -> None:
         data[:0].x  # noqa: B018 - read for its error
     with pytest.raises(InputError, match="GroupedData of a table, got StreamedData"):
         rf.Domain.from_data(data)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_in_an_order_of_ours(workers: int) -> None:
+    order = torch.tensor([7, 2, 9, 0, 5])
+    streamed = rf.StreamedData.of(Numbers(), NAMES, batch_rows=4, workers=workers)
+    for data in (streamed, streamed.read()):
+        batches = list(in_order(data, order, 2))
+        assert [len(y) for _, y, _ in batches] == [2, 2, 1]
+        assert torch.cat([x for x, _, _ in batches])[:, 0].tolist() == order.tolist()
+        x, y, group = data[5:].batch(torch.tensor([2, 0]))
+        assert (x[:, 0].tolist(), y.tolist(), group.tolist()) == ([7, 5], [1, 1], [1, 2])

@@ -101,13 +101,13 @@ def test_one_step_is_adamws() -> None:
 def test_each_row_is_seen_once_an_epoch_in_a_new_order(monkeypatch: pytest.MonkeyPatch) -> None:
     data = table(n=40)
     seen: list[Tensor] = []
-    whole = module._pieces
+    whole = module.in_order
 
-    def noting(train: Any, rows: Tensor, parts: int) -> Any:
-        seen.append(rows)
-        return whole(train, rows, parts)
+    def noting(train: Any, order: Tensor, size: int) -> Any:
+        seen.append(order)
+        return whole(train, order, size)
 
-    monkeypatch.setattr(module, "_pieces", noting)
+    monkeypatch.setattr(module, "in_order", noting)
     train_network(small(), data, data, epochs=2, batch_size=16)
     orders = torch.cat(seen).reshape(2, 40)
     assert torch.equal(orders.sort(1).values, torch.arange(40).repeat(2, 1))

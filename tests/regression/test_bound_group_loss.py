@@ -264,3 +264,20 @@ def test_the_best_constant_is_at_least_as_good_as_any_of_a_grid() -> None:
             best = max(ranks)
             assert found[0] == best[0]
             assert best[1] - 1e-6 <= found[1] <= best[1] + 0.1
+
+
+def test_rows_that_are_read_as_they_are_needed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 2, generator=generator)
+    group = (torch.arange(300) % 4 == 0).long()
+    data = rf.GroupedData(x=x, y=x[:, group].diagonal(), group=group, group_names=("a", "b"))
+    stream = rf.StreamedData.of(
+        list(zip(data.x, data.y, data.group, strict=True)), data.group_names, batch_rows=50
+    )
+    net, objective = torch.nn.Linear(2, 1), rf.BoundedGroupLoss(0.9)
+    one, other = (
+        rf.bound_group_loss(net, rows, objective, learning_rate=0.05, epochs=20, layers=1)
+        for rows in (data, stream)
+    )
+    assert other.after.worst_loss.value == pytest.approx(one.after.worst_loss.value)
+    assert rf.audit_regression(net, stream).worst == rf.audit_regression(net, data).worst

@@ -8,7 +8,7 @@ from retrofair.data.learned import Missing
 from retrofair.data.preparation import Preparation
 from retrofair.data.raw import raw_table
 from retrofair.data.split import Splits, split_frame, split_rows
-from retrofair.data.streamed import Rows, StreamedData
+from retrofair.data.streamed import Rows, StreamedData, in_order
 from retrofair.data.tables import read_table
 from retrofair.data.texts import TextRows, texts_of
 
@@ -25,6 +25,7 @@ __all__ = [
     "StreamedData",
     "TextRows",
     "images_of",
+    "in_order",
     "raw_table",
     "read_table",
     "split_frame",

@@ -174,10 +174,14 @@ class StreamedData:
 
     def sample(self, rows: int, generator: torch.Generator) -> Batch:
         """`rows` rows drawn with replacement."""
-        drawn = self.index[torch.randint(len(self), (rows,), generator=generator)]
+        return self.batch(torch.randint(len(self), (rows,), generator=generator))
+
+    def batch(self, index: Tensor) -> Batch:
+        """The rows of an index tensor (m,), in one batch."""
+        chosen = self.index[index]
         if hasattr(self.rows, "batch"):
-            return _checked(self.rows.batch(drawn))
-        return _checked(_Batches(self.rows, self.collate)[drawn.tolist()])
+            return _checked(self.rows.batch(chosen))
+        return _checked(_Batches(self.rows, self.collate)[chosen.tolist()])
 
     @property
     def x(self) -> Any:
@@ -217,6 +221,14 @@ def ragged(parts: Sequence[Any]) -> bool:
 
 
 Rows = GroupedData | StreamedData  # data of which rows can be chosen
+
+
+def in_order(data: Rows, order: Tensor, size: int) -> Iterator[Batch]:
+    """Batches of `size` rows in an order (n,) of rows, read ahead where the data do so."""
+    if isinstance(data, StreamedData):
+        yield from dataclasses.replace(data[order], batch_rows=size)
+    else:
+        yield from map(data.batch, order.split(size))
 
 
 class _Batches:

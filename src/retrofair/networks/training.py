@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from retrofair.data import Batches
+from retrofair.data import Batch, Batches, Rows, in_order
 from retrofair.errors import InputError, unknown
 from retrofair.networks.checkpoints import Checkpoint, Progress
-from retrofair.networks.memory import joined
+from retrofair.networks.memory import part_of
 from retrofair.networks.outputs import answers, checked, columns, device_of, evaluating, forward
 from retrofair.networks.randomness import draw_seed, generator_of, seeded
 from retrofair.networks.threads import fitting_threads
@@ -74,8 +74,8 @@ class Fitting:
 
 def train_network(
     network: nn.Module,
-    train: Batches,
-    valid: Batches,
+    train: Rows,
+    valid: Rows,
     *,
     epochs: int = 30,
     batch_size: int = 128,
@@ -137,8 +137,8 @@ def train_network(
 
 def train_with(
     network: nn.Module,
-    train: Batches,
-    valid: Batches,
+    train: Rows,
+    valid: Rows,
     settings: Fitting,
     *,
     seed: int = 0,
@@ -193,10 +193,10 @@ def train_with(
     return Trained(model.eval(), progress.seconds, progress.epoch, fresh=progress.epoch > found)
 
 
-def _check(network: nn.Module, train: Batches, valid: Batches) -> int:
+def _check(network: nn.Module, train: Rows, valid: Rows) -> int:
     """The classes that the network tells apart, after checking that all parts fit."""
     for name, data in (("training", train), ("validation", valid)):
-        if not isinstance(data, Batches) or not hasattr(data, "__getitem__"):
+        if not isinstance(data, Rows):
             raise InputError(
                 f"expected GroupedData or StreamedData as the {name} data, got "
                 f"{type(data).__name__}"
@@ -231,7 +231,7 @@ def _check(network: nn.Module, train: Batches, valid: Batches) -> int:
 
 def _epoch(
     model: nn.Module,
-    train: Any,
+    train: Rows,
     optimiser: torch.optim.Optimizer,
     settings: Fitting,
     seed: int,
@@ -242,9 +242,9 @@ def _epoch(
     device = device_of(model)
     model.train()
     with seeded(generator):
-        for rows in order.split(settings.batch_size):
+        for whole in in_order(train, order, settings.batch_size):
             optimiser.zero_grad()
-            for x, y, share in _pieces(train, rows, settings.accumulate):
+            for x, y, share in _pieces(whole, settings.accumulate):
                 x = _flipped(x, generator) if settings.augment == "flip" else x
                 with _precision(settings, device):
                     out = forward(model, x)
@@ -252,16 +252,18 @@ def _epoch(
             optimiser.step()
 
 
-def _pieces(train: Any, rows: Tensor, parts: int) -> Iterator[tuple[Any, Tensor, float]]:
+def _pieces(whole: Batch, parts: int) -> Iterator[tuple[Any, Tensor, float]]:
     """x and y of the parts of a batch, each with its share of the rows.
 
     A single row at the end of an epoch is left out: BatchNorm has nothing to compare it with.
     """
-    if len(rows) < 2:
+    x, y, _ = whole
+    if len(y) < 2:
         return
-    for part in rows.tensor_split(min(parts, len(rows) // 2)):
-        x, y, _ = zip(*train[part], strict=True)  # read in smaller pieces, used as one
-        yield joined(list(x)), torch.cat(y), len(part) / len(rows)
+    done = 0
+    for part in y.tensor_split(min(parts, len(y) // 2)):
+        yield part_of(x, slice(done, done + len(part))), part, len(part) / len(y)
+        done += len(part)
 
 
 def _flipped(x: Any, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from retrofair.data import GroupedData
+from retrofair.data import Rows
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.metrics.intervals import FEW_ROWS
@@ -28,7 +28,7 @@ from retrofair.regression.losses import (
 
 def audit_regression(
     net: nn.Module,
-    data: GroupedData,
+    data: Rows,
     loss: Loss = "squared",
     *,
     constant: float | None = None,
@@ -51,6 +51,7 @@ def audit_regression(
 
     Example:
         >>> import torch
+        >>> from retrofair.data import GroupedData
         >>> data = GroupedData(x=torch.arange(4.0)[:, None], y=torch.tensor([0.0, 1, 2, 7]),
         ...                    group=torch.tensor([0, 0, 1, 1]), group_names=("a", "b"))
         >>> found = audit_regression(torch.nn.Identity(), data)
@@ -115,6 +116,6 @@ def _flags(groups: tuple[GroupLoss, ...], overall: GroupLoss) -> Iterator[str]:
         yield "Over all rows the network is no better than a constant."
 
 
-def group_counts(data: GroupedData) -> Array:
+def group_counts(data: Rows) -> Array:
     """(G,) rows."""
     return np.bincount(data.group.numpy(), minlength=len(data.group_names))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrofair.data import GroupedData
+from retrofair.data import Rows, in_order
 from retrofair.debiasers.base import clone
 from retrofair.debiasers.result import Status
 from retrofair.errors import InputError
@@ -56,10 +56,10 @@ class _Options:
 
 def bound_group_loss(
     net: nn.Module,
-    data: GroupedData,
+    data: Rows,
     objective: BoundedGroupLoss,
     *,
-    valid: GroupedData | None = None,
+    valid: Rows | None = None,
     epochs: int = 200,
     learning_rate: float = 1e-3,
     batch_size: int = 64,
@@ -95,6 +95,7 @@ def bound_group_loss(
             finite, `valid` has other groups, or an option is out of range.
 
     Example:
+        >>> from retrofair.data import GroupedData
         >>> x = torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
         >>> group = (torch.arange(600) % 6 == 0).long()
         >>> data = GroupedData(x=x, y=x[:, group].diagonal(), group=group, group_names=("a", "b"))
@@ -116,7 +117,7 @@ def bound_group_loss(
     model = clone(net)
     if valid is None:
         fit, judge = _split(data, generator)
-        whole: GroupedData | None = data
+        whole: Rows | None = data
     else:
         check_rows(valid, "valid")
         if tuple(valid.group_names) != tuple(data.group_names):
@@ -159,7 +160,7 @@ def bound_group_loss(
     return dataclasses.replace(result, notes=tuple(notes))
 
 
-def _split(data: GroupedData, generator: torch.Generator) -> tuple[GroupedData, GroupedData]:
+def _split(data: Rows, generator: torch.Generator) -> tuple[Rows, Rows]:
     """Rows for the gradient and rows that judge, of every group."""
     judges = torch.zeros(len(data), dtype=torch.bool)
     for code in range(len(data.group_names)):
@@ -181,8 +182,8 @@ class _Best:
         self,
         model: nn.Module,
         objective: BoundedGroupLoss,
-        judge: GroupedData,
-        whole: GroupedData | None,
+        judge: Rows,
+        whole: Rows | None,
     ) -> None:
         self.model, self.objective, self.judge, self.whole = model, objective, judge, whole
         self.said = predictions(model, judge)
@@ -207,12 +208,12 @@ class _Best:
             return False, 0.0
         return self.objective.rank(*self._losses(predictions(self.model, self.whole), self.whole))
 
-    def _losses(self, said: Array, data: GroupedData) -> tuple[Array, float]:
+    def _losses(self, said: Array, data: Rows) -> tuple[Array, float]:
         return self.objective.of(said - labels(data), data.group.numpy(), len(data.group_names))
 
 
 def _descend(
-    best: _Best, data: GroupedData, options: _Options, generator: torch.Generator
+    best: _Best, data: Rows, options: _Options, generator: torch.Generator
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Fine-tune the model of `best`, which ends with its best weights; history and notes."""
     model, objective = best.model, best.objective
@@ -253,11 +254,12 @@ def _descend(
     return history, notes
 
 
-def _tuned(model: nn.Module, data: GroupedData, layers: int | None) -> list[nn.Module]:
+def _tuned(model: nn.Module, data: Rows, layers: int | None) -> list[nn.Module]:
     """The modules whose weights change."""
     if layers is None:
         return [model]
-    names = weight_layers(model, data.x[:2])
+    x, _, _ = data.batch(torch.arange(min(2, len(data))))
+    names = weight_layers(model, x)
     if layers > len(names):
         raise InputError(f"expected layers from 1 to {len(names)}, got {layers}")
     return [model.get_submodule(name) for name in names[-layers:]]
@@ -265,7 +267,7 @@ def _tuned(model: nn.Module, data: GroupedData, layers: int | None) -> list[nn.M
 
 def _epoch(
     model: nn.Module,
-    data: GroupedData,
+    data: Rows,
     objective: BoundedGroupLoss,
     weight: Tensor,
     options: _Options,
@@ -274,18 +276,18 @@ def _epoch(
 ) -> None:
     with seeded(generator):
         order = torch.randperm(len(data), generator=generator)
-        for rows in order.split(options.batch_size):
-            if len(rows) < 2 <= len(data):  # BatchNorm cannot be trained on a single row
+        for x, y, group in in_order(data, order, options.batch_size):
+            if len(y) < 2 <= len(data):  # BatchNorm cannot be trained on a single row
                 continue
-            said = forward(model, data.x[rows])
-            loss = of_errors(said - data.y[rows].to(said), objective.loss)
+            said = forward(model, x)
+            loss = of_errors(said - y.to(said), objective.loss)
             optimiser.zero_grad()
-            (loss * weight[data.group[rows]].to(loss)).mean().backward()
+            (loss * weight[group].to(loss)).mean().backward()
             optimiser.step()
 
 
 def _record(
-    epoch: int, mean: float, losses: Array, multiplier: Array, data: GroupedData
+    epoch: int, mean: float, losses: Array, multiplier: Array, data: Rows
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"epoch": epoch, "mean_loss": mean}
     for code, name in enumerate(data.group_names):
@@ -305,7 +307,7 @@ def _status(objective: BoundedGroupLoss, best: _Best, constant: float) -> Status
     return Status.DEGENERATE if best.rank <= of_constant else Status.MET
 
 
-def _notes(result: BoundedLoss, fit: GroupedData, least_worst: float) -> Iterator[str]:
+def _notes(result: BoundedLoss, fit: Rows, least_worst: float) -> Iterator[str]:
     bound, after, before = result.objective.bound, result.after, result.before
     worst = max(each.constant_loss for each in after.groups if each.rows)
     if after.worst_loss.value > bound:

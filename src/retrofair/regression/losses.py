@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
-from retrofair.data import GroupedData
+from retrofair.data import Rows
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import LEVEL, Array
 from retrofair.networks.outputs import checked, columns, evaluating
@@ -42,8 +42,10 @@ def check_rows(data: object, what: str = "data") -> None:
     Raises:
         InputError: it is not grouped data, has no rows, or a label is not finite.
     """
-    if not isinstance(data, GroupedData):
-        raise InputError(f"expected GroupedData as the {what}, got {type(data).__name__}")
+    if not isinstance(data, Rows):
+        raise InputError(
+            f"expected GroupedData or StreamedData as the {what}, got {type(data).__name__}"
+        )
     if not len(data):
         raise InputError(f"expected {what} with rows, got none")
     bad = int((~np.isfinite(labels(data))).sum())
@@ -51,12 +53,12 @@ def check_rows(data: object, what: str = "data") -> None:
         raise InputError(f"expected finite numbers as y, got {bad:,} NaN or infinite ones")
 
 
-def labels(data: GroupedData) -> Array:
+def labels(data: Rows) -> Array:
     """(n,) in double precision."""
     return data.y.double().numpy()
 
 
-def predictions(net: nn.Module, data: GroupedData) -> Array:
+def predictions(net: nn.Module, data: Rows) -> Array:
     """What the network says of each row, (n,) in double precision, in eval mode.
 
     Raises:
