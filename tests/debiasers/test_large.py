@@ -253,12 +253,12 @@ def test_a_pass_that_failed_leaves_no_trace_in_averages(data: Any) -> None:
     def work() -> None:
         tries.append(len(tries))
         tuning.forward(data.x[:32])
-        if len(tries) == 1:
+        if len(tries) < 3:
             raise torch.OutOfMemoryError("CUDA out of memory (a test)")
 
-    with pytest.warns(RetrofairWarning, match="16 in each part"):
+    with pytest.warns(RetrofairWarning, match="in each part"):
         tuning.step(work, 32, torch.Generator())
-    assert len(tries) == 2  # the second in parts, in which the averages stay
+    assert (len(tries), tuning.rows) == (3, 8)  # in parts, in which the averages stay
     assert all(torch.equal(value, before[name]) for name, value in net.named_buffers())
 
 

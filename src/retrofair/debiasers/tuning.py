@@ -63,6 +63,7 @@ class Tuning:
     ) -> None:
         self.model, self.rows, self.mixed = model, rows, mixed
         self._frozen: list[nn.Module] = []
+        self._averages: list[Tensor] = []
         if layers is not None:
             x, _, _ = next(iter(data))
             x = part_of(x, slice(2))
@@ -94,6 +95,13 @@ class Tuning:
             for module in self.model.modules():
                 if isinstance(module, NORMS):
                     module.eval()
+        # BatchNorm's statistics are in no gradient: what a failed pass does to them is undone
+        self._averages = [
+            buffer
+            for module in self.model.modules()
+            if isinstance(module, NORMS) and module.training
+            for buffer in module.buffers()
+        ]
 
     def forward(self, x: Any, seen: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Logits (n,) or (n, K) float32, and what `reading` saw meanwhile (n, h)."""
@@ -111,14 +119,7 @@ class Tuning:
 
     def step(self, work: Callable[[], None], rows: int, generator: torch.Generator) -> None:
         """Do a step of training, again with fewer rows at once where memory runs out."""
-        # BatchNorm's statistics are in no gradient: what a failed pass did to them is undone
-        averages = [
-            buffer
-            for module in self.model.modules()
-            if isinstance(module, NORMS) and module.training
-            for buffer in module.buffers()
-        ]
-        before = [each.clone() for each in averages]
+        before = [(each, each.clone()) for each in self._averages]
         while True:
             states = generator.get_state(), torch.get_rng_state()
             try:
@@ -129,7 +130,7 @@ class Tuning:
                     raise
             generator.set_state(states[0])
             torch.set_rng_state(states[1])
-            for each, value in zip(averages, before, strict=True):
+            for each, value in before:
                 each.copy_(value)
             self._halve(rows)
 
