@@ -226,6 +226,15 @@ def test_dropout_is_the_same_on_the_way_back() -> None:
     )
 
 
+def test_the_critic_of_the_last_layer_reads_what_it_changes(net: ConvNet, data: Any) -> None:
+    """The representation before it stays as it is, and with it what the critic says of it."""
+    method = dataclasses.replace(QUICK_ADVERSARIAL, layers=1, loss="sum", lam=1.0)  # bias alone
+    one = rf.debias(net, data, GOAL, method)
+    assert len({each["critic_error"] for each in one.history[1:]}) == 3
+    biases = {each["threshold"] for each in one.history}
+    assert len(biases) > 1  # the network moved, by the critic alone
+
+
 @pytest.mark.parametrize("method", [QUICK_LAGRANGIAN, QUICK_ADVERSARIAL])
 def test_training_in_parts(method: Any, net: ConvNet, data: Any) -> None:
     result = rf.debias(net, data, GOAL, dataclasses.replace(method, micro_rows=16))

@@ -96,7 +96,7 @@ def test_layers_are_named_in_the_order_in_which_they_run(
     network: nn.Module, rows: GroupedData, names: list[str]
 ) -> None:
     assert weight_layers(network, rows.x) == names
-    assert last_layer(network, rows) == names[-1]
+    assert last_layer(network, rows.x) == names[-1]
 
 
 @each
@@ -106,7 +106,7 @@ def test_nothing_is_left_in_the_network(
     network.train()
     state, random = copy.deepcopy(network.state_dict()), torch.random.get_rng_state()
     weight_layers(network, rows.x)
-    representation(network, rows, last_layer(network, rows))
+    representation(network, rows, last_layer(network, rows.x))
     assert not any(m._forward_pre_hooks for m in network.modules())
     assert all(m.training for m in network.modules())
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
@@ -159,18 +159,24 @@ def test_of_a_linear_layer_over_steps_it_is_the_mean_over_steps() -> None:
 )
 def test_what_the_first_layer_reads_no_weight_can_change(network: nn.Module, name: Any) -> None:
     rows = data(3)
-    assert last_layer(network, rows, name) == ""  # stands for the network's own output
+    assert last_layer(network, rows.x, name) == ""  # stands for the network's own output
     with evaluating(network):
         out = network(rows.x).reshape(10, 1)
     assert torch.equal(representation(network, rows, ""), out)
 
 
+@pytest.mark.parametrize(("trained", "found"), [(1, ""), (2, "last"), (3, "last"), (None, "last")])
+def test_what_no_trained_weight_can_change_is_not_read(trained: int | None, found: str) -> None:
+    assert last_layer(Backwards(), data(3).x, trained=trained) == found
+    assert last_layer(Backwards(), data(3).x, "middle", 2) == ""
+
+
 def test_a_layer_may_be_named() -> None:
-    assert last_layer(Backwards(), data(3), "middle") == "middle"
+    assert last_layer(Backwards(), data(3).x, "middle") == "middle"
     with pytest.raises(InputError, match="unknown layer 'midle': did you mean 'middle'"):
-        last_layer(Backwards(), data(3), "midle")
+        last_layer(Backwards(), data(3).x, "midle")
     with pytest.raises(InputError, match="unknown layer 'norm'"):
-        last_layer(Convolutions(linear=True), data(1, 6, 6), "norm")
+        last_layer(Convolutions(linear=True), data(1, 6, 6).x, "norm")
 
 
 def test_a_network_without_layers() -> None:

@@ -23,8 +23,7 @@ from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.tuning import Rounds, Tuning, check_options
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array, CallableMeasure, Measure
-from retrofair.networks.layers import last_layer, reading, weight_layers
-from retrofair.networks.memory import part_of
+from retrofair.networks.layers import last_layer, reading
 from retrofair.networks.outputs import probability
 from retrofair.networks.randomness import seeded
 from retrofair.networks.recording import Record, passed, recorded
@@ -69,7 +68,9 @@ class Adversarial:
         critic: "pooled" (any order of rows) or "concatenated" (the papers').
         reads: "minibatch" (representation, label and group) or "representation" (the papers').
         minibatches: drawn per step of the critic.
-        layer: name of the layer that reads the representation; None: the last one to run.
+        layer: name of the layer that reads the representation; None: the last one to run. If
+            nothing that is trained comes before it (`layers=1`, `head_only`), the critic reads the
+            logit: what does not change cannot be made fairer.
         layers: train the last so many layers with weights; None: all.
         micro_rows: rows of a minibatch in memory at once; None: all of them. The gradients are
             those of the whole minibatch (BatchNorm's statistics then stay as they are).
@@ -126,9 +127,8 @@ class Adversarial:
 
     def layers_read(self, model: nn.Module, x: object) -> list[str]:
         """The name of the layer whose input the critic reads."""
-        order = weight_layers(model, part_of(x, slice(2)))
-        chosen = order[-1] if self.layer is None else self.layer
-        return [] if chosen == order[0] else [chosen]
+        chosen = last_layer(model, x, self.layer, self.layers)
+        return [chosen] if chosen else []
 
     def __call__(
         self,
@@ -139,7 +139,8 @@ class Adversarial:
         generator: torch.Generator,
     ) -> Fit:
         model = clone(model)
-        layer = last_layer(model, data, self.layer)
+        x, _, _ = next(iter(data))
+        layer = last_layer(model, x, self.layer, self.layers)
         tuning = Tuning(model, data, layers=self.layers, rows=self.micro_rows, mixed=self.mixed)
         drawn = drawn_from(data)
         now = recorded(model, drawn, [layer])

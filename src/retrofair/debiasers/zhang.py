@@ -17,8 +17,7 @@ from retrofair.debiasers.held_out import drawn_from
 from retrofair.debiasers.rules import Cut
 from retrofair.errors import InputError
 from retrofair.metrics import Measure, Several
-from retrofair.networks.layers import last_layer, reading, weight_layers
-from retrofair.networks.memory import part_of
+from retrofair.networks.layers import last_layer, reading
 from retrofair.networks.outputs import forward, probability
 from retrofair.networks.randomness import seeded
 from retrofair.networks.recording import Record, passed, recorded
@@ -86,9 +85,8 @@ class Zhang:
 
     def layers_read(self, model: nn.Module, x: object) -> list[str]:
         """The name of the layer whose input the critic reads."""
-        order = weight_layers(model, part_of(x, slice(2)))
-        chosen = order[-1] if self.layer is None else self.layer
-        return [] if chosen == order[0] else [chosen]
+        chosen = last_layer(model, x, self.layer)
+        return [chosen] if chosen else []
 
     def __call__(
         self,
@@ -99,7 +97,8 @@ class Zhang:
         generator: torch.Generator,
     ) -> Fit:
         model = clone(model)
-        layer = last_layer(model, data, self.layer)
+        x, _, _ = next(iter(data))
+        layer = last_layer(model, x, self.layer)
         drawn = drawn_from(data)
         now = recorded(model, drawn, [layer])
         best = Best.start(model, data, objective)

@@ -78,11 +78,17 @@ def _is_read(model: nn.Module, name: str, x: Any) -> bool:
     return value.ndim == 2 and len(value) == rows_of(x)
 
 
-def last_layer(model: nn.Module, data: Batches, name: str | None = None) -> str:
+def last_layer(
+    model: nn.Module, x: Any, name: str | None = None, trained: int | None = None
+) -> str:
     """The name of the layer that reads the penultimate representation: given, or the last to run.
 
-    The first layer to run reads nothing that depends on any weight: then the name is "", which
-    stands for the network's own output.
+    The first layer to run reads nothing that depends on any weight, and the first that is trained
+    nothing that training changes: then the name is "", which stands for the network's own output.
+
+    Args:
+        x: of a batch.
+        trained: how many of the last layers with weights are trained; None: all.
 
     Raises:
         InputError: the network has no such layer.
@@ -91,10 +97,10 @@ def last_layer(model: nn.Module, data: Batches, name: str | None = None) -> str:
         choices = [known for known, module in model.named_modules() if _has_weight(module)]
         if name not in choices:
             raise unknown("layer", name, choices)
-    x, _, _ = next(iter(data))
     order = weight_layers(model, part_of(x, slice(2)))
     chosen = order[-1] if name is None else name
-    return "" if chosen == order[0] else chosen
+    still = order[: 1 if trained is None else max(1, len(order) - trained + 1)]
+    return "" if chosen in still else chosen
 
 
 @contextmanager
