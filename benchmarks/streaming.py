@@ -71,11 +71,16 @@ def network() -> nn.Module:
     ).eval()
 
 
-def measure(images: Path, workers: int) -> None:
+def measure(images: Path, workers: int, batch_rows: int) -> None:
     """One audit, in this process."""
     started = time.perf_counter()
     data = rf.images_of(
-        images, images.parent / "labels.csv", label="label", sensitive="group", workers=workers
+        images,
+        images.parent / "labels.csv",
+        label="label",
+        sensitive="group",
+        workers=workers,
+        batch_rows=batch_rows,
     )
     ready = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -110,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--batch-rows", type=int, default=256)
     parser.add_argument("--folder", action="store_true", help="files in a folder, not a zip")
     parser.add_argument("--utkface", action="store_true")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
@@ -117,11 +123,13 @@ def main() -> None:
     if arguments.utkface:
         utkface()
     elif arguments.measure:
-        measure(arguments.measure, arguments.workers)
+        measure(arguments.measure, arguments.workers, arguments.batch_rows)
     else:
         with tempfile.TemporaryDirectory() as folder:
             images = make(Path(folder), arguments.rows, not arguments.folder)
-            options = ["--measure", str(images), "--workers", str(arguments.workers)]
+            given = {"measure": images, "workers": arguments.workers}
+            given["batch-rows"] = arguments.batch_rows
+            options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
             subprocess.run([sys.executable, __file__, *options], check=True)
 
 
