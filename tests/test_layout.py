@@ -16,12 +16,13 @@ import retrofair
 
 ROOT = Path(retrofair.__file__).parent
 
-# The parts of the library, and what each may import. "errors", "files", "progress", "reported" and
-# "version" are free to all; a part may always import itself.
-FREE = {"errors", "files", "progress", "reported", "version"}
+# The parts of the library, and what each may import. "errors", "files", "hub", "progress",
+# "reported" and "version" are free to all; a part may always import itself.
+FREE = {"errors", "files", "hub", "progress", "reported", "version"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
+    "hub": set(),
     "progress": set(),
     "reported": set(),
     "version": set(),

@@ -69,7 +69,7 @@ def test_what_is_wrong(capsys) -> None:
     fails(capsys, "'revue'", "audit", *missing)
     fails(capsys, "got numbers", "audit", *GIVEN[:2], "smiling", *GIVEN[3:])
     fails(capsys, "--network FOLDER", "audit", *GIVEN[:3], *COLUMNS)
-    fails(capsys, "that holds the network and its", "audit", *GIVEN[:4], "mine:make", *COLUMNS)
+    fails(capsys, "which holds the network and its", "audit", *GIVEN[:4], "mine:make", *COLUMNS)
     fails(capsys, "the data set 'adult'", "audit", "adult", *GIVEN[1:])
     fails(capsys, "--images with --size", "audit", *GIVEN, "--size", "8")
     fails(capsys, "(--max-length)", "audit", *GIVEN, "--max-length", "500")

@@ -113,7 +113,7 @@ def test_what_is_no_text(tmp_path: Path) -> None:
         data_of(table(20).assign(review=None))
     with pytest.raises(InputError, match="'nothing'"):
         data_of(text="nothing")
-    with pytest.raises(MissingFileError, match="no folder"):
+    with pytest.raises(MissingFileError, match="there is no"):
         rf.texts_of(table(20), tmp_path / "none", **COLUMNS)
     with pytest.raises(InputError, match=r"a tokenizer in .*save_pretrained\(folder\)"):
         rf.texts_of(table(20), tmp_path, **COLUMNS)

@@ -18,6 +18,7 @@ from retrofair.cli.table_choice import TableChoice, one_source
 from retrofair.data.streamed import ROWS
 from retrofair.debiasers import Debiaser
 from retrofair.errors import InputError, MissingFileError, unknown
+from retrofair.hub import is_hub_name
 
 OF_MEDIA, OF_LARGE = "Images and texts", "Large networks"
 of_media = partial(typer.Option, rich_help_panel=OF_MEDIA)
@@ -196,10 +197,10 @@ def _media(given: Mapping[str, Any], data: str) -> Media | None:
             f"expected --network FOLDER or MODULE:FACTORY for {what}, got none: base networks "
             "are for tables"
         )
-    if text is not None and not Path(network).is_dir():
+    if text is not None and not Path(network).is_dir() and not is_hub_name(network):
         raise InputError(
-            f"expected --network FOLDER with --text, a folder that holds the network and its "
-            f"tokenizer, got {network!r}"
+            f"expected --network FOLDER or OWNER/MODEL with --text, which holds the network and "
+            f"its tokenizer, got {network!r}"
         )
     on_error = given["on_error"] or "raise"
     if on_error not in ("raise", "skip"):

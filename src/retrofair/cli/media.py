@@ -14,6 +14,7 @@ from retrofair.cli.notes import say
 from retrofair.data import Fit, StreamedData, images_of, texts_of
 from retrofair.data.image_tables import OnError
 from retrofair.data.streamed import ROWS
+from retrofair.hub import is_hub_name, local_folder
 from retrofair.networks import image_options
 from retrofair.networks.image_options import FILE
 
@@ -74,13 +75,14 @@ class Media:
         """
         if self.text is not None:
             return replace(self, network=network)
-        folder = network if network is not None and Path(network).is_dir() else None
+        known = network is not None and (Path(network).is_dir() or is_hub_name(network))
+        folder = local_folder(network) if network is not None and known else None
         own = {known.name for known in datasets.ALL if known.images is not None}
         small = self.images is None and data in own
         usual = {"usual": SMALL} if small else {}
         found = image_options(folder, size, **usual)
         fit = found["fit"]
-        if folder is not None and (Path(folder) / FILE).is_file():
+        if folder is not None and (folder / FILE).is_file():
             say(
                 f"images of {found['size']} x {found['size']} pixels, prepared as the network's "
                 f"{FILE} says" + (", in the size of --size" if size is not None else "")

@@ -8,25 +8,21 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from retrofair.errors import InputError, MissingFileError
+from retrofair.errors import InputError
+from retrofair.hub import local_folder
 
 # any of which says that there is a tokenizer
 FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
 
 def load_tokenizer(folder: str | Path) -> Any:
-    """Read the tokenizer of a folder: its own files alone, without code, none from the hub.
+    """Read the tokenizer of a folder or of a name on the hub: its own files alone, without code.
 
     Raises:
         MissingFileError: there is no such folder.
         InputError: it holds no tokenizer, or one that cannot be read, or transformers is missing.
     """
-    place = Path(folder)
-    if not place.is_dir():
-        raise MissingFileError(
-            f"expected the folder of a network and its tokenizer, but there is no folder {place} "
-            "(--network)"
-        )
+    place = local_folder(folder)
     if not any((place / name).is_file() for name in FILES):
         raise InputError(
             f"expected a tokenizer in {place} ({FILES[0]}), found none: save it beside the "
@@ -58,7 +54,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 def longest(folder: str | Path) -> int | None:
     """The positions that the network in a folder has, where its config tells."""
     try:
-        values = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        values = json.loads((local_folder(folder) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     known = values.get("max_position_embeddings") if isinstance(values, dict) else None

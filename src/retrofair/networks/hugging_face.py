@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrofair.errors import InputError, MissingFileError, UnsafeFileError
+from retrofair.errors import InputError, UnsafeFileError
+from retrofair.hub import local_folder
 
 CONFIG = "config.json"
 # the task at the end of an architecture's name, and transformers' class that loads it
@@ -62,13 +63,12 @@ def load_hugging_face(name: str) -> nn.Module:
 
     Raises:
         MissingFileError: there is no such folder, though the one it would be in is there.
-        InputError: transformers is missing, or this is no classifier, or is damaged or incomplete.
+        InputError: transformers is missing, or this is no classifier, or is damaged or incomplete,
+            or there is no such name on the hub.
         UnsafeFileError: the weights are pickles only.
     """
-    folder = Path(name)
-    if not folder.is_dir() and folder.parent.is_dir():  # a slip in a path is no name on the hub
-        raise MissingFileError(f"expected a folder with a network, but there is no {name}")
-    architecture = _checked(folder) if folder.is_dir() else None
+    folder = local_folder(name)
+    architecture = _checked(folder)
     try:
         import transformers
     except ImportError:
@@ -78,11 +78,8 @@ def load_hugging_face(name: str) -> nn.Module:
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
     try:
         with _quietly(transformers):
-            if architecture is None:
-                config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-                architecture = _architecture(config.architectures, name)
             kind = getattr(transformers, _task(architecture, name))
-            model, about = kind.from_pretrained(name, output_loading_info=True, **options)
+            model, about = kind.from_pretrained(folder, output_loading_info=True, **options)
     except InputError:
         raise
     except Exception as error:  # transformers raises many kinds

@@ -10,6 +10,7 @@ from typing import Any
 from retrofair.data.image_files import Fit, Resample
 from retrofair.data.images import MEAN, STD
 from retrofair.errors import InputError, RetrofairWarning
+from retrofair.hub import local_folder
 
 FILE, INSIDE = "preprocessor_config.json", "processor_config.json"
 USUAL = 224  # pixels, of most networks trained on ImageNet
@@ -27,10 +28,11 @@ def image_options(
     network's config.json names, else `usual` pixels, and a warning says so.
 
     Args:
-        folder: of the network; None: it has none.
+        folder: of the network, or its name on the hub; None: it has none.
         size: side in pixels, instead of the folder's.
 
     Raises:
+        MissingFileError: there is no such folder.
         InputError: the file is damaged, or asks for images that are not square.
 
     Example:
@@ -41,7 +43,7 @@ def image_options(
         ...     image_options(folder)["size"], image_options(folder)["std"]
         (32, (0.25, 0.25, 0.25))
     """
-    place = None if folder is None else Path(folder)
+    place = None if folder is None else local_folder(folder)
     values, name = (None, None) if place is None else _values(place)
     if values is None:
         return _usual(place, size, usual)

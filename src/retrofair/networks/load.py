@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import re
 import sys
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrofair.errors import InputError, MissingFileError, UnsafeFileError
+from retrofair.hub import is_hub_name
 from retrofair.networks.hugging_face import load_hugging_face
 from retrofair.networks.outputs import ExportedNetwork
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
-HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
 PICKLED = (b"\x80", b"PK\x03\x04")
 
 
@@ -89,7 +88,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def _is_hugging_face(network: str) -> bool:
     if ":" in network or not network:
         return False
-    return Path(network).is_dir() or re.fullmatch(HUB_NAME, network) is not None
+    return Path(network).is_dir() or is_hub_name(network)
 
 
 def _graph(path: Path) -> InputError:
