@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import retrofair as rf
+from retrofair import metrics
 from retrofair.debiasers import Status
+from retrofair.debiasers.group_thresholds import best_thresholds
 from retrofair.objective import Constrained
 
 
@@ -47,8 +51,8 @@ def test_constraints_that_cannot_hold_together(method: str) -> None:
     result = rf.debias(Score(), people(3000), Constrained(APART), method)
     assert result.status is not Status.MET
     (note,) = result.notes
-    assert "cannot be kept together" in note
-    assert "a constant classifier is the only answer" in note
+    assert "no thresholds on this network's score were found that keep equalized" in note
+    assert "a constant classifier is the only answer left; alone, " in note
     assert "alone, equalized_odds_difference can (" in note
 
 
@@ -68,8 +72,39 @@ def test_a_group_too_small_is_named_with_its_size() -> None:
     result = rf.debias(Score(), data, Constrained([("spd", 0.5), ("eod", 0.5)]), "threshold")
     positives = int(data.y[:25].sum())
     assert any("group 'few' has only 25 rows" in note for note in result.notes)
-    assert any(f"group 'few' has only {positives} true positives" in n for n in result.notes)
+    assert any(f"group 'few' has only {positives} rows of label 1: " in n for n in result.notes)
     assert not any("'many'" in note for note in result.notes)
+
+
+def test_bounds_that_no_thresholds_keep() -> None:
+    """All scores alike: of two groups every window is tried, and it is said as a fact."""
+    data = people(300)
+    data = rf.GroupedData(
+        x=torch.zeros_like(data.x), y=data.y, group=data.group, group_names=data.group_names
+    )
+    several = Constrained([("spd", 0.01), ("equalized_odds_difference", 0.01)])
+    for goal in (Constrained("spd", 0.01), several):
+        result = rf.debias(Score(), data, goal, "threshold", outputs="logits")
+        assert "cannot be kept" in result.notes[-1]
+        assert "the only answer. Loosen" in result.notes[-1] or "only answer; " in result.notes[-1]
+        assert "try fair_head" in result.notes[-1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_said_to_be_impossible_is_not_found_by_trying_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 40
+    y, group = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    score = np.round(rng.normal(size=n) + 0.7 * y, 1)
+    p = 1 / (1 + np.exp(-score))
+    goal = Constrained([("predictive_parity_difference", 0.05), ("eod", 0.05)])
+    cuts = [np.concatenate([[-1.0], np.unique(p[group == g])]) for g in range(2)]
+    best = max(
+        float(goal.rank(metrics.count(y, (p > np.array(t)[group]).astype(int), group, 2)))
+        for t in itertools.product(*cuts)
+    )
+    _, counts = best_thresholds(p, y, group, 2, goal)
+    assert float(goal.rank(counts)) == pytest.approx(best)
 
 
 def test_notes_are_saved(tmp_path: object) -> None:

@@ -37,6 +37,11 @@ class Curve:
         middle = low + (high - low) / 2
         return middle if low <= middle < high else low
 
+    def above(self, threshold: float) -> int:
+        """The cut of a threshold: positive means strictly above."""
+        rows = int(np.searchsorted(-self.scores, -threshold, side="left"))
+        return int(np.searchsorted(self.ends, rows))
+
     def at(self, share: float) -> int:
         """The cut with about this share of the rows positive."""
         return int(np.searchsorted(self.ends, share * len(self.scores)).clip(0, len(self.ends) - 1))

@@ -11,22 +11,22 @@ import torch
 from torch import nn
 
 from retrofair.data import Batches
-from retrofair.debiasers.base import Fit, clone, record, search
+from retrofair.debiasers.base import Fit, clone, record
 from retrofair.debiasers.curves import Curve, curves_of, range_maximum
+from retrofair.debiasers.group_search import PLACES, common, counts_at, searched, spaced
 from retrofair.debiasers.rules import PerGroup
 from retrofair.errors import InputError
 from retrofair.metrics import Array, LargestGap, Measure, RateRatio, Several, SignedGap, each_of
 from retrofair.metrics.rates import FPR, SELECTION, TPR, Rate
 from retrofair.networks.recording import probabilities
 from retrofair.objective import Constrained, Objective
-from retrofair.thresholds import Choice
+from retrofair.thresholds import Choice, ThresholdSearch
 
 RISING: tuple[Rate, ...] = (SELECTION, TPR, FPR)  # rates that rise as a threshold falls
+COARSE = 5  # of many groups every fifth bound is tried, then all beside the best
 SHOWN = 64  # candidates whose bias is computed exactly
-PLACES = 200  # of each of two rates, where the windows of both are tried together
 FINER = 3
 BOUNDS = np.unique(np.concatenate([np.geomspace(1e-4, 1, 60), np.linspace(0.01, 1, 60), [2.0]]))
-ROUNDS = 20
 WITHIN = 1 - 1e-12  # of a bound that must be kept strictly
 
 
@@ -41,10 +41,11 @@ class GroupThresholds:
     for measures against the privileged one, all windows follow from its cut, for several rates and
     several constraints too. Windows that more groups share, of two rates together (equalized
     odds), are tried at 200 places of each, then more finely around the best; of more rates at
-    fewer. For all other measures, and for precision, thresholds are improved group by group, which
-    can end in a local optimum.
+    fewer. For all other measures, and for precision, thresholds are improved by one group and by
+    two at a time, which can end in a local optimum of three groups or more.
 
-    A weighted objective is solved for a hundred bounds on the bias, of which the best is taken.
+    A weighted objective is solved for a hundred bounds on the bias, of which the best is taken; of
+    more than two groups for every fifth, and then for those beside the best.
 
     Raises:
         InputError: as for `debias`.
@@ -72,12 +73,8 @@ class GroupThresholds:
             len(data.group_names),
             objective,
         )
-        common = search(data, objective).best(probabilities(model, data))
-        rank = float(objective.rank(counts))
-        if rank < common.rank:  # only where thresholds were improved group by group
-            thresholds, counts = (common.threshold,) * len(data.group_names), common.counts
         rule = PerGroup(thresholds)
-        choice = Choice(rule.threshold, counts, rank)
+        choice = Choice(rule.threshold, counts, float(objective.rank(counts)))
         return Fit(clone(model), rule, (record(objective, choice, trial=0),))
 
 
@@ -92,29 +89,53 @@ def best_thresholds(
     if not np.isfinite(probability).all():
         raise InputError("expected finite probabilities")
     curves = curves_of(probability, y, group, n_groups, objective.performance_measure)
-    rising = all(map(_rising, each_of(objective.bias_measure)))
-    if rising and objective.performance_measure.additive:
-        bounds = [objective.epsilon] if isinstance(objective, Constrained) else BOUNDS
-        found = [_within(curves, objective, float(bound)) for bound in bounds]
+    if _solvable(objective):
+        found = _at_bounds(curves, objective)
         found.append(np.array([int(curve.worth.argmax()) for curve in curves]))
     else:
-        found = [_improved(curves, objective, start) for start in (0.25, 0.5, 0.75)]
-    cuts = max(found, key=lambda cuts: float(objective.rank(_counts(curves, cuts))))
+        found = [searched(curves, objective)]
+    # no worse than a common threshold where places were left out
+    single = ThresholdSearch(y, group, n_groups, objective).best(probability)
+    found.append(common(curves, single.threshold))
+    cuts = max(found, key=lambda cuts: float(objective.rank(counts_at(curves, cuts))))
     own = [c.threshold(k) for c, k in zip(curves, cuts, strict=True)]
     # somebody of a group without rows is judged as most others are
     middle = float(np.median([t for c, t in zip(curves, own, strict=True) if len(c.scores)]))
     thresholds = tuple(t if len(c.scores) else middle for c, t in zip(curves, own, strict=True))
-    return thresholds, _counts(curves, cuts)
+    return thresholds, counts_at(curves, cuts)
+
+
+def exact(objective: Constrained, n_groups: int) -> bool:
+    """Whether there are no better thresholds than those of `best_thresholds`, whatever the data:
+    all groups' rates must lie in one window, of which all places are tried, or in windows around
+    the rates of one group."""
+    first, *others = each_of(objective.bias_measure)
+    one = isinstance(first, SignedGap) or len(getattr(first, "rates", ())) == 1
+    return _solvable(objective) and (n_groups == 2 or (one and not others))
+
+
+def _solvable(objective: Objective) -> bool:
+    rising = all(map(_rising, each_of(objective.bias_measure)))
+    return rising and objective.performance_measure.additive
+
+
+def _at_bounds(curves: list[Curve], objective: Objective) -> list[Array]:
+    """The best cuts within epsilon, or within each of many bounds."""
+    if isinstance(objective, Constrained):
+        return [_within(curves, objective, objective.epsilon)]
+    coarse = 1 if len(curves) == 2 else COARSE
+    found = {k: _within(curves, objective, float(BOUNDS[k])) for k in range(0, len(BOUNDS), coarse)}
+    best = max(found, key=lambda k: float(objective.rank(counts_at(curves, found[k]))))
+    for k in range(max(best - coarse + 1, 0), min(best + coarse, len(BOUNDS))):
+        if k not in found:
+            found[k] = _within(curves, objective, float(BOUNDS[k]))
+    return list(found.values())
 
 
 def _rising(measure: Measure) -> bool:
     """Whether it compares rates that rise as a threshold falls."""
     compares = isinstance(measure, SignedGap | LargestGap | RateRatio)
     return compares and all(rate in RISING for rate in getattr(measure, "rates", ()))
-
-
-def _counts(curves: list[Curve], cuts: Array) -> Array:
-    return np.stack([curve.counts[k] for curve, k in zip(curves, cuts, strict=True)])
 
 
 # --- all groups at once ---------------------------------------------------------------------------
@@ -201,7 +222,7 @@ def _within(curves: list[Curve], objective: Objective, bound: float) -> Array:
         return np.zeros(len(curves), int)
     limit = PLACES if len(values) == 2 else int(PLACES ** (2 / len(values)))
     limit = max(map(len, values)) if len(values) == 1 else limit
-    places = [_spaced(0, len(value), limit) for value in values]
+    places = [spaced(0, len(value), limit) for value in values]
     best = np.zeros(len(curves), int)
     for _ in range(FINER if len(values) > 1 else 1):
         grid = np.meshgrid(*[v[p] for v, p in zip(values, places, strict=True)], indexing="ij")
@@ -215,7 +236,7 @@ def _within(curves: list[Curve], objective: Objective, bound: float) -> Array:
             else:
                 spans.append((window.rates, *window.above(next(free))))
         new = _best(curves, spans, objective, chosen)
-        ranks = [float(objective.rank(_counts(curves, cuts))) for cuts in (best, new)]
+        ranks = [float(objective.rank(counts_at(curves, cuts))) for cuts in (best, new)]
         best = new if ranks[1] >= ranks[0] else best
         if all(len(p) == len(v) for p, v in zip(places, values, strict=True)):
             break
@@ -227,14 +248,8 @@ def _within(curves: list[Curve], objective: Objective, bound: float) -> Array:
             middles.append(int(np.searchsorted(value, np.nanmin(reached))))
         for k, (middle, value) in enumerate(zip(middles, values, strict=True)):
             step = max(int(np.diff(places[k]).max(initial=1)), 1)
-            places[k] = _spaced(middle - step, min(middle + step + 1, len(value)), limit)
+            places[k] = spaced(middle - step, min(middle + step + 1, len(value)), limit)
     return best
-
-
-def _spaced(start: int, stop: int, limit: int = PLACES) -> Array:
-    """At most so many indices between two."""
-    start = max(start, 0)
-    return np.unique(np.linspace(start, stop - 1, min(limit, stop - start)).round().astype(int))
 
 
 def _best(
@@ -271,27 +286,5 @@ def _best(
     cuts = np.array(
         [[a[w] + curve.worth[a[w] : b[w]].argmax() for curve, (a, b) in of] for w in order]
     )
-    ranks = objective.rank(np.stack([_counts(curves, each) for each in cuts]))
+    ranks = objective.rank(np.stack([counts_at(curves, each) for each in cuts]))
     return np.asarray(cuts[int(np.argmax(ranks))])
-
-
-# --- group by group -------------------------------------------------------------------------------
-
-
-def _improved(curves: list[Curve], objective: Objective, start: float) -> Array:
-    """Thresholds improved one group at a time from a common one, until none can be."""
-    cuts = np.array([curve.at(start) for curve in curves])
-    best = float(objective.rank(_counts(curves, cuts)))
-    for _ in range(ROUNDS):
-        before = best
-        for g, curve in enumerate(curves):
-            tried = _spaced(0, len(curve.worth))
-            counts = np.repeat(_counts(curves, cuts)[None], len(tried), axis=0)
-            counts[:, g] = curve.counts[tried]
-            ranks = objective.rank(counts)
-            k = int(np.argmax(ranks))
-            if ranks[k] > best:
-                best, cuts[g] = float(ranks[k]), tried[k]
-        if best <= before:
-            break
-    return cuts

@@ -9,10 +9,12 @@ import numpy as np
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE, search
-from retrofair.debiasers.group_thresholds import best_thresholds
+from retrofair.debiasers.group_thresholds import best_thresholds, exact
 from retrofair.metrics import Array, CallableMeasure, Measure, Rate, Several, each_of
 from retrofair.metrics.intervals import FEW_ROWS
 from retrofair.objective import Constrained, Objective
+
+LABELS = {"positives": 1, "negatives": 0}
 
 
 def notes_of(
@@ -42,20 +44,21 @@ def _small_groups(measure: Measure, counts: Array, names: tuple[str, ...]) -> It
         for g, name in enumerate(names):
             n = int(base[g])
             if n == 0:
-                yield f"group {name!r} has no {condition}: its {said} is not looked at"
+                rows = "rows" if condition == "rows" else f"rows of label {LABELS[condition]}"
+                yield f"group {name!r} has no {rows}: its {said} is not looked at"
             elif n < FEW_ROWS:
-                widest = max(_half_width(rate, counts[g], z) for rate in of)
-                rows = condition if condition == "rows" else f"true {condition}"
+                widest = max(_width(rate, counts[g], z) for rate in of)
+                rows = "rows" if condition == "rows" else f"rows of label {LABELS[condition]}"
                 yield (
-                    f"group {name!r} has only {n} {rows}: sampling error alone moves its {said} by "
-                    f"{widest:.2f} (95 %)"
+                    f"group {name!r} has only {n} {rows}: sampling error leaves its {said} open "
+                    f"by {widest:.2f} (the width of the 95 % interval)"
                 )
 
 
-def _half_width(rate: Rate, counts: Array, z: float) -> float:
+def _width(rate: Rate, counts: Array, z: float) -> float:
     hits, base = rate.parts(counts[None])
     low, high = metrics.wilson(hits, base, z)
-    return float((high - low)[0] / 2)
+    return float((high - low)[0])
 
 
 def _out_of_reach(objective: Constrained, data: Batches, chance: Array) -> Iterator[str]:
@@ -79,13 +82,16 @@ def _out_of_reach(objective: Constrained, data: Batches, chance: Array) -> Itera
         )
         said.append(f"{each.name} < {bound:g}")
         alone.append(f"{each.name} {'cannot' if reached is None else f'can ({reached:.3f})'}")
-    text = (
-        f"{' and '.join(said)} cannot be kept{' together' if len(said) > 1 else ''} by thresholds "
-        "on this network's score, even of each group: a constant classifier is the only answer"
-    )
+    both = " together" if len(said) > 1 else ""
+    if exact(objective, len(data.group_names)):
+        text = f"{' and '.join(said)} cannot be kept{both} by thresholds on this network's score"
+        text += ", even of each group: a constant classifier is the only answer"
+    else:  # the search may have missed some
+        text = f"no thresholds on this network's score were found that keep {' and '.join(said)}"
+        text += f"{both}, even of each group: a constant classifier is the only answer left"
     if len(said) > 1:
         text += f"; alone, {', '.join(alone)}"
-    yield text + ". Loosen a bound"
+    yield text + ". Loosen a bound, or try fair_head, which reads more than the score"
 
 
 def _reached(objective: Constrained, data: Batches, chance: Array) -> float | None:
