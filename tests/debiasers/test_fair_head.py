@@ -531,3 +531,23 @@ def test_what_is_lost_to_the_best_randomised_rule(measure: str, groups: int) -> 
         assert cells.shortfall(chances, cell, other, objective) > 0.05
     result = rf.debias(base(data), data, objective, "fair_head")
     assert -1e-9 < result.history[0]["shortfall"] < 0.05
+
+
+@pytest.mark.parametrize(("stages", "words"), [("last", "stages='all'"), ("all", None)])
+def test_a_last_layer_that_has_collapsed_is_said(stages: Any, words: str | None) -> None:
+    splits = rf.datasets.load("synthetic", n=900, seed=0)
+    torch.manual_seed(0)
+    width = splits.valid.x.shape[1]
+    body = nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, 1))
+    collapsed = nn.Sequential(*body, nn.Linear(1, 4), nn.Linear(4, 1))
+    goal, options = rf.Constrained("spd", epsilon=0.1), {"outputs": "logits"}
+    head = FairHead(stages=stages, inputs=False)
+    result = rf.debias(collapsed, splits.valid, goal, head, **options)
+    said = [note for note in result.notes if "one direction only" in note]
+    assert len(said) == (words is not None)
+    assert all(words in note for note in said if words)
+    plain = rf.debias(body, splits.valid, goal, head, **options)
+    assert not any("one direction" in note for note in plain.notes)
+    reading = FairHead(stages=stages)  # the inputs too
+    with_inputs = rf.debias(collapsed, splits.valid, goal, reading, **options)
+    assert not any("one direction" in note for note in with_inputs.notes)

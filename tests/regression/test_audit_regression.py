@@ -62,6 +62,10 @@ def test_small_and_empty_groups_and_useless_networks_are_flagged() -> None:
     assert "Group 'b' has no rows" in found.flags[0]
     found = rf.audit_regression(nn.Identity(), data[:40])
     assert any("Group 'b' has only 10 rows" in flag for flag in found.flags)
+    one = torch.cat([torch.nonzero(data.group == 0)[:, 0], torch.nonzero(data.group == 1)[:1, 0]])
+    flags = rf.audit_regression(nn.Identity(), data[one]).flags
+    assert any("Group 'b' has one row: its loss may be anywhere." in flag for flag in flags)
+    assert not any("nan" in flag for flag in flags)
     net = nn.Linear(1, 1)
     nn.init.constant_(net.weight, -5.0)
     assert rf.audit_regression(net, data).flags[-1].startswith("Over all rows")

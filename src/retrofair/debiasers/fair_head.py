@@ -107,6 +107,8 @@ class FairHead:
         tables = self.inputs and readable(x)
         layers, notes = self._read(network, x, tables)
         features, z = Features.of(network, layers, tables, data)
+        if layers and not tables and features.directions <= 1:
+            notes = (*notes, *_collapsed(network, x, self.stages))
         y, group = data.y.numpy().astype(np.int64), data.group.numpy()
         classes, n_groups = metrics.class_count(y), len(data.group_names)
         if classes > 2 and self.attribute == "given":
@@ -146,6 +148,14 @@ class FairHead:
             f"the fair head reads the network's logit{inputs}: no layer could be found inside the "
             "network whose input has one row of numbers for each row",
         )
+
+
+def _collapsed(network: nn.Module, x: object, stages: str) -> tuple[str, ...]:
+    """What to know where the layers that are read hold no more than the logit."""
+    known = "what the head reads tells rows apart along one direction only, as the logit does"
+    if stages == "all" or len(readable_layers(network, x)[0]) < 2:
+        return (f"{known}: it cannot tell groups apart beyond that",)
+    return (f"{known}: FairHead(stages='all') reads the network's earlier layers too",)
 
 
 def _inferred(

@@ -22,6 +22,8 @@ WEIGHTS = ("group_weight", "group_bias", "label_weight", "label_bias")
 COLUMNS = 5_000  # of a table that a head reads, at most
 CODES = 10  # values up to which a column is a code, not a number
 KNOTS = 8  # per number
+LOOKED_AT = 2_000  # rows by which a layer's directions are known
+NOTICEABLE = 0.01  # of the widest
 MOST = 15.0  # log-odds that are told apart: beyond, 1 less the chance is lost to rounding
 
 
@@ -45,6 +47,7 @@ class Features(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.layers, self.inputs = network, tuple(layers), inputs
+        self.directions = 0  # of what its layers read, known from `of` on
         self.register_buffer("column", torch.zeros(knots, dtype=torch.long))
         self.register_buffer("knot", torch.zeros(knots))
 
@@ -55,6 +58,7 @@ class Features(nn.Module):
         """The features with knots from the data, and the data's own features (n, k)."""
         made = cls(network, layers, inputs)
         own, read = made.recorded(data)
+        made.directions = directions_of(read)
         column, knot = knots_of(own)
         found = torch.cat([_bent(own, column, knot), read], 1).numpy().astype(np.float64)
         if not np.isfinite(found).all():
@@ -123,6 +127,15 @@ def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
         columns += [j] * len(chosen)
         knots += chosen.tolist()
     return torch.tensor(columns, dtype=torch.long), torch.tensor(knots, dtype=torch.float32)
+
+
+def directions_of(read: Tensor) -> int:
+    """Directions along which rows (n, h) vary noticeably beside the widest one, that one too."""
+    some = read[torch.linspace(0, len(read) - 1, min(len(read), LOOKED_AT)).long()].double()
+    if not some.numel() or not bool(torch.isfinite(some).all()):
+        return 0
+    widths = torch.linalg.svdvals(some - some.mean(0))
+    return int((widths > NOTICEABLE * widths.max()).sum())
 
 
 class HeadedNetwork(nn.Module):

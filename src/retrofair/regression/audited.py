@@ -105,6 +105,8 @@ def _flags(groups: tuple[GroupLoss, ...], overall: GroupLoss) -> Iterator[str]:
     for each in groups:
         if not each.rows:
             yield f"Group {each.name!r} has no rows: nothing is known of its loss."
+        elif each.rows == 1:
+            yield f"Group {each.name!r} has one row: its loss may be anywhere."
         elif each.rows < FEW_ROWS:
             yield (
                 f"Group {each.name!r} has only {each.rows} rows: its loss may be anywhere in "
