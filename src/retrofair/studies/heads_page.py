@@ -21,10 +21,11 @@ epsilon, and 0 elsewhere.
   it.
 - *blind*: neither network nor head sees the sensitive column. Others that tell of it stay
   (relationship and marital status on Adult and ACSIncome), so that the group can often be inferred
-  all the same. Five methods run here; the others with *columns in* only.
+  all the same. Six methods run here; the others with *columns in* only.
 
 Methods marked with \\* must be told the group of everybody they decide about, in *blind* too:
-their figures are what knowing the group is worth. ACSIncome is a random 50,000 of the file's
+their figures are what knowing the group is worth. *fair_head, given* is the fair head that is told
+the group (`FairHead(attribute="given")`). ACSIncome is a random 50,000 of the file's
 332,900 rows, the same for all splits, with race as White and non-White (which is what spd, eod and
 aod compare in any case); *many groups* uses all rows and all groups.
 
