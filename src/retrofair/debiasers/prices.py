@@ -17,6 +17,9 @@ FINER = 20
 BOUNDS = (0.25, 0.5, 0.75, 0.9, 1.0)  # shares of epsilon that are aimed at
 CORRECTIONS = 3
 WEIGHTED = 0.05  # stands for epsilon where the objective has none
+DRAWS = 300  # of a few multipliers, at random
+FEW = 3  # multipliers: of more, random ones are far from the best
+SIZES = (0.02, 0.05, 0.1, 0.2, 0.5)
 STEPS = (0.1, 0.03, 0.01)  # by which several multipliers are moved, one at a time
 ROUNDS = 3
 MOVES = 200  # of one multiplier each, at most
@@ -93,7 +96,7 @@ def _by_programs(
     known: cells.Gaps,
     objective: Objective,
 ) -> None:
-    """Prices from linear programs at several bounds, then moved one by one.
+    """Prices from linear programs at several bounds and at random, then moved one by one.
 
     Args:
         worth, gaps: (n,) and (n, m) what a positive decision adds, by the chances of each row.
@@ -115,6 +118,13 @@ def _by_programs(
             # how far the chances are off where they decide: aimed away from the next time
             decided = worth > gaps @ found
             centre = (seen[decided].sum(0) - gaps[decided].sum(0)) / n
+    # where a group is small its chances are off, and programs with them
+    draw = np.random.default_rng(0)
+    for _ in range(DRAWS if m <= FEW else 0):
+        found = draw.normal(size=m) * draw.choice(SIZES)
+        rank = tried(found)
+        if rank > best:
+            best, price = rank, found
     left = MOVES // max(2 * m, 1)  # rounds; many gaps on many rows would take minutes
     for step in STEPS:
         for _ in range(min(ROUNDS, left)):
