@@ -247,6 +247,37 @@ def test_debias_an_own_network_and_load_it_again(people, own, capsys, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "label", "setting"),
+    [([], 1, "columns in"), (["--favourable", "0", "--privileged", "Male"], 0, "columns in")],
+)
+def test_debias_names_the_setting_and_the_good_label(
+    people, own, capsys, options, label, setting
+) -> None:
+    command = ["debias", people, *COLUMNS, *own, "--drop", "decision", "--method", "threshold"]
+    run([str(c) for c in [*command, *options]])
+    told = capsys.readouterr().out
+    assert f": Female and Male, {setting}, fitted on 750 rows" in told
+    assert f"95 % intervals; label {label} taken as the good outcome]" in told
+    run([str(c) for c in [*command, *options, "--json"]])
+    assert json.loads(capsys.readouterr().out)["effects"]["favourable"] == label
+
+
+def test_debias_of_a_data_set_knows_the_good_label(capsys, monkeypatch) -> None:
+    short = rf.networks.train_mlp
+    monkeypatch.setattr(
+        "retrofair.cli.options.train_mlp",
+        lambda *data, **options: short(*data, **options | {"max_epochs": 2, "depth": 2}),
+    )
+    command = ["debias", "compas", "--blind", "--method", "threshold"]
+    run(command)
+    told = capsys.readouterr().out
+    assert "compas: non-Caucasian and Caucasian, blind, fitted on" in told
+    assert "label 0 taken as the good outcome" in told
+    run([*command, "--favourable", "1"])
+    assert "label 1 taken as the good outcome" in capsys.readouterr().out
+
+
 def test_debias_of_a_table_trains_a_network_and_says_so(people, capsys, monkeypatch):
     short = rf.networks.train_mlp
 

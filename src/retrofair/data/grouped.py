@@ -271,7 +271,7 @@ def check_favourable(favourable: object) -> int:
             f"expected the label that is good for a person, 0 or 1, got {favourable!r} "
             "(favourable, --favourable)"
         )
-    return int(favourable)  # type: ignore[call-overload]
+    return int(favourable)
 
 
 def check_groups(group: Tensor, names: tuple[str, ...]) -> None:

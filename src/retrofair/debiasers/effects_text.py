@@ -46,7 +46,8 @@ def _levelling(effects: Effects) -> str:
     text = LEVELLING[effects.levelling_down] if lost else NOBODY
     rates, names = _and(map(plain, effects.judged)), _and(each.name for each in fell)
     noisy = [each.name for each in fell if each.high >= 0]
-    noise = f" That fall{f' of {_and(noisy)}' * several} is within sampling error." if noisy else ""
+    which = f"The fall of {_and(noisy)}" if several else "That fall"
+    noise = f" {which} is within sampling error." if noisy else ""
     return text.format(name=names, rates=rates) + noise
 
 
@@ -59,7 +60,9 @@ def _constraints(effects: Effects) -> list[str]:
         "fell": list(effects.fell),
         "stayed": [each for each in effects.aimed if not each.bias > 0 and not each.bias < 0],
     }
-    said = [f"that {way}: {', '.join(map(_moves, found))}" for way, found in ways.items() if found]
+    said = [
+        f"whose bias {way}: {', '.join(map(_moves, found))}" for way, found in ways.items() if found
+    ]
     return [f"Constraints {'; '.join(said)}."]
 
 

@@ -89,9 +89,10 @@ class CallableMeasure:
                 raise TypeError
             value = float(result)
         except (TypeError, ValueError):
+            shown = " ".join(repr(result).split())[:80]
             raise InputError(
-                f"expected the measure {self.name!r} to return a number, got {result!r:.80} "
-                f"({type(result).__name__}); return a float"
+                f"expected the measure {self.name!r} to return a number, got "
+                f"{type(result).__name__} ({shown}); return a float"
             ) from None
         if not math.isfinite(value):
             raise InputError(

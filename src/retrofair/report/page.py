@@ -26,7 +26,7 @@ GRAVE = ("Degenerate", "The network is degenerate", "The network is (nearly) con
 # of what is said of effects, what an expert would object to
 GREW = (
     *("Levelling down", "Partly levelling", "Perhaps levelling"),
-    *("Constraints that grew", "Other bias that grew"),
+    *("Constraints whose bias grew", "Other bias that grew"),
 )
 
 
