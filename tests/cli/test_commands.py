@@ -630,6 +630,9 @@ def test_what_three_classes_cannot_have(labels, capsys):
     fails(capsys, "expected --network MODULE:FACTORY for a label of 3 classes", *without)
     number = ["debias", *RISK, *NUMBERS[:2], "--drop", "price", "--method", "threshold"]
     fails(capsys, "expected one logit per class", *number)
+    fails(capsys, "expected no --favourable with 3 classes", *debias, "--favourable", "0")
+    two = ["debias", "--data", "synthetic", "--favourable", "2"]
+    fails(capsys, "the label that is good for a person, 0 or 1, got 2", *two)
     audit = ["audit", *RISK, *CLASSES, "--threshold", "0.3"]
     fails(capsys, "no --threshold for a label of 3 classes", *audit)
     # numbers are no classes where they are many
@@ -687,6 +690,7 @@ def test_what_numbers_cannot_have(labels, capsys):
     fails(capsys, "expected a bound above 0", *debias, "--bound", "-1")
     fails(capsys, "unknown loss 'cubic'", *bounded, "--loss", "cubic")
     fails(capsys, "no --positive with --regression", *bounded, "--positive", "1")
+    fails(capsys, "no --favourable with --regression", *bounded, "--favourable", "0")
     fails(capsys, "--regression with bounded_group_loss, --bound", "debias", *PRICE, "--bound", "4")
     fails(capsys, "with a number as label", "audit", "--data", "adult", "--regression")
     without = ["audit", *PRICE, "--drop", "risk", "--regression"]
