@@ -247,6 +247,37 @@ def test_debias_an_own_network_and_load_it_again(people, own, capsys, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "label", "setting"),
+    [([], 1, "columns in"), (["--favourable", "0", "--privileged", "Male"], 0, "columns in")],
+)
+def test_debias_names_the_setting_and_the_good_label(
+    people, own, capsys, options, label, setting
+) -> None:
+    command = ["debias", people, *COLUMNS, *own, "--drop", "decision", "--method", "threshold"]
+    run([str(c) for c in [*command, *options]])
+    told = capsys.readouterr().out
+    assert f": Female and Male, {setting}, fitted on 750 rows" in told
+    assert f"95 % intervals; label {label} taken as the good outcome]" in told
+    run([str(c) for c in [*command, *options, "--json"]])
+    assert json.loads(capsys.readouterr().out)["effects"]["favourable"] == label
+
+
+def test_debias_of_a_data_set_knows_the_good_label(capsys, monkeypatch) -> None:
+    short = rf.networks.train_mlp
+    monkeypatch.setattr(
+        "retrofair.cli.options.train_mlp",
+        lambda *data, **options: short(*data, **options | {"max_epochs": 2, "depth": 2}),
+    )
+    command = ["debias", "compas", "--blind", "--method", "threshold"]
+    run(command)
+    told = capsys.readouterr().out
+    assert "compas: non-Caucasian and Caucasian, blind, fitted on" in told
+    assert "label 0 taken as the good outcome" in told
+    run([*command, "--favourable", "1"])
+    assert "label 1 taken as the good outcome" in capsys.readouterr().out
+
+
 def test_debias_of_a_table_trains_a_network_and_says_so(people, capsys, monkeypatch):
     short = rf.networks.train_mlp
 
@@ -599,6 +630,9 @@ def test_what_three_classes_cannot_have(labels, capsys):
     fails(capsys, "expected --network MODULE:FACTORY for a label of 3 classes", *without)
     number = ["debias", *RISK, *NUMBERS[:2], "--drop", "price", "--method", "threshold"]
     fails(capsys, "expected one logit per class", *number)
+    fails(capsys, "expected no --favourable with 3 classes", *debias, "--favourable", "0")
+    two = ["debias", "--data", "synthetic", "--favourable", "2"]
+    fails(capsys, "the label that is good for a person, 0 or 1, got 2", *two)
     audit = ["audit", *RISK, *CLASSES, "--threshold", "0.3"]
     fails(capsys, "no --threshold for a label of 3 classes", *audit)
     # numbers are no classes where they are many
@@ -656,6 +690,7 @@ def test_what_numbers_cannot_have(labels, capsys):
     fails(capsys, "expected a bound above 0", *debias, "--bound", "-1")
     fails(capsys, "unknown loss 'cubic'", *bounded, "--loss", "cubic")
     fails(capsys, "no --positive with --regression", *bounded, "--positive", "1")
+    fails(capsys, "no --favourable with --regression", *bounded, "--favourable", "0")
     fails(capsys, "--regression with bounded_group_loss, --bound", "debias", *PRICE, "--bound", "4")
     fails(capsys, "with a number as label", "audit", "--data", "adult", "--regression")
     without = ["audit", *PRICE, "--drop", "risk", "--regression"]

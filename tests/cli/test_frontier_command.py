@@ -93,6 +93,23 @@ def test_tables_files_and_the_chosen_network(asked, capsys, tmp_path):
     assert result.needs_group == found["chosen"]["needs_group"]
 
 
+def test_a_choice_no_fairer_than_the_original_is_said(asked, capsys, tmp_path):
+    wide = ["--methods", "threshold", "--bounds", "0.9", "--choose", "knee"]
+    command = [*asked[: -len(QUICK)], *wide, "--out", "front", "--report", "--favourable", "0"]
+    assert run(command) == 0
+    told = capsys.readouterr().out
+    assert "people.csv: Female and Male, columns in, fitted on" in told
+    found = json.loads((tmp_path / "front" / "frontier.json").read_text())
+    assert found["chosen"]["bias"] >= found["reference"][0]["bias"]
+    (flag,) = [each for each in found["flags"] if "no fairer" in each]
+    assert flag in " ".join(told.split())
+    page = (tmp_path / "front" / "report.html").read_text(encoding="utf-8")
+    assert "The chosen point is no fairer than the original network" in page
+    assert "Label 0 is taken as the good outcome." in page
+    chosen = rf.load_result(tmp_path / "front" / "chosen", make())
+    assert chosen.effects.favourable == 0
+
+
 def test_no_point_that_is_good_enough_is_status_3_and_leaves_no_answer(asked, capsys, tmp_path):
     assert run([*asked, "--choose", "knee", "--out", "front"]) == 0
     assert (tmp_path / "front" / "chosen" / "result.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -211,3 +212,11 @@ def test_batches_in_an_order_of_ours(workers: int) -> None:
         assert torch.cat([x for x, _, _ in batches])[:, 0].tolist() == order.tolist()
         x, y, group = data[5:].batch(torch.tensor([2, 0]))
         assert (x[:, 0].tolist(), y.tolist(), group.tolist()) == ([7, 5], [1, 1], [1, 2])
+
+
+def test_the_good_label_stays_with_rows_that_are_read() -> None:
+    rows = [(torch.ones(2), k % 2, k // 2) for k in range(4)]
+    data = dataclasses.replace(rf.StreamedData.of(rows, ("a", "b")), favourable=0)
+    assert data[:2].favourable == data.read().favourable == 0
+    with pytest.raises(rf.InputError, match="good for a person, 0 or 1, got 3"):
+        dataclasses.replace(data, favourable=3)

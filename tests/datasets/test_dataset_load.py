@@ -206,6 +206,15 @@ def test_compas_positive_is_a_new_charge(data_root: Path) -> None:
         assert sum(int(row[-1]) for row in group) == int(data.y[data.group == code].sum())
 
 
+def test_the_parts_know_the_label_that_is_good_for_a_person(data_root: Path) -> None:
+    assert {d.name for d in datasets.ALL if d.favourable == 0} == {"compas", "communities"}
+    for name, favourable in {"compas": 0, "communities": 0, "german": 1}.items():
+        splits = datasets.load(name, root=data_root)
+        parts = (splits.train, splits.valid, splits.test[:5])
+        assert [part.favourable for part in parts] == [favourable] * 3
+    assert datasets.load("communities", root=data_root, target="regression").test.favourable == 1
+
+
 @pytest.mark.parametrize("attribute", ["B", "LSTAT"])
 def test_boston_cuts_are_the_medians(data_root: Path, attribute: str) -> None:
     raw = pd.read_csv(data_root / "boston/boston.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -42,7 +43,8 @@ def made(
         "needs_group": False,
         **options,
     }
-    return effects_of(metrics.get(measure), data, **given)
+    goal = rf.Constrained(measure) if isinstance(measure, list) else None
+    return effects_of(goal.bias_measure if goal else metrics.get(measure), data, **given)
 
 
 # men's positive decisions 400 of 800, women's 120 of 600
@@ -118,7 +120,9 @@ def test_levelling_down_by_what_was_given_and_taken(gained, lost, expected) -> N
 def test_a_bias_that_grew_is_no_levelling_down_and_said() -> None:
     effects = made({("a", 1): (10, 40, 0, 50), ("b", 1): (50, 0, 0, 50)})
     assert effects.levelling_down == "no"
-    assert effects.sentences()[0].startswith("spd did not fall: spd 0.000 to -0.400 (bias +0.400 [")
+    assert effects.sentences()[0].startswith(
+        "spd did not fall: spd +0.000 to -0.400 (size of the bias +0.400 ["
+    )
 
 
 def test_a_small_group_that_may_have_gained_makes_levelling_down_unclear() -> None:
@@ -192,6 +196,139 @@ def test_a_callers_own_measure_is_there_without_an_interval() -> None:
     assert math.isnan(effects.bias.low)
     assert effects.compared == ("selection_rate",)
     assert effects.sentences()
+
+
+# --- several constraints --------------------------------------------------------------------------
+
+
+def one_fell_one_grew(*more: Any) -> Effects:
+    """spd -0.35 to 0, eod 0 to 0.2: women are given more."""
+    moves = {
+        ("women", 0): (0, 0, 200, 200),
+        ("women", 1): (200, 0, 200, 0),
+        ("men", 0): (280, 0, 0, 120),
+        ("men", 1): (200, 0, 120, 80),
+    }
+    return made(moves, [("spd", 0.1), ("eod", 0.3), *more])
+
+
+def test_of_several_constraints_each_is_told_by_its_own_values() -> None:
+    effects = one_fell_one_grew()
+    assert effects.measure == "spd and eod"
+    assert [each.name for each in effects.fell] == ["spd"]
+    assert [each.name for each in effects.aimed] == ["spd", "eod"]
+    first, second, *_ = effects.sentences()
+    assert first.startswith("No levelling down: spd fell, and no group lost in selection rate")
+    assert "eod" not in first
+    grew, fell = second.removeprefix("Constraints whose bias grew: ").split("; whose bias fell: ")
+    assert grew.startswith("eod 0.000 to 0.200 (size of the bias +0.200 [")
+    assert fell.startswith("spd -0.350 to +0.000 (size of the bias -0.350 [")
+    others = [line for line in effects.sentences() if line.startswith("Other bias")]
+    assert not any(" eod " in line or " spd " in line for line in others)
+    assert "spd" not in {each.name for each in effects.moved}
+    again = Effects.from_dict(json.loads(json_text(effects.to_dict())))
+    assert repr(again) == repr(effects)
+    assert again.sentences() == effects.sentences()
+
+
+def test_levelling_down_is_judged_by_the_constraints_that_fell() -> None:
+    moves = {
+        ("women", 0): (60, 0, 0, 240),
+        ("women", 1): (60, 0, 0, 240),
+        ("men", 0): (30, 120, 0, 250),
+        ("men", 1): (250, 0, 100, 50),
+    }
+    effects = made(moves, [("false_positive_rate_difference", 0.1), ("eod", 0.1)])
+    assert [each.name for each in effects.fell] == ["false_positive_rate_difference"]
+    assert effects.compared == ("selection_rate", "true_positive_rate")
+    assert effects.judged == ("selection_rate",)
+    moves[("men", 1)] = (250, 0, 0, 150)
+    both = made(moves, [("spd", 0.1), ("eod", 0.1)])  # eod stays as it was
+    assert both.levelling_down == "full"
+    assert "whose bias stayed: eod" in both.sentences()[1]
+
+
+def test_of_several_constraints_none_may_have_fallen() -> None:
+    moves = {("a", 1): (10, 40, 0, 50), ("b", 1): (50, 0, 0, 50)}
+    effects = made(moves, [("spd", 0.1), ("eod", 0.1)])
+    assert effects.levelling_down == "no"
+    assert effects.sentences()[0] == "None of spd and eod fell."
+    assert effects.sentences()[1].startswith("Constraints whose bias grew: spd +0.000 to -0.400")
+
+
+def test_a_callers_own_measure_may_be_one_of_several() -> None:
+    def odd(y: Any, prediction: Any, group: Any) -> float:
+        return float(prediction[group == 0].mean() - prediction[group == 1].mean())
+
+    effects = one_fell_one_grew((odd, 0.2))
+    assert [each.name for each in effects.fell] == ["spd", "odd"]
+    assert effects.aimed[-1].after == pytest.approx(0.0)
+
+
+# --- the label that is good for a person ----------------------------------------------------------
+
+
+def swapped(
+    moves: dict[tuple[str, int], tuple[int, int, int, int]],
+) -> dict[tuple[str, int], tuple[int, int, int, int]]:
+    """The same people with labels and decisions called the other way round."""
+    return {
+        (name, 1 - label): (neither, gained, lost, both)
+        for (name, label), (both, lost, gained, neither) in moves.items()
+    }
+
+
+BOTH_LOSE = {
+    ("women", 0): (10, 50, 0, 240),
+    ("women", 1): (40, 20, 0, 240),
+    ("men", 0): (20, 130, 0, 250),
+    ("men", 1): (100, 150, 0, 150),
+}
+
+
+def test_where_label_1_is_bad_more_of_it_is_a_loss() -> None:
+    effects = made(swapped(BOTH_LOSE), favourable=0)  # both groups are predicted 1 more often
+    assert effects.levelling_down == "full"
+    assert effects.sentences()[0].startswith("Levelling down: spd fell only because groups lost")
+    worse = {(each.group, each.rate) for each in effects.worse}
+    assert {("men", "selection_rate"), ("men", "false_positive_rate")} <= worse
+    assert effects.of("men", "true_positive_rate").gain == 0
+    assert effects.of("men", "selection_rate").gain == pytest.approx(-0.35)
+    assert made(swapped(BOTH_LOSE)).levelling_down == "no"  # were 1 the good label
+    assert "favourable" not in effects.rates_frame()
+    again = Effects.from_dict(json.loads(json_text(effects.to_dict())))
+    assert again == effects
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(120, 0), (60, 120), (100, 60), (0, 120), (0, 0)])
+@pytest.mark.parametrize(
+    ("measure", "mirrored"),
+    [
+        ("spd", "spd"),
+        ("aod", "aod"),
+        ("equalized_odds_difference", "equalized_odds_difference"),
+        ("equal_opportunity_difference", "false_positive_rate_difference"),
+        ("false_positive_rate_difference", "equal_opportunity_difference"),
+    ],
+)
+def test_the_verdict_is_the_same_by_whatever_name_the_labels_go(
+    gained, lost, measure, mirrored
+) -> None:
+    moves = {
+        ("women", 0): (60, 0, gained // 2, 240 - gained // 2),
+        ("women", 1): (60, 0, gained, 240 - gained),
+        ("men", 0): (150 - lost // 2, lost // 2, 0, 250),
+        ("men", 1): (250 - lost, lost, 0, 150),
+    }
+    one, other = made(moves, measure), made(swapped(moves), mirrored, favourable=0)
+    assert other.levelling_down == one.levelling_down
+    assert other.bias.bias == pytest.approx(one.bias.bias)
+
+
+def test_refusing_everybody_is_no_gain_by_false_positive_rates_alone() -> None:
+    effects = made(BOTH_LOSE, "false_positive_rate_difference")
+    assert effects.compared == ("selection_rate",)
+    assert effects.levelling_down == "full"
 
 
 # --- what tells the group -------------------------------------------------------------------------
@@ -283,6 +420,27 @@ def test_compare_on_test_data_is_what_the_audits_say(splits: rf.Splits, trained:
     same = rf.compare(result, result, splits.test)
     assert same.worse == same.moved == ()
     assert rf.compare(trained, trained, splits.test, measure="eod").measure == "eod"
+
+
+def test_the_good_label_is_asked_for_or_known_by_the_data_or_the_result(splits, trained) -> None:
+    goal = rf.Constrained("spd", 0.05)
+    known = [dataclasses.replace(part, favourable=0) for part in (splits.valid, splits.test)]
+    plain = rf.debias(trained, splits.valid, goal, "threshold")
+    asked = rf.debias(trained, splits.valid, goal, "threshold", favourable=0)
+    told = rf.debias(trained, known[0], goal, "threshold")
+    assert [each.effects.favourable for each in (plain, asked, told)] == [1, 0, 0]
+    assert rf.compare(trained, plain, splits.test).favourable == 1
+    assert rf.compare(trained, asked, splits.test).favourable == 0
+    assert rf.compare(trained, plain, known[1]).favourable == 0
+    assert rf.compare(trained, asked, known[1], favourable=1).favourable == 1
+    assert rf.compare(trained, trained, known[1][:50]).favourable == 0
+    for bad in (2, True, "0", 0.0):
+        with pytest.raises(InputError, match="the label that is good for a person, 0 or 1, got"):
+            rf.compare(trained, plain, splits.test, favourable=bad)
+        with pytest.raises(InputError, match="the label that is good for a person, 0 or 1, got"):
+            rf.debias(trained, splits.valid, goal, "threshold", favourable=bad)
+        with pytest.raises(InputError, match="the label that is good for a person, 0 or 1, got"):
+            dataclasses.replace(splits.test, favourable=bad)
 
 
 def test_compare_with_what_does_not_fit(splits: rf.Splits, trained: nn.Module) -> None:

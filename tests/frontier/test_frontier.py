@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import itertools
@@ -105,6 +106,17 @@ def test_without_a_point_above_the_line_the_knee_is_the_least_bias():
     assert front().choose("knee") is None
 
 
+@pytest.mark.parametrize(("bias", "said"), [(0.2, False), (0.3, True), (0.4, True)])
+def test_a_point_no_fairer_than_the_original_is_remarked_on(bias, said):
+    chosen = point(bias, 0.8)
+    found = dataclasses.replace(front(chosen), reference=(point(0.3, 0.7),))
+    remarks = found.remarks(chosen)
+    assert len(remarks) == said
+    for line in remarks:
+        assert f"its bias in spd is {bias:.3f}, the original's 0.300. Ask for less bias" in line
+        assert "--choose bias=B" in line
+
+
 @pytest.mark.parametrize(
     ("rule", "named", "message"),
     [
@@ -114,6 +126,8 @@ def test_without_a_point_above_the_line_the_knee_is_the_least_bias():
         ((), {"bias": 0.0}, r"expected bias in \(0, 1\]"),
         ((), {"bias": math.nan}, r"expected bias in \(0, 1\]"),
         ((), {"bias": "low"}, r"expected bias in \(0, 1\]"),
+        ((), {"bias": True}, r"expected bias in \(0, 1\], got True"),
+        ((), {"performance": True}, r"expected performance in \[0, 1\], got True"),
         ((), {"performance": 1.5}, r"expected performance in \[0, 1\]"),
     ],
 )
@@ -288,6 +302,7 @@ def other_weights() -> nn.Module:
     [
         (other_weights(), {}),
         (Score(), {"data": people(seed=1)}),
+        (Score(), {"data": dataclasses.replace(people(), favourable=0)}),
         (Score(), {"seed": 1}),
         (Score(), {"measure": "eod"}),
         (Score(), {"performance": "accuracy"}),
@@ -398,6 +413,7 @@ def test_objects_without_options_are_numbered(data):
         ({"bounds": [0.1, 0.0]}, r"expected epsilon in \(0, 1\]"),
         ({"bounds": [0.1, 0.1]}, "expected different bounds"),
         ({"seconds": 0}, "expected seconds above 0"),
+        ({"seconds": True}, "expected a number for seconds, got True"),
         ({"seconds": math.inf}, "expected seconds above 0"),
         ({"held_out": 1.0}, r"expected held_out in \(0, 1\)"),
         ({"held_out": 0.0001}, "expected rows in both parts"),

@@ -473,6 +473,8 @@ def test_a_callable_sees_the_rows(counts: np.ndarray) -> None:
     [
         (None, "to return a number, got NoneType"),
         ("high", "to return a number, got str"),
+        ("0.01", r"to return a number, got str \('0.01'\); return a float"),
+        (b"0.01", "to return a number, got bytes"),
         (np.array([1.0, 2.0]), "to return a number, got ndarray"),
         (math.nan, "to return a finite number, got nan for 200 rows; return 0 where it has no"),
         (math.inf, "to return a finite number, got inf"),
@@ -482,6 +484,40 @@ def test_callables_that_return_nonsense(result: Any, message: str) -> None:
     measure = metrics.get(lambda y, prediction, group: result)
     with pytest.raises(InputError, match=f"expected the measure '<lambda>' {message}"):
         measure(TWO)
+
+
+def test_a_callable_that_raises_or_takes_other_arguments_is_one_clear_error() -> None:
+    def broken(y: np.ndarray, prediction: np.ndarray, group: np.ndarray) -> float:
+        return {}["nothing"]  # type: ignore[no-any-return]
+
+    def two(y: np.ndarray, prediction: np.ndarray) -> float:
+        return 0.0
+
+    def inside(y: np.ndarray, prediction: np.ndarray, group: np.ndarray) -> float:
+        return two(y)  # type: ignore[call-arg]
+
+    takes = (
+        r"'two' to take \(y, prediction, group\), got a function of \(y: .*prediction: .*\) -> .*"
+    )
+    with pytest.raises(InputError, match=f"expected the measure {takes}; give it these three"):
+        metrics.get(two)(TWO)
+    said = "to return a number, got KeyError: 'nothing' for 200 rows; mend it, or return 0"
+    with pytest.raises(InputError, match=f"expected the measure 'broken' {said}") as caught:
+        metrics.get(broken)(TWO)
+    assert isinstance(caught.value.__cause__, KeyError)  # where in the function it was
+    with pytest.raises(InputError, match=r"'inside' to return a number, got TypeError: .*missing"):
+        metrics.get(inside)(TWO)
+
+
+def test_a_callable_that_raises_on_a_replicate_has_an_interval_all_the_same() -> None:
+    def fussy(y: np.ndarray, prediction: np.ndarray, group: np.ndarray) -> float:
+        if prediction[group == 0].sum() > TWO[0, :, 1].sum():
+            raise ValueError("more than there were")
+        return float(prediction.mean())
+
+    measure = metrics.get(fussy)
+    low, high = measure.interval(TWO)
+    assert low <= float(measure(TWO)) <= high
 
 
 def mean_gap(y: np.ndarray, prediction: np.ndarray, group: np.ndarray) -> float:

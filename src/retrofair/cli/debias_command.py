@@ -61,6 +61,7 @@ def debias(
     data: o.Data = None,
     label: o.Label = None,
     positive: o.Positive = None,
+    favourable: o.Favourable = None,
     sensitive: o.Sensitive = None,
     privileged: o.Privileged = None,
     method: Method = "random",
@@ -124,6 +125,8 @@ def debias(
     )
     where = (network, weights, trust_network_file)
     if regression:
+        if favourable is not None:
+            raise InputError("expected no --favourable with --regression: its label is a number")
         refuse_goals(context, ("method", "measure", "epsilon", "lam", "performance", "outputs"))
         g.refuse_tuning(given)
         choice = large.choice(*options, regression=True)
@@ -136,7 +139,7 @@ def debias(
     # a misspelt method or measure should not cost a training run
     objective = objective_of(measure, epsilon, lam, performance)
     debiaser = g.tuned({method: resolve(method)}, given)[method]
-    choice = large.choice(*options)
+    choice = large.choice(*options).with_favourable(favourable)
     classes = choice.class_names
     if classes:
         check_method(debiaser, len(classes))
@@ -217,7 +220,7 @@ def _shown(
         show_comparison(
             rows,
             objective,
-            f"{choice.data}: {groups}, fitted on {len(what.fit):,} rows, "
+            f"{choice.data}: {groups}{choice.setting}, fitted on {len(what.fit):,} rows, "
             f"tested on {len(what.test):,} others",
         )
         if classes:

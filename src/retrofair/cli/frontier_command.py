@@ -63,6 +63,7 @@ def frontier(
     data: o.Data = None,
     label: o.Label = None,
     positive: o.Positive = None,
+    favourable: o.Favourable = None,
     sensitive: o.Sensitive = None,
     privileged: o.Privileged = None,
     methods: Methods = USUAL,
@@ -128,7 +129,7 @@ def frontier(
         root,
         seed,
         classes=False,
-    )
+    ).with_favourable(favourable)
     answers = o.outputs_of(outputs)
     what = o.subject(
         choice,
@@ -180,7 +181,7 @@ def _shown(
         "choose": choose,
         "chosen": None if chosen is None else front.describe(chosen),
         "test": {name: found.to_dict() for name, found in tests.items()},
-        "flags": list(tests["chosen"].flags) if chosen else [],
+        "flags": [*tests["chosen"].flags, *front.remarks(chosen)] if chosen else [],
     }
     if out is not None:
         reporting.begin()
@@ -196,7 +197,9 @@ def _shown(
     if as_json:
         print(json_text(summary))
     else:
-        show_points(front, chosen, f"{choice.data}: {' and '.join(front.group_names)}")
+        show_points(
+            front, chosen, f"{choice.data}: {' and '.join(front.group_names)}{choice.setting}"
+        )
         show_effort(front)
         show_chosen(front, chosen, tests, choose)
     return 0 if chosen is not None else 3

@@ -116,7 +116,7 @@ def show_chosen(
     ):
         table.add_row(name, escape(str(one)), escape(str(other)))
     console().print(table)
-    show_flags(tests["chosen"].flags)
+    show_flags([*tests["chosen"].flags, *front.remarks(chosen)])
     notes.say(
         f"chosen among {len(front.tried)} points by the rows held out, whose figures therefore "
         "flatter it a little; the test rows do not"

@@ -50,6 +50,13 @@ Data = Annotated[
 ]
 Label = Annotated[str | None, of_data(help="Column to predict (for a file).")]
 Positive = Annotated[str | None, of_data(help="The label's positive value.")]
+Favourable = Annotated[
+    int | None,
+    of_data(
+        help="The label that is good for a person: 1, the positive one, or 0; a data set knows.",
+        show_default=False,
+    ),
+]
 Sensitive = Annotated[
     str | None,
     of_data(

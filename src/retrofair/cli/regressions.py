@@ -154,7 +154,8 @@ def debias_numbers(
         print(json_text(_summary(result, audits[0], audits[1])))
     else:
         title = (
-            f"{choice.data}: fitted on {len(what.fit):,} rows, tested on {len(what.test):,} others"
+            f"{choice.data}{choice.setting}: fitted on {len(what.fit):,} rows, "
+            f"tested on {len(what.test):,} others"
         )
         _show_change(result, audits[0], audits[1], title)
         show_flags(audits[1].flags)

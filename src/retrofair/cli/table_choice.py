@@ -12,6 +12,8 @@ import pandas as pd
 from retrofair import datasets
 from retrofair.cli.media import Media
 from retrofair.data import Missing, Splits, StreamedData, read_table, split_frame, split_rows
+from retrofair.data.grouped import check_favourable
+from retrofair.data.split import with_favourable
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
@@ -39,6 +41,7 @@ class TableChoice:
     target: Target = "two"
     class_names: tuple[str, ...] = ()
     media: Media | None = None
+    favourable: int | None = None  # None: as the data set says
 
     @classmethod
     def of(cls, *options: Any, regression: bool = False, media: Media | None = None) -> TableChoice:
@@ -95,6 +98,28 @@ class TableChoice:
                 "and frontier (--data)"
             )
 
+    def with_favourable(self, favourable: int | None) -> TableChoice:
+        """The same, with the label that is good for a person, where it is given.
+
+        Raises:
+            InputError: it is neither 0 nor 1, or the label has three classes or more.
+        """
+        if favourable is None:
+            return self
+        if self.target != "two":
+            raise InputError(
+                f"expected no --favourable with {len(self.class_names)} classes: it is for labels "
+                "of two values (--positive)"
+            )
+        return replace(self, favourable=check_favourable(favourable))
+
+    @property
+    def setting(self) -> str:
+        """Whether the network sees the protected columns, for titles; of a table only."""
+        if self.media is not None:
+            return ""
+        return ", blind" if self.blind else ", columns in"
+
     @property
     def name(self) -> str:
         """The data set's, or the file's without its folders."""
@@ -130,6 +155,10 @@ class TableChoice:
         Raises:
             InputError: an option is missing or wrong for this kind of data.
         """
+        made = self._splits(parts)
+        return made if self.favourable is None else with_favourable(made, self.favourable)
+
+    def _splits(self, parts: tuple[float, float, float]) -> Splits[Any]:
         if self.is_file and self.media is not None:
             return split_rows(self.streamed(), self.seed, parts)
         if self.is_file:

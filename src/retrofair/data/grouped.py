@@ -56,6 +56,8 @@ class GroupedData:
         feature_names: one name per column of x, or empty.
         preparation: how a table became x, if it was one.
         notes: what was dropped, imputed or assumed on the way.
+        favourable: the label that is good for a person, 1 or 0, by which `compare` says who gained
+            and who lost; 0 for COMPAS, where 1 is to reoffend. No method and no measure reads it.
 
     Raises:
         InputError: lengths differ, a code has no name, a value is not finite.
@@ -74,9 +76,11 @@ class GroupedData:
     feature_names: tuple[str, ...] = ()
     preparation: Preparation | None = None
     notes: tuple[str, ...] = ()
+    favourable: int = 1
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        check_favourable(self.favourable)
         exact = isinstance(self.x, Tensor)  # an array of doubles is no wish for a double network
         put(self, "x", _tensor(self.x, "x"))
         put(self, "y", _tensor(self.y, "y").reshape(-1))
@@ -253,6 +257,21 @@ def _tensor(values: Any, name: str) -> Tensor:
             f"expected {name} to be a tensor or an array of numbers, got {type(values).__name__};"
             " for a table use GroupedData.from_frame"
         ) from None
+
+
+def check_favourable(favourable: object) -> int:
+    """The label that is good for a person.
+
+    Raises:
+        InputError: it is neither 0 nor 1.
+    """
+    whole = isinstance(favourable, int | np.integer) and not isinstance(favourable, bool)
+    if not whole or favourable not in (0, 1):
+        raise InputError(
+            f"expected the label that is good for a person, 0 or 1, got {favourable!r} "
+            "(favourable, --favourable)"
+        )
+    return int(favourable)
 
 
 def check_groups(group: Tensor, names: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import numpy as np
@@ -105,6 +105,14 @@ def split_rows(
     train, valid, test = (data[torch.from_numpy(rows)] for rows in chosen)
     _warn_unseen(train, valid, test)
     return Splits(train, valid, test)
+
+
+def with_favourable(splits: Splits[Data], favourable: int) -> Splits[Data]:
+    """The same parts, which know the label that is good for a person: 0 or 1."""
+    parts = (splits.train, splits.valid, splits.test)
+    if all(part.favourable == favourable for part in parts):
+        return splits
+    return Splits(*(replace(part, favourable=favourable) for part in parts))
 
 
 def check_parts(parts: Shares) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from retrofair.data.grouped import Batch, GroupedData, as_index, check_groups
+from retrofair.data.grouped import Batch, GroupedData, as_index, check_favourable, check_groups
 from retrofair.data.spooled import SpooledRows
 from retrofair.errors import InputError
 
@@ -39,6 +39,7 @@ class StreamedData:
         workers: processes that read ahead.
         collate: makes a batch of a list of rows.
         notes: what was left out or assumed on the way.
+        favourable: the label that is good for a person, 1 or 0 (see `GroupedData`).
     """
 
     rows: Any
@@ -50,8 +51,10 @@ class StreamedData:
     workers: int = 0
     collate: Collate = default_collate
     notes: tuple[str, ...] = ()
+    favourable: int = 1
 
     def __post_init__(self) -> None:
+        check_favourable(self.favourable)
         if self.batch_rows < 1 or self.workers < 0:
             raise InputError(
                 "expected batch_rows >= 1 and workers >= 0, got "
@@ -207,7 +210,12 @@ class StreamedData:
         if not isinstance(x, Tensor):
             raise InputError(f"expected x to be one tensor to read, got a {type(x).__name__}")
         return GroupedData(
-            x=x, y=self.y, group=self.group, group_names=self.group_names, notes=self.notes
+            x=x,
+            y=self.y,
+            group=self.group,
+            group_names=self.group_names,
+            notes=self.notes,
+            favourable=self.favourable,
         )
 
 

@@ -56,6 +56,7 @@ class DataSet:
         name: what `load` calls it.
         files: what it is read from; none for a data set that is generated.
         label: the column to predict, and `positive` its value that counts as 1.
+        favourable: the label that is good for a person: 0 where to be positive is bad for them.
         protected: the protected columns; the first is the default.
         read: from the place of each file (by its path below the root) to a table of features and
             label; its keyword-only arguments are options of the data set, but for `sensitive`,
@@ -76,6 +77,7 @@ class DataSet:
     protected: Mapping[str, Protected]
     read: Callable[..., pd.DataFrame]
     positive: str = "1"
+    favourable: int = 1
     files: tuple[DataFile, ...] = ()
     threshold: float | None = None
     number_target: str | None = None

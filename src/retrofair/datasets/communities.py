@@ -8,7 +8,8 @@ group column takes their place, and include_sensitive=False is blind to them.
 
 Left out as well: the identifiers (state, county, community, name, fold), the 22 columns that are
 missing in more than half of the rows (police statistics), and the one community with another gap.
-The label is whether the rate is above its median of 0.15, or with target="regression" the rate.
+The label is whether the rate is above its median of 0.15, which is bad for a community
+(`favourable` is 0), or with target="regression" the rate.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def read(paths: Mapping[str, Path]) -> pd.DataFrame:
 COMMUNITIES = DataSet(
     name="communities",
     label=LABEL,
+    favourable=0,
     protected={"race": Protected("White")},
     read=read,
     threshold=MEDIAN,

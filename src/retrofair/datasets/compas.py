@@ -3,7 +3,8 @@
 Prepared as AIF360 does it: ProPublica's filter (6,172 of 7,214 rows), ten features, rows without
 a charge description dropped (6,167 stay), sex and race as one 0/1 column each. One departure: the
 positive label is 1, being charged again, which is the unfavourable outcome; AIF360 calls 0
-favourable. A positive bias thus means that the unprivileged group is predicted to reoffend more.
+favourable, and so does `favourable` here. A positive bias thus means that the unprivileged group is
+predicted to reoffend more.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def read(paths: Mapping[str, Path]) -> pd.DataFrame:
 COMPAS = DataSet(
     name="compas",
     label="two_year_recid",
+    favourable=0,
     protected={"race": Protected("Caucasian"), "sex": Protected("Female")},
     read=read,
     files=(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from retrofair.data import Splits, StreamedData, images_of, split_frame, split_rows
 from retrofair.data.encoders import Array
-from retrofair.data.split import SHARES
+from retrofair.data.split import SHARES, with_favourable
 from retrofair.datasets import fetch
 from retrofair.datasets.base import DataSet
 from retrofair.errors import InputError
@@ -43,6 +43,7 @@ def split(
 ) -> Splits[Any]:
     """Training, validation and test data of a table that `DataSet.frame` gave.
 
+    The parts know which label is good for a person, but for a label of numbers.
     Images come as `StreamedData` whose parts share what was decoded, features as `GroupedData`.
     The official split is taken where there is one and no `parts` are asked for.
 
@@ -54,6 +55,32 @@ def split(
     Raises:
         InputError: an option of the other kind of data, or as the functions for each.
     """
+    made = _split(
+        data_set,
+        table,
+        sensitive,
+        root,
+        seed=seed,
+        include_sensitive=include_sensitive,
+        regression=regression,
+        images=images,
+        **options,
+    )
+    return made if regression else with_favourable(made, data_set.favourable)
+
+
+def _split(
+    data_set: DataSet,
+    table: pd.DataFrame,
+    sensitive: Sequence[str],
+    root: str | Path | None,
+    *,
+    seed: int,
+    include_sensitive: bool,
+    regression: bool,
+    images: str | Path | None,
+    **options: Any,
+) -> Splits[Any]:
     if data_set.images is not None and images is None:
         files = {file.path: file for file in data_set.files}
         images, _ = fetch.find(files[data_set.images], root)

@@ -10,11 +10,19 @@ from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
-from retrofair.debiasers.effects import BETTER, Effects, GroupAuc, MeasureChange, RateChange
+from retrofair.data.grouped import check_favourable
+from retrofair.debiasers.effects import (
+    BETTER_OF,
+    Aim,
+    Effects,
+    GroupAuc,
+    MeasureChange,
+    RateChange,
+)
 from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import Debiased
 from retrofair.errors import InputError
-from retrofair.metrics import Array, Measure, Several, bias_change, paired
+from retrofair.metrics import Array, Measure, bias_change, paired
 from retrofair.metrics.rates import BASE_RATE, FPR, SELECTION, TPR
 from retrofair.networks.logits import as_logits
 from retrofair.networks.outputs import Outputs, probabilities
@@ -30,6 +38,7 @@ def compare(
     *,
     measure: MeasureLike | None = None,
     outputs: Outputs | None = None,
+    favourable: int | None = None,
 ) -> Effects:
     """What the one does that the other did not, on any data, such as test data.
 
@@ -39,9 +48,13 @@ def compare(
         measure: of the bias that was to be lowered; without it, the one of the result `after`,
             or "spd" where it has none that is known by name.
         outputs: of networks: "logits" or "probabilities" (see `debias`).
+        favourable: the label that is good for a person, 1 or 0: by it groups are said to gain or
+            lose. None: 0 where the data (`data.favourable`) or the effects of a result say so, as
+            those of COMPAS do, otherwise 1.
 
     Raises:
-        InputError: data without rows or labels 0/1, or other groups than the result's.
+        InputError: data without rows or labels 0/1, other groups than the result's, or another
+            `favourable` than 0 and 1.
 
     Example:
         >>> import retrofair as rf
@@ -74,7 +87,21 @@ def compare(
         group_chances=inner,
         rows_seen=False,
         needs_group=isinstance(after, Debiased) and after.needs_group,
+        favourable=favourable_of(favourable, data, after, before),
     )
+
+
+def favourable_of(asked: int | None, data: Batches, *subjects: Any) -> int:
+    """The label that is good for a person: as asked, or as the data or a result's effects say.
+
+    Raises:
+        InputError: neither 0 nor 1 is asked for.
+    """
+    if asked is not None:
+        return check_favourable(asked)
+    said = [each.effects for each in subjects if isinstance(each, Debiased)]
+    found = [getattr(data, "favourable", 1), *(each.favourable for each in said if each)]
+    return 0 if 0 in found else 1
 
 
 def _aimed_at(about: dict[str, Any]) -> MeasureLike:
@@ -119,37 +146,43 @@ def effects_of(
     group_chances: Array | None,
     rows_seen: bool,
     needs_group: bool,
+    favourable: int = 1,
 ) -> Effects:
     """Effects from scores and decisions, (n,) each, before and after.
 
     Args:
         group_chances: (n, G), what the method itself thinks of each row's group.
+        favourable: the label that is good for a person, 0 or 1.
     """
     names, group = tuple(data.group_names), data.group.numpy()
     pairs = paired.count_pairs(data.y.numpy(), *decisions, group, len(names))
+    aims = tuple(Aim(m.name, _compared(m, favourable)) for m in metrics.each_of(measure))
     return Effects(
         measure=measure.name,
-        compared=_compared(measure),
-        rates=_rates(pairs, names),
+        compared=tuple(dict.fromkeys(rate for aim in aims for rate in aim.compared)),
+        rates=_rates(pairs, names, favourable),
         measures=_measures(pairs, measure),
         group_auc=_group_aucs(scores, group_chances, group, names),
         rows_seen=rows_seen,
         needs_group=needs_group,
+        favourable=favourable,
+        aims=aims,
     )
 
 
-def _compared(measure: Measure) -> tuple[str, ...]:
-    if isinstance(measure, Several):
-        return tuple(dict.fromkeys(name for each in measure.measures for name in _compared(each)))
+def _compared(measure: Measure, favourable: int) -> tuple[str, ...]:
     rates = getattr(measure, "rates", (SELECTION,))
-    if TPR in rates:
-        rates = [rate for rate in rates if rate is not FPR]
-    # precision has no direction: whom a fairer one helps shows in who is selected
-    names = [rate.name if rate.name in BETTER else SELECTION.name for rate in rates]
+    own, other = (TPR, FPR) if favourable else (FPR, TPR)
+    if own in rates:
+        rates = [rate for rate in rates if rate is not other]
+    # precision has no direction, and everybody gains in the other rate from fewer favourable
+    # decisions: whom a fairer one helps shows in who is selected
+    way = BETTER_OF[favourable]
+    names = [r.name if r.name in way and r is not other else SELECTION.name for r in rates]
     return tuple(dict.fromkeys(names))
 
 
-def _rates(pairs: Array, names: tuple[str, ...]) -> tuple[RateChange, ...]:
+def _rates(pairs: Array, names: tuple[str, ...], favourable: int) -> tuple[RateChange, ...]:
     z = metrics.intervals.quantile(metrics.LEVEL, len(names))
     before, after = pairs.sum(axis=-1), pairs.sum(axis=-2)
     keys = ("before", "after", "change", "low", "high")
@@ -162,7 +195,11 @@ def _rates(pairs: Array, names: tuple[str, ...]) -> tuple[RateChange, ...]:
         columns = (rate(before), rate(after), change, low, high)
         for name, *values, n in zip(names, *columns, rows, strict=True):
             numbers = {key: float(value) for key, value in zip(keys, values, strict=True)}
-            found.append(RateChange(group=name, rate=rate.name, rows=int(n), **numbers))
+            found.append(
+                RateChange(
+                    group=name, rate=rate.name, rows=int(n), favourable=favourable, **numbers
+                )
+            )
     # by group, as people read them
     return tuple(sorted(found, key=lambda each: names.index(each.group)))
 
@@ -171,7 +208,10 @@ def _measures(pairs: Array, own: Measure) -> tuple[MeasureChange, ...]:
     z = metrics.intervals.quantile(metrics.LEVEL)
     was, now = (pairs.sum(axis=axis) for axis in (-1, -2))
     found = []
-    for measure in metrics.ALL if own in metrics.ALL else (own, *metrics.ALL):
+    # the joint measure of several, and a caller's own
+    parts = metrics.each_of(own)
+    mine = parts if len(parts) == 1 else (own, *parts)
+    for measure in (*(each for each in mine if each not in metrics.ALL), *metrics.ALL):
         before, after = float(measure(was)), float(measure(now))
         bias = float(measure.bias(now) - measure.bias(was))
         low = high = math.nan

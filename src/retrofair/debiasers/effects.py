@@ -15,14 +15,16 @@ from retrofair.errors import unknown
 from retrofair.metrics.intervals import FEW_ROWS
 
 Levelling = Literal["no", "partial", "full", "unclear"]
-# 1 where more of it is better for the group, -1 where less is; precision is for whoever decides,
-# and falls by itself when more are selected
+# by the label that is good for a person: 1 where more of a rate is better for the group, -1 where
+# less is; precision is for whoever decides, and falls by itself when more are selected. Where label
+# 1 is bad, more true positives are no gain to those they are found among
 BETTER = {
     "selection_rate": 1,
     "true_positive_rate": 1,
     "false_positive_rate": -1,
     "accuracy": 1,
 }
+BETTER_OF = {1: BETTER, 0: {"selection_rate": -1, "false_positive_rate": -1, "accuracy": 1}}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class RateChange:
         change: after minus before.
         low, high: its 95 % interval from the pairs of decisions, for all groups of a rate at once.
         rows: that the rate is a share of; the fewer of before and after.
+        favourable: the label that is good for a person, 0 or 1.
     """
 
     group: str
@@ -43,11 +46,17 @@ class RateChange:
     low: float
     high: float
     rows: int
+    favourable: int = 1
+
+    @property
+    def way(self) -> int:
+        """1 where more of the rate is better for the group, -1 where less is, 0 where neither."""
+        return BETTER_OF[self.favourable].get(self.rate, 0)
 
     @property
     def gain(self) -> float:
         """The change, positive where it is good for the group; 0 for a rate without direction."""
-        return BETTER.get(self.rate, 0) * self.change
+        return self.way * self.change
 
     @property
     def clear(self) -> bool:
@@ -62,7 +71,7 @@ class RateChange:
     @property
     def gain_high(self) -> float:
         """The most that the group may have gained, by the interval."""
-        return self.high if BETTER.get(self.rate, 0) > 0 else -self.low
+        return self.high if self.way > 0 else -self.low
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,18 @@ class MeasureChange:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """A measure whose bias was to be lowered.
+
+    Args:
+        compared: the rates by which groups are judged to gain or lose where it falls.
+    """
+
+    name: str
+    compared: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class GroupAuc:
     """How well a number tells a group from all others: the area under the ROC curve, 0.5 nothing.
 
@@ -106,20 +127,26 @@ class GroupAuc:
 class Effects:
     """What decisions after debiasing do, beside those before, on the same rows.
 
-    Label 1 is taken as the favourable outcome: a lower selection or true positive rate is a loss
-    to the group, a higher false positive rate one to those it is wrong about. Where label 1 is
-    bad for people, as in COMPAS, read selection rates and levelling the other way round.
+    Where label 1 is good for a person (`favourable` is 1), a lower selection or true positive
+    rate is a loss to the group, a higher false positive rate one to those it is wrong about.
+    Where it is bad, as in COMPAS (`favourable` is 0), a higher selection or false positive rate
+    is the loss, and the true positive rate has no direction.
 
     Args:
-        measure: the measure of bias that was to be lowered.
+        measure: the measure of bias that was to be lowered; of several constraints all names.
         compared: the rates by which groups are judged to gain or lose: those that the measure
-            compares. Of true and false positive rates only the former count, as everybody's false
-            positives "gain" from selecting fewer people; for a caller's own measure, selection.
+            compares. Of true and false positive rates only that of people whose own label is the
+            favourable one counts (the former where it is 1), as everybody "gains" in the other
+            from fewer favourable decisions: a measure of the other alone, and a caller's own, is
+            judged by selection.
         rates: of every group.
         measures: all of them, and the caller's own.
         group_auc: by number and group.
         rows_seen: whether the method had seen these rows when it decided on them.
         needs_group: whether the decisions after take each row's own group.
+        favourable: the label that is good for a person, 0 or 1.
+        aims: each of several constraints, or the measure alone; empty in results of earlier
+            versions.
     """
 
     measure: str
@@ -129,6 +156,8 @@ class Effects:
     group_auc: tuple[GroupAuc, ...]
     rows_seen: bool
     needs_group: bool
+    favourable: int = 1
+    aims: tuple[Aim, ...] = ()
 
     def of(self, group: str, rate: str) -> RateChange:
         """One group's rate.
@@ -145,8 +174,30 @@ class Effects:
 
     @property
     def bias(self) -> MeasureChange:
-        """The change of the measure that was to be lowered."""
+        """The change of the measure that was to be lowered; of several, of the one nearest its
+        bound or furthest beyond it, which may be another before than after."""
         return next(each for each in self.measures if each.name == self.measure)
+
+    @property
+    def aimed(self) -> tuple[MeasureChange, ...]:
+        """The change of each measure that was to be lowered."""
+        names = [each.name for each in self.aims]
+        found = [next(m for m in self.measures if m.name == name) for name in names]
+        return tuple(found) or (self.bias,)
+
+    @property
+    def fell(self) -> tuple[MeasureChange, ...]:
+        """Those of `aimed` whose bias fell."""
+        return tuple(each for each in self.aimed if each.bias < 0)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The rates by which levelling down is judged: those compared by what fell."""
+        if not self.aims:
+            return self.compared
+        fell = [each.name for each in self.fell]
+        rates = [rate for aim in self.aims if aim.name in fell for rate in aim.compared]
+        return tuple(dict.fromkeys(rates))
 
     @property
     def worse(self) -> tuple[RateChange, ...]:
@@ -157,13 +208,14 @@ class Effects:
     @property
     def too_few(self) -> tuple[RateChange, ...]:
         """Rates with a direction, of groups with too few rows to tell; those compared first."""
-        found = [each for each in self.rates if each.few and each.rate in BETTER]
+        found = [each for each in self.rates if each.few and each.way]
         return tuple(sorted(found, key=lambda each: each.rate not in self.compared))
 
     @property
     def moved(self) -> tuple[MeasureChange, ...]:
         """Other measures whose bias changed beyond sampling error, what grew most first."""
-        found = [m for m in self.measures if m.name != self.measure and (m.low > 0 or m.high < 0)]
+        own = {self.measure, *(each.name for each in self.aims)}
+        found = [m for m in self.measures if m.name not in own and (m.low > 0 or m.high < 0)]
         return tuple(sorted(found, key=lambda each: -each.bias))
 
     @property
@@ -173,21 +225,22 @@ class Effects:
         "full": a group lost beyond sampling error and none gained, in no rate compared.
         "partial": some gained, but the group that was best off lost more than the worst off
         gained. "unclear": none gained beyond sampling error, yet one may have gained as much as
-        was lost. "no": none of these, or the bias did not fall.
+        was lost. "no": none of these, or the bias did not fall. Of several constraints those that
+        fell are judged, by the rates that they compare.
 
         Reference:
             Mittelstadt, Wachter and Russell (2023), The unfairness of fair machine learning:
             levelling down and strict egalitarianism by default.
         """
-        if not self.bias.bias < 0:
+        if not self.fell:
             return "no"
-        found = [self._levelling(self._judged(rate)) for rate in self.compared]
+        found = [self._levelling(self._known(rate)) for rate in self.judged]
         return next(
             (each for each in ("no", "partial", "unclear") if each in found),
             found[0] if found else "no",
         )
 
-    def _judged(self, rate: str) -> list[RateChange]:
+    def _known(self, rate: str) -> list[RateChange]:
         """The groups' changes of a rate that can be judged."""
         known = [e for e in self.rates if e.rate == rate and not math.isnan(e.change)]
         enough = [each for each in known if each.rows >= FEW_ROWS]
@@ -201,7 +254,7 @@ class Effects:
             largest = max(-each.gain for each in lost)
             possible = max(each.gain_high for each in changes)
             return "unclear" if possible >= largest else "full"
-        way = BETTER[changes[0].rate]
+        way = changes[0].way
         first = max(changes, key=lambda each: way * each.before)
         last = min(changes, key=lambda each: way * each.before)
         return "partial" if first.clear and -first.gain > max(last.gain, 0) else "no"
@@ -213,7 +266,7 @@ class Effects:
 
     def rates_frame(self) -> pd.DataFrame:
         """One row per group and rate."""
-        return _frame(self.rates, ["group", "rate"])
+        return _frame(self.rates, ["group", "rate"]).drop(columns="favourable", errors="ignore")
 
     def measures_frame(self) -> pd.DataFrame:
         """One row per measure."""
@@ -243,10 +296,14 @@ class Effects:
             group_auc=tuple(_read(GroupAuc, each) for each in values["group_auc"]),
             rows_seen=values["rows_seen"],
             needs_group=values["needs_group"],
+            favourable=values.get("favourable", 1),
+            aims=tuple(
+                Aim(each["name"], tuple(each["compared"])) for each in values.get("aims", ())
+            ),
         )
 
-    def sentences(self, most: int = 8) -> list[str]:
-        """Plain lines, the most important first."""
+    def sentences(self, most: int = 9) -> list[str]:
+        """Plain lines, the most important first: at most eight, with several constraints nine."""
         return sentences(self)[:most]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # they call `sentences`
@@ -24,9 +24,10 @@ GROUPS, WORSE, MEASURES, FEW = 2, 3, 2, 3  # how many are named
 
 
 def sentences(effects: Effects) -> list[str]:
-    """At most eight lines, the most important first."""
+    """At most eight lines, with several constraints nine, the most important first."""
     return [
         _levelling(effects),
+        *_constraints(effects),
         *_gaps(effects),
         *_worse(effects),
         *_measures(effects),
@@ -36,13 +37,33 @@ def sentences(effects: Effects) -> list[str]:
 
 
 def _levelling(effects: Effects) -> str:
-    rates = " and ".join(plain(rate) for rate in effects.compared)
-    if not effects.bias.bias < 0:
+    fell, several = effects.fell, len(effects.aimed) > 1
+    if not fell:
+        if several:
+            return f"None of {_and(each.name for each in effects.aimed)} fell."
         return f"{effects.measure} did not fall: {_moves(effects.bias)}."
-    lost = any(each.rate in effects.compared for each in effects.worse)
+    lost = any(each.rate in effects.judged for each in effects.worse)
     text = LEVELLING[effects.levelling_down] if lost else NOBODY
-    noise = " That fall is within sampling error." if effects.bias.high >= 0 else ""
-    return text.format(name=effects.measure, rates=rates) + noise
+    rates, names = _and(map(plain, effects.judged)), _and(each.name for each in fell)
+    noisy = [each.name for each in fell if each.high >= 0]
+    which = f"The fall of {_and(noisy)}" if several else "That fall"
+    noise = f" {which} is within sampling error." if noisy else ""
+    return text.format(name=names, rates=rates) + noise
+
+
+def _constraints(effects: Effects) -> list[str]:
+    """Each of several constraints by itself: what grew before what fell."""
+    if len(effects.aimed) < 2:
+        return []
+    ways = {
+        "grew": [each for each in effects.aimed if each.bias > 0],
+        "fell": list(effects.fell),
+        "stayed": [each for each in effects.aimed if not each.bias > 0 and not each.bias < 0],
+    }
+    said = [
+        f"whose bias {way}: {', '.join(map(_moves, found))}" for way, found in ways.items() if found
+    ]
+    return [f"Constraints {'; '.join(said)}."]
 
 
 def _gaps(effects: Effects) -> list[str]:
@@ -59,7 +80,7 @@ def _gaps(effects: Effects) -> list[str]:
 
 
 def _worse(effects: Effects) -> list[str]:
-    found = [each for each in effects.worse if each.rate not in effects.compared]
+    found = [each for each in effects.worse if each.rate not in effects.compared[:2]]
     if not found:
         return []
     text = "; ".join(f"{each.group}, {plain(each.rate)} {_change(each)}" for each in found[:WORSE])
@@ -70,7 +91,7 @@ def _measures(effects: Effects) -> list[str]:
     lines = []
     for grew, word in ((True, "grew"), (False, "fell")):
         found = [each for each in effects.moved if (each.bias > 0) == grew]
-        found = _distinct(found if grew else found[::-1], effects.bias)
+        found = _distinct(found if grew else found[::-1], effects.aimed)
         if found:
             text = "; ".join(_moves(each) for each in found[:MEASURES])
             lines.append(f"Other bias that {word}: {text}{_more(found, MEASURES)}.")
@@ -120,12 +141,17 @@ def _change(change: RateChange | MeasureChange, name: str = "change") -> str:
 
 
 def _moves(change: MeasureChange) -> str:
-    return (
-        f"{change.name} {change.before:.3f} to {change.after:.3f} (bias {_change(change, 'bias')})"
-    )
+    """Both values as they are, with a sign where one is below 0, and how much the bias grew."""
+    sign = "+" if min(change.before, change.after) < 0 else ""
+    values = f"{change.before:{sign}.3f} to {change.after:{sign}.3f}"
+    return f"{change.name} {values} (size of the bias {_change(change, 'bias')})"
 
 
-def _distinct(found: Sequence[MeasureChange], own: MeasureChange) -> list[MeasureChange]:
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _distinct(found: Sequence[MeasureChange], own: Sequence[MeasureChange]) -> list[MeasureChange]:
     """Without those that say what another says: with two groups many measures are the same."""
     kept: list[MeasureChange] = []
     for each in found:
@@ -134,7 +160,7 @@ def _distinct(found: Sequence[MeasureChange], own: MeasureChange) -> list[Measur
                 math.isclose(each.bias, other.bias, abs_tol=1e-12)
                 and math.isclose(abs(each.before), abs(other.before), abs_tol=1e-12)
             )
-            for other in (own, *kept)
+            for other in (*own, *kept)
         ):
             kept.append(each)
     return kept

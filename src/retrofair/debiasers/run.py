@@ -15,7 +15,7 @@ from torch import nn
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE, Debiaser, Fit, Unseen, search_any
-from retrofair.debiasers.compare import effects_of
+from retrofair.debiasers.compare import effects_of, favourable_of
 from retrofair.debiasers.held_out import HeldOut, placed, share_of
 from retrofair.debiasers.notes import notes_of
 from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
@@ -45,6 +45,7 @@ def debias(
     head_only: bool = False,
     cache: str | Path | None = None,
     held_out: float | None = None,
+    favourable: int | None = None,
 ) -> Debiased:
     """Debias a trained network on (validation) data.
 
@@ -69,6 +70,9 @@ def debias(
             weights does not see in training: threshold and epoch are chosen by these alone, and
             `before` and `after` are of them. None: 0.3 where all of a network of a million weights
             or more is trained, which would know its rows by heart, otherwise 0.
+        favourable: the label that is good for a person, 1 or 0: by it `effects` say who gained and
+            who lost. It changes nothing else. None: as the data say (`data.favourable`), 1 where
+            they say nothing.
 
     Returns:
         The new network and its decision rule. Not reaching the goal is a status, not an error.
@@ -76,7 +80,8 @@ def debias(
     Raises:
         InputError: an unknown method, a network that does not fit the data, one class only, a
             method for two classes where there are more, fewer than two groups with the rows that
-            the measure compares, or head_only for a network that does not end in a linear layer.
+            the measure compares, head_only for a network that does not end in a linear layer, or
+            another `favourable` than 0 and 1, or one for three classes and more.
 
     Example:
         >>> import retrofair as rf
@@ -93,6 +98,9 @@ def debias(
     if classes > 2:
         check_method(debiaser, classes)
         objective = objective_of_classes(objective)
+    good = favourable_of(favourable, data)
+    if favourable is not None and classes > 2:
+        raise InputError(f"expected no favourable label with {classes} classes, got {favourable!r}")
     metrics.require(objective.bias_measure, counts, data.group_names)
     share = share_of(held_out, debiaser, net, data, head_only)
     data = placed(data, share, net, seed)
@@ -101,7 +109,7 @@ def debias(
     with recording(cache):
         layers = layers_read(debiaser, net, data, head_only)
         model = as_logits(net, data, outputs, classes, layers)
-        return _debias(net, model, data, objective, debiaser, classes, seed, head_only)
+        return _debias(net, model, data, objective, debiaser, classes, seed, head_only, good)
 
 
 def _debias(
@@ -113,6 +121,7 @@ def _debias(
     classes: int,
     seed: int,
     head_only: bool,
+    favourable: int,
 ) -> Debiased:
     thresholds = search_any(data, objective)
     chance = chances(model, data)
@@ -175,6 +184,7 @@ def _debias(
             group_chances=unseen.group_chances,
             rows_seen=fit.unseen is None,
             needs_group=result.needs_group,
+            favourable=favourable,
         )
     status = judge(objective, before, after, constant)
     notes = fit.notes

@@ -72,7 +72,8 @@ def goals_of(
 def check_numbers(seconds: float | None, held_out: float) -> None:
     """Refuse a budget or a share out of range."""
     for name, number in (("seconds", seconds), ("held_out", held_out)):
-        if not (isinstance(number, Real) or (number is None and name == "seconds")):
+        real = isinstance(number, Real) and not isinstance(number, bool)
+        if not (real or (number is None and name == "seconds")):
             raise InputError(f"expected a number for {name}, got {number!r}")
     if seconds is not None and not 0 < seconds < math.inf:
         raise InputError(f"expected seconds above 0, or None, got {seconds!r} (seconds, --seconds)")

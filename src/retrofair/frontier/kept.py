@@ -68,7 +68,12 @@ class KeptRuns:
         # what it answers too: a network may depend on more than its weights
         answers = probabilities(as_logits(network, data, outputs), data[:ANSWERS])
         question = digest(
-            network, outputs, *identity(data), answers.tolist(), *([head_only] * head_only)
+            network,
+            outputs,
+            *identity(data),
+            answers.tolist(),
+            *([head_only] * head_only),
+            *(["favourable", 0] if data.favourable == 0 else []),  # which a result's effects know
         )
         return cls(folder, network, question)
 

@@ -176,6 +176,17 @@ class Frontier(Reported):
             return good[0] if good else None
         return _knee(self.points) if self.points else None
 
+    def remarks(self, point: Point) -> tuple[str, ...]:
+        """What to know of a chosen point: that it has no less bias than the original network."""
+        was, now = self.reference[0].bias.value, point.bias.value
+        if not now >= was:
+            return ()
+        return (
+            "The chosen point is no fairer than the original network: on the rows held out its "
+            f"bias in {self.measure} is {now:.3f}, the original's {was:.3f}. Ask for less bias "
+            "(bias=B, --choose bias=B), or give other methods or bounds (--methods, --bounds).",
+        )
+
     def kind(self, point: Reference) -> str:
         """non-dominated, dominated, degenerate, undefined (without a value) or reference."""
         if not isinstance(point, Point):
@@ -236,10 +247,14 @@ def check_choice(rule: str | None, bias: float | None, performance: float | None
         raise InputError(f"expected one of 'knee', bias= and performance=, got {found}")
     if rule is not None and rule != "knee":
         raise unknown("rule", rule, ["knee"])
-    if bias is not None and not (isinstance(bias, Real) and 0 < bias <= 1):
+    if bias is not None and not (_is_number(bias) and 0 < bias <= 1):
         raise InputError(f"expected bias in (0, 1], got {bias!r}")
-    if performance is not None and not (isinstance(performance, Real) and 0 <= performance <= 1):
+    if performance is not None and not (_is_number(performance) and 0 <= performance <= 1):
         raise InputError(f"expected performance in [0, 1], got {performance!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def figures(measure: Measure, performance: PerformanceMeasure, counts: Array) -> dict[str, Any]:

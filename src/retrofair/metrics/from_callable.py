@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -75,17 +76,23 @@ class CallableMeasure:
     def _replicate(self, counts: Array) -> float:
         try:
             return float(self.function(*_rows(counts)))
-        except ArithmeticError:
+        except Exception:  # it had a value for the rows themselves
             return math.nan
 
     def _one(self, counts: Array) -> float:
-        result = self.function(*_rows(counts))
         try:
+            result = self.function(*_rows(counts))
+        except Exception as error:  # the caller's own code may raise anything
+            raise self._raised(error, counts) from error
+        try:
+            if isinstance(result, str | bytes):  # which float would read
+                raise TypeError
             value = float(result)
         except (TypeError, ValueError):
+            shown = " ".join(repr(result).split())[:80]
             raise InputError(
-                f"expected the measure {self.name!r} to return a number, "
-                f"got {type(result).__name__}"
+                f"expected the measure {self.name!r} to return a number, got "
+                f"{type(result).__name__} ({shown}); return a float"
             ) from None
         if not math.isfinite(value):
             raise InputError(
@@ -93,6 +100,33 @@ class CallableMeasure:
                 f"{int(counts.sum()):,} rows; return 0 where it has no meaning"
             )
         return value
+
+    def _raised(self, error: Exception, counts: Array) -> InputError:
+        """What to say of an error in the function: that it takes other arguments, or its own."""
+        takes = _arguments(self.function)
+        if takes is not None:
+            return InputError(
+                f"expected the measure {self.name!r} to take (y, prediction, group), got a "
+                f"function of {takes}; give it these three arguments"
+            )
+        return InputError(
+            f"expected the measure {self.name!r} to return a number, got "
+            f"{type(error).__name__}: {error} for {int(counts.sum()):,} rows; mend it, or return 0 "
+            "where it has no meaning"
+        )
+
+
+def _arguments(function: Callable[..., object]) -> str | None:
+    """The arguments of a function that cannot be called with three; None where it can."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it does not say
+        return None
+    try:
+        signature.bind(*"abc")
+    except TypeError:
+        return str(signature)
+    return None
 
 
 def _rows(counts: Array) -> tuple[Array, Array, Array]:

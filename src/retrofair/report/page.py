@@ -24,7 +24,10 @@ STYLES = ("page.css", "figures.css")
 SCRIPTS = ("formulas.js", "slider.js", "points.js", "layout.js")
 GRAVE = ("Degenerate", "The network is degenerate", "The network is (nearly) constant")
 # of what is said of effects, what an expert would object to
-GREW = ("Levelling down", "Partly levelling", "Perhaps levelling", "Other bias that grew")
+GREW = (
+    *("Levelling down", "Partly levelling", "Perhaps levelling"),
+    *("Constraints whose bias grew", "Other bias that grew"),
+)
 
 
 def page(values: Mapping[str, Any]) -> str:
@@ -133,9 +136,9 @@ def _flags(
         flags += result["notes"]
     if effects is not None:
         flags += [line for line in effects.sentences() if line.startswith(GREW)]
-    for name in ("certificate", "repair", "numbers"):
+    for name in ("frontier", "certificate", "repair", "numbers"):
         if values.get(name) is not None:
-            flags += values[name]["flags"]
+            flags += values[name].get("flags", ())
     return list(dict.fromkeys(flag[:1].upper() + flag[1:] for flag in flags))
 
 

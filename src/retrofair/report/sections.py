@@ -155,6 +155,7 @@ def frontier_values(front: Frontier, chosen: Point | None = None) -> dict[str, A
         "points": [_slim(front.describe(point)) for point in front.points],
         "reference": [_slim(front.describe(point)) for point in front.reference],
         "chosen": None if chosen is None else _place(front, chosen),
+        "flags": [] if chosen is None else list(front.remarks(chosen)),
     }
 
 
