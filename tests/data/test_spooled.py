@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 import retrofair as rf
 from retrofair.data import spooled
+from retrofair.data.mapped import mapped
 from retrofair.errors import InputError
 
 NAMES = ("a", "b")
@@ -112,9 +115,10 @@ class Items(IterableDataset[Any]):
         ([(torch.ones(2), 0, 0), (torch.ones(3), 0, 0)], "padding to one length"),
         ([(torch.ones(2), 0, 0), (torch.ones(2).long(), 0, 0)], "float32.* got .*int64"),
         ([(torch.ones(2), 0)], "2 parts"),
-        ([(torch.ones(2), "yes", 0)], "numbers"),
+        ([(torch.ones(2), "yes", 0)], "y of each row to be a number"),
         ([(torch.ones(2), 0, 4)], "group codes from 0 to 1"),
         ([(torch.ones(2, 1), torch.zeros(3), torch.zeros(3))], "x of 3 rows as y, got 2"),
+        ([("she is good", 0, 0)], "tuple or dict of tensors, got (str|tuple|list)"),
     ],
 )
 def test_what_cannot_be_copied(items: list[Any], words: str, tmp_path: Path) -> None:
@@ -134,3 +138,48 @@ def test_a_folder_that_is_not_there_and_a_full_disk(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(spooled.Path, "open", full)
     with pytest.raises(InputError, match=r"room for a copy .* larger disk \(spool=\)"):
         rf.StreamedData.of(Stream(), NAMES, spool=tmp_path)
+
+
+class Broken(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        yield torch.ones(2), 0, 0
+        raise FileNotFoundError("faces/0.png")
+
+
+def test_what_a_dataset_raises_is_not_the_disks(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"faces/0\.png"):
+        rf.StreamedData.of(Broken(), NAMES, spool=tmp_path)
+
+
+def test_a_collation_of_the_users(tmp_path: Path) -> None:
+    def doubled(rows: list[Any]) -> Any:
+        x, y, group = default_collate(rows)
+        return x * 2, y, group
+
+    plain = rf.StreamedData.of(Stream(), NAMES)
+    for source in (Stream(), DataLoader(Stream(), batch_size=50)):
+        data = rf.StreamedData.of(source, NAMES, collate=doubled)
+        assert torch.equal(data.x, plain.x * 2)
+
+
+def test_copies_share_the_file(tmp_path: Path) -> None:
+    data = rf.StreamedData.of(Stream(), NAMES, spool=tmp_path)
+    assert copy.deepcopy(data).rows is data.rows
+    sent = pickle.dumps(data[:10])
+    assert len(sent) < 20_000  # labels and the place of the copy
+    there = pickle.loads(sent)
+    assert torch.equal(there.x, data[:10].x)
+    del data, there
+    gc.collect()
+    with pytest.raises(InputError, match="goes with the data it was made for"):
+        pickle.loads(sent)
+
+
+def test_a_file_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    place = tmp_path / "large"
+    with place.open("wb") as file:
+        file.truncate(2**40)  # sparse
+    found = mapped(place)
+    assert len(found) == 2**40
+    found[5] = 1
+    assert mapped(place)[5] == 0

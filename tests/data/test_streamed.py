@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import UserDict
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 import retrofair as rf
 from retrofair.data import Batches, in_order
@@ -220,3 +221,67 @@ def test_the_good_label_stays_with_rows_that_are_read() -> None:
     assert data[:2].favourable == data.read().favourable == 0
     with pytest.raises(rf.InputError, match="good for a person, 0 or 1, got 3"):
         dataclasses.replace(data, favourable=3)
+
+
+class Encoding(UserDict[str, Any]):
+    """What a tokenizer of transformers gives: a mapping, but no dict."""
+
+
+def encoded(rows: list[Any]) -> Any:
+    x, y, group = default_collate(rows)
+    return Encoding({"x": x}), y, group
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return out
+
+
+def test_any_mapping_will_do() -> None:
+    loader: Any = DataLoader(Numbers(60), batch_size=7, collate_fn=encoded)  # type: ignore[arg-type]
+    data = rf.StreamedData.of(loader, NAMES)
+    assert set(data.x) == {"x"}
+    goal = rf.Constrained("demographic_parity_difference", epsilon=0.5)
+    result = rf.debias(Named(), data, goal, "threshold", outputs="logits")
+    x, _, _ = next(iter(data))
+    assert len(result.predict(Encoding(x))) == 7
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([(torch.ones(2), 0, 0), (torch.ones(3), 0, 0)], "of one shape.*collate="),
+        ([({"a": {"b": torch.ones(2)}}, 0, 0)], "tuple or dict of tensors, got dict"),
+        ([("she", 0, 0)], "tuple or dict of tensors, got str"),
+    ],
+)
+def test_rows_that_make_no_batch(rows: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        rf.StreamedData.of(rows, NAMES)
+    with pytest.raises(InputError, match="batch_rows >= 1, got -1"):
+        rf.StreamedData.of(rows, NAMES, batch_rows=-1)
+
+
+class Noisy(Numbers):
+    def __getitem__(self, i: int) -> Any:
+        return torch.randn(2), i % 2, i % 3
+
+
+def test_random_transforms_are_others_on_each_pass() -> None:
+    """Of worker processes too; the random state decides, and stays as it is."""
+    data = rf.StreamedData.of(Noisy(), NAMES, workers=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = torch.random.get_rng_state()
+        one, again = data.x, data.x
+        assert torch.equal(torch.random.get_rng_state(), state)
+        torch.manual_seed(1)
+        other = data.x
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)

@@ -6,14 +6,17 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
+from retrofair.data.batches import alike, checked
 from retrofair.data.grouped import Batch
+from retrofair.data.mapped import mapped
 from retrofair.errors import InputError
 from retrofair.progress import track
 
@@ -23,7 +26,8 @@ Parts = list[tuple[str | int, Tensor]]  # of a batch's x, by name or place
 class SpooledRows:
     """A dataset with rows by index of one without: read once, memory-mapped since.
 
-    The copy is as large as all rows together, and deleted with the last data that use it.
+    The copy is as large as all rows together, and deleted with the last data that use it in the
+    process that made it. Other processes on the machine get it by its place.
 
     Args:
         source: batches (x, y, group), or single rows; as many as they are, but not without end.
@@ -43,45 +47,57 @@ class SpooledRows:
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._kind: type = Tensor
         self._shapes: list[tuple[str | int, tuple[int, ...], torch.dtype]] = []
-        files: list[BinaryIO] = []
-        labels: list[tuple[Tensor, Tensor]] = []
-        try:
+        kinds: list[torch.dtype] = []
+        with ExitStack() as stack:
+            files: list[BinaryIO] = []
             for item in track(source, "reading rows"):
                 x, y, group = _batch(item)
-                parts = self._parts(x, len(y))
+                parts = [part for _, part in self._parts(x, len(y))]
+                # labels too: kept in memory, they would hold the batches' memory apart
+                parts += [y.double(), group.double()]
                 if not files:
-                    files = [self._file(k).open("wb") for k in range(len(parts))]
-                for file, (_, part) in zip(files, parts, strict=True):
-                    part.contiguous().view(-1).view(torch.uint8).numpy().tofile(file)
-                labels.append((y, group))
-        except OSError as error:
-            raise InputError(
-                f"expected room for a copy of the rows in {self._folder}, but {error}: name a "
-                "folder on a larger disk (spool=)"
-            ) from None
-        finally:
-            for file in files:
-                file.close()
-        if not labels:
+                    files = [self._opened(k, stack) for k in range(len(parts))]
+                    kinds = [y.dtype, group.dtype]
+                kinds = [
+                    torch.promote_types(kinds[0], y.dtype),
+                    torch.promote_types(kinds[1], group.dtype),
+                ]
+                self._write(files, parts)
+        if not files:
             raise InputError("expected rows to read, got none: an iterator that is used up?")
-        self.y, self.group = (torch.cat(each) for each in zip(*labels, strict=True))
-        self._mapped = [self._map(k) for k in range(len(self._shapes))]
+        self._rows = self._file(len(files) - 1).stat().st_size // 8
+        self._shapes += [("y", (), torch.float64), ("group", (), torch.float64)]
+        self._map()
+        self.y, self.group = (
+            part.to(kind, copy=True) for part, kind in zip(self._mapped[-2:], kinds, strict=True)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_mapped"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._map()
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> SpooledRows:
+        return self  # nobody can change it
 
     def __len__(self) -> int:
-        return len(self.y)
+        return self._rows
 
     def __getitem__(self, i: int) -> Batch:
-        return self._chosen(i), self.y[i], self.group[i]
+        x = self._joined([part[i].clone() for part in self._mapped[:-2]])
+        return x, self.y[i], self.group[i]
 
     def batch(self, index: Tensor) -> Batch:
         """The rows of an index (m,)."""
-        return self._chosen(index), self.y[index], self.group[index]
+        x = self._joined([part[index] for part in self._mapped[:-2]])
+        return x, self.y[index], self.group[index]
 
-    def _chosen(self, index: Tensor | int) -> Any:
-        parts = [part[index] for part in self._mapped]
+    def _joined(self, parts: list[Tensor]) -> Any:
         if self._kind is Tensor:
             return parts[0]
-        names = [name for name, _, _ in self._shapes]
+        names = [name for name, _, _ in self._shapes[:-2]]
         return dict(zip(names, parts, strict=True)) if self._kind is dict else tuple(parts)
 
     def _parts(self, x: Any, rows: int) -> Parts:
@@ -101,39 +117,54 @@ class SpooledRows:
             raise InputError(f"expected x of {rows:,} rows as y, got {wrong[0]:,}")
         return parts
 
-    def _map(self, k: int) -> Tensor:
-        _, shape, dtype = self._shapes[k]
-        numbers = len(self.y) * torch.Size(shape).numel()
-        # private: what is written to a row stays in memory
-        flat = torch.from_file(str(self._file(k)), shared=False, size=numbers, dtype=dtype)
-        return flat.view(len(self.y), *shape)
+    def _opened(self, k: int, stack: ExitStack) -> BinaryIO:
+        try:
+            return stack.enter_context(self._file(k).open("wb"))
+        except OSError as error:
+            raise self._full(error) from None
+
+    def _write(self, files: list[BinaryIO], parts: list[Tensor]) -> None:
+        try:
+            for file, part in zip(files, parts, strict=True):
+                part.contiguous().view(-1).view(torch.uint8).numpy().tofile(file)
+        except OSError as error:
+            raise self._full(error) from None
+
+    def _full(self, error: OSError) -> InputError:
+        return InputError(
+            f"expected room for a copy of the rows in {self._folder}, but {error}: name a folder "
+            "on a larger disk (spool=)"
+        )
+
+    def _map(self) -> None:
+        try:
+            found = [torch.from_numpy(mapped(self._file(k))) for k in range(len(self._shapes))]
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"expected the rows' copy in {self._folder}, which cannot be read: {error}. It "
+                "goes with the data it was made for"
+            ) from None
+        self._mapped = [
+            part.view(dtype).view(self._rows, *shape)
+            for part, (_, shape, dtype) in zip(found, self._shapes, strict=True)
+        ]
 
     def _file(self, k: int) -> Path:
         return self._folder / f"{k}.bin"
 
 
 def _batch(item: Any) -> Batch:
-    if not isinstance(item, tuple | list) or len(item) != 3:
-        kind = f"{len(item)} parts" if isinstance(item, tuple | list) else type(item).__name__
-        raise InputError(f"expected rows (x, y, group), got {kind}")
-    x, y, group = item
-    try:
-        y, group = (torch.as_tensor(each).detach().cpu() for each in (y, group))
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError("expected y and group of each row to be numbers") from None
-    if y.ndim == 0:  # one row, not a batch of them
-        x, y, group = default_collate([(x, y, group)])
-    return x, y.reshape(-1), group.reshape(-1)
+    """A batch, of one row where the item is a row."""
+    if isinstance(item, tuple | list) and len(item) == 3 and not np.ndim(item[1]):
+        item = alike([item])
+    x, y, group = checked(item)
+    return x, y, group
 
 
 def _split(x: Any) -> Parts:
     named = list(x.items()) if isinstance(x, dict) else None
-    if named is None:
-        named = list(enumerate([x] if isinstance(x, Tensor) else x))
-    parts = [(name, torch.as_tensor(part).detach().cpu()) for name, part in named]
-    if any(part.ndim == 0 for _, part in parts):
-        raise InputError("expected x with a dimension of rows, got a number")
-    return parts
+    named = named or list(enumerate([x] if isinstance(x, Tensor) else x))
+    return [(name, part.cpu()) for name, part in named]
 
 
 def _said(shapes: list[tuple[str | int, tuple[int, ...], torch.dtype]]) -> str:

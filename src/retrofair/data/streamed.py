@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
+from retrofair.data.batches import alike, checked, codes
 from retrofair.data.grouped import Batch, GroupedData, as_index, check_favourable, check_groups
 from retrofair.data.spooled import SpooledRows
 from retrofair.errors import InputError
@@ -49,7 +51,7 @@ class StreamedData:
     index: Tensor
     batch_rows: int = ROWS
     workers: int = 0
-    collate: Collate = default_collate
+    collate: Collate = alike
     notes: tuple[str, ...] = ()
     favourable: int = 1
 
@@ -105,39 +107,46 @@ class StreamedData:
             >>> [tuple(x.shape) for x, y, group in data]
             [(3, 3, 8, 8), (1, 3, 8, 8)]
         """
-        if isinstance(source, IterableDataset):
-            source = DataLoader(source, batch_size=batch_rows or ROWS, collate_fn=collate)
-        if isinstance(source, DataLoader) and isinstance(source.dataset, IterableDataset):
-            batch_rows = source.batch_size if batch_rows is None else batch_rows
-            source, workers = SpooledRows(source, spool), 0  # nothing is left to prepare
-        elif isinstance(source, DataLoader):
+        if batch_rows is not None and batch_rows < 1:
+            raise InputError(f"expected batch_rows >= 1, got {batch_rows}")
+        if isinstance(source, DataLoader):
             batch_rows = source.batch_size if batch_rows is None else batch_rows
             workers = source.num_workers if workers is None else workers
-            collate = source.collate_fn if collate is None else collate
-            source = source.dataset
-        if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+            if collate is None and source.collate_fn is not default_collate:
+                collate = source.collate_fn
+            rows: Any = source.dataset
+        else:
+            rows = source
+        batch_rows, workers = ROWS if batch_rows is None else batch_rows, workers or 0
+        if isinstance(rows, IterableDataset):
+            whole = isinstance(source, DataLoader) and source.batch_size is None
+            loader: DataLoader[Any] = DataLoader(
+                rows,
+                batch_size=None if whole else batch_rows,  # the dataset itself gives batches
+                collate_fn=collate or (None if whole else alike),
+                num_workers=workers,
+            )
+            rows, workers = SpooledRows(loader, spool), 0  # nothing is left to prepare
+        if not (hasattr(rows, "__getitem__") and hasattr(rows, "__len__")):
             raise InputError(
                 "expected a dataset with rows by index, rows[i] and len(rows), torch's "
                 f"IterableDataset, or a DataLoader of either, got {type(source).__name__}"
             )
-        n = len(source)
+        n = len(rows)
         made = cls(
-            rows=source,
+            rows=rows,
             y=torch.zeros(n),
             group=torch.zeros(n, dtype=torch.long),
             group_names=tuple(group_names),
             index=torch.arange(n),
-            batch_rows=ROWS if batch_rows is None else batch_rows,
-            workers=workers or 0,
-            collate=collate or default_collate,
+            batch_rows=batch_rows,
+            workers=workers,
+            collate=collate or alike,
         )
-        if hasattr(source, "y") and hasattr(source, "group"):
-            y, group = _codes(source.y, "y"), _codes(source.group, "group")
-        elif n:
-            labels = [(y, group) for _, y, group in made]
-            y, group = (torch.cat(each) for each in zip(*labels, strict=True))
+        if hasattr(rows, "y") and hasattr(rows, "group"):
+            y, group = codes(rows.y, "y"), codes(rows.group, "group")
         else:
-            y, group = made.y, made.group
+            y, group = _labels(made)
         return dataclasses.replace(made, y=y, group=group)
 
     def __repr__(self) -> str:
@@ -163,7 +172,7 @@ class StreamedData:
         parts = self.index.split(self.batch_rows) if len(self) else ()
         if hasattr(self.rows, "batch") and not self.workers:
             for part in parts:
-                yield _checked(self.rows.batch(part))
+                yield checked(self.rows.batch(part))
             return
         batches: Any = _Batches(self.rows, self.collate)
         loader: DataLoader[Any] = DataLoader(
@@ -171,9 +180,9 @@ class StreamedData:
             sampler=[part.tolist() for part in parts],
             batch_size=None,
             num_workers=self.workers,
-            generator=torch.Generator().manual_seed(0),  # or it takes a number from torch's own
+            generator=torch.Generator().manual_seed(_seed()),  # or it draws from torch's own
         )
-        yield from map(_checked, loader)
+        yield from map(checked, loader)
 
     def sample(self, rows: int, generator: torch.Generator) -> Batch:
         """`rows` rows drawn with replacement."""
@@ -183,8 +192,8 @@ class StreamedData:
         """The rows of an index tensor (m,), in one batch."""
         chosen = self.index[index]
         if hasattr(self.rows, "batch"):
-            return _checked(self.rows.batch(chosen))
-        return _checked(_Batches(self.rows, self.collate)[chosen.tolist()])
+            return checked(self.rows.batch(chosen))
+        return checked(_Batches(self.rows, self.collate)[chosen.tolist()])
 
     @property
     def x(self) -> Any:
@@ -219,6 +228,30 @@ class StreamedData:
         )
 
 
+def _labels(data: StreamedData) -> tuple[Tensor, Tensor]:
+    """y and group of every row, (n,) each, from one pass over all of them."""
+    # filled in: kept batch by batch, they would hold the batches' memory apart
+    found = torch.zeros(2, len(data), dtype=torch.float64)
+    kinds: list[torch.dtype] = []
+    done = 0
+    for _, *both in data:
+        kinds = kinds or [part.dtype for part in both]
+        for k, part in enumerate(both):
+            kinds[k] = torch.promote_types(kinds[k], part.dtype)
+            found[k, done : done + len(part)] = part
+        done += len(both[0])
+    y, group = (
+        part.to(kind) for part, kind in zip(found, kinds or [data.y.dtype] * 2, strict=True)
+    )
+    return y, group
+
+
+def _seed() -> int:
+    """Of worker processes: torch's random state at the moment, which stays as it is."""
+    state = torch.random.get_rng_state().numpy().tobytes()
+    return int.from_bytes(hashlib.sha256(state).digest()[:8], "little") >> 1
+
+
 def ragged(parts: Sequence[Any]) -> bool:
     """Whether batches' x differ in more than the number of rows, as those of texts do."""
     shapes = set()
@@ -251,20 +284,3 @@ class _Batches:
         many = getattr(self.rows, "__getitems__", None)
         found = many(index) if many is not None else [self.rows[i] for i in index]
         return self.collate(found)
-
-
-def _checked(batch: Any) -> Batch:
-    if not isinstance(batch, tuple | list) or len(batch) != 3:
-        kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise InputError(f"expected rows (x, y, group), got {kind}")
-    x, y, group = batch
-    return x, _codes(y, "y"), _codes(group, "group")
-
-
-def _codes(values: Any, name: str) -> Tensor:
-    try:
-        return torch.as_tensor(values).detach().cpu().reshape(-1)
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"expected {name} of each row to be a number, got {type(values).__name__}"
-        ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -167,7 +167,7 @@ def as_input(x: Any, model: nn.Module) -> Any:
     Raises:
         InputError: it is no tensor, array, dict or tuple of them.
     """
-    if isinstance(x, dict):
+    if isinstance(x, Mapping):
         return {name: as_input(value, model) for name, value in x.items()}
     if isinstance(x, tuple | list) and x and isinstance(x[0], Tensor):
         return tuple(as_input(value, model) for value in x)
