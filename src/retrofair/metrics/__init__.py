@@ -190,7 +190,11 @@ def require(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
 
 
 def _require_a_class(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
-    """One class with a value is enough: the others are left out."""
+    """One class with a value is enough, for each of several measures: the others are left out."""
+    if isinstance(measure, Several):
+        for each in measure.measures:
+            _require_a_class(each, counts, names)
+        return
     of_two = measure.measure if isinstance(measure, WorstClass) else measure
     errors = []
     for seen in one_vs_rest(counts):
