@@ -18,6 +18,7 @@ from retrofair.debiasers.base import RARE, Debiaser, Fit, Unseen, search_any
 from retrofair.debiasers.compare import effects_of
 from retrofair.debiasers.held_out import HeldOut, placed, share_of
 from retrofair.debiasers.notes import notes_of
+from retrofair.debiasers.notes_classes import notes_of_classes
 from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
@@ -177,15 +178,17 @@ def _debias(
             needs_group=result.needs_group,
         )
     status = judge(objective, before, after, constant)
-    notes = fit.notes
+    met = status is Status.MET
     if classes == 2:
-        notes += notes_of(objective, data, chance, after, status is Status.MET)
+        notes = notes_of(objective, data, chance, after, met)
+    else:
+        notes = notes_of_classes(objective, data, chance, after, met, debiaser.name)
     return dataclasses.replace(
         result,
         effects=effects,
         after=scores(objective, after),
         status=status,
-        about=result.about | {"notes": list(notes)},
+        about=result.about | {"notes": [*fit.notes, *notes]},
     )
 
 
