@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,22 @@ from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
-from retrofair.debiasers.effects import BETTER, Effects, GroupAuc, MeasureChange, RateChange
+from retrofair.debiasers.effects import (
+    Effects,
+    GroupAuc,
+    MeasureChange,
+    RateChange,
+    compared_by,
+)
+from retrofair.debiasers.effects_of_classes import changes_of, effects_of_classes
 from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import Debiased
+from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
-from retrofair.metrics import Array, Measure, Several, bias_change, paired
-from retrofair.metrics.rates import BASE_RATE, FPR, SELECTION, TPR
+from retrofair.metrics import Array, Measure, bias_change, paired
+from retrofair.metrics.rates import BASE_RATE
 from retrofair.networks.logits import as_logits
-from retrofair.networks.outputs import Outputs, probabilities
+from retrofair.networks.outputs import Outputs, chances, columns, probabilities
 from retrofair.objective import Constrained, MeasureLike
 
 AUC_ROWS = 100_000  # beyond these a sample of them tells an area well enough
@@ -30,18 +39,22 @@ def compare(
     *,
     measure: MeasureLike | None = None,
     outputs: Outputs | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Effects:
     """What the one does that the other did not, on any data, such as test data.
 
     Args:
         before, after: results of `debias`, with their own decision rules, or networks, at
-            threshold 0.5. Usually the network and its debiased result.
+            threshold 0.5, with K > 2 classes at the most probable one. Usually the network and its
+            debiased result.
         measure: of the bias that was to be lowered; without it, the one of the result `after`,
             or "spd" where it has none that is known by name.
         outputs: of networks: "logits" or "probabilities" (see `debias`).
+        class_names: with three classes or more, a name for each; without them, their codes.
 
     Raises:
-        InputError: data without rows or labels 0/1, or other groups than the result's.
+        InputError: data without rows, labels that are no classes of a result or a network, another
+            number of class names, or other groups than the result's.
 
     Example:
         >>> import retrofair as rf
@@ -55,26 +68,46 @@ def compare(
     """
     if not isinstance(data, Batches):
         raise InputError(f"expected GroupedData to compare on, got {type(data).__name__}")
-    classes = metrics.class_count(data.y.numpy())
-    if classes > 2:
-        raise InputError(
-            f"expected labels 0/1 to compare on, got {classes} classes: audit both instead"
-        )
+    classes = _classes(before, after, data)
+    labels = metrics.checked_names(class_names or (), classes)
     if measure is None:
         measure = _aimed_at(after.about) if isinstance(after, Debiased) else "spd"
-    first, second = (_decided(each, data, outputs) for each in (before, after))
+    first, second = (_decided(each, data, outputs, classes) for each in (before, after))
     inner = None
     if isinstance(after, Debiased) and isinstance(after.model, HeadedNetwork):
         inner = after.model.group_chances(data)
-    return effects_of(
-        metrics.get(measure),
-        data,
-        scores=(first[0], second[0]),
-        decisions=(first[1], second[1]),
-        group_chances=inner,
-        rows_seen=False,
-        needs_group=isinstance(after, Debiased) and after.needs_group,
-    )
+    given: dict[str, Any] = {
+        "scores": (first[0], second[0]),
+        "decisions": (first[1], second[1]),
+        "group_chances": inner,
+        "rows_seen": False,
+        "needs_group": isinstance(after, Debiased) and after.needs_group,
+    }
+    if classes == 2:
+        return effects_of(metrics.get(measure), data, **given)
+    of_worst = metrics.of_classes(metrics.get(measure))
+    return effects_of_classes(of_worst, data, classes=labels, **given)
+
+
+def _classes(before: Debiased | nn.Module, after: Debiased | nn.Module, data: Batches) -> int:
+    """Of the labels, or of results or networks that know more than turn up in them.
+
+    Raises:
+        InputError: results of different numbers of classes, or labels beyond theirs.
+    """
+    labels = metrics.class_count(data.y.numpy())
+    both = (before, after)
+    known = [classes_of(each.rule) for each in both if isinstance(each, Debiased)]
+    if len(set(known)) > 1:
+        raise InputError(f"expected two results of as many classes, got {known[0]} and {known[1]}")
+    if known and labels > known[0]:
+        raise InputError(
+            f"expected labels from 0 to {known[0] - 1}, which the result decides among, got "
+            f"{labels - 1}"
+        )
+    if known or labels == 2:
+        return known[0] if known else labels
+    return max(labels, *(columns(each, data) for each in both if isinstance(each, nn.Module)))
 
 
 def _aimed_at(about: dict[str, Any]) -> MeasureLike:
@@ -101,8 +134,11 @@ def check_groups(result: Debiased, data: Batches) -> None:
 
 
 def _decided(
-    subject: Debiased | nn.Module, data: Batches, outputs: Outputs | None
+    subject: Debiased | nn.Module, data: Batches, outputs: Outputs | None, classes: int
 ) -> tuple[Array, Array]:
+    if not isinstance(subject, Debiased) and classes > 2:
+        logged = chances(as_logits(subject, data, outputs, classes), data)
+        return np.exp(logged), logged.argmax(1)
     if not isinstance(subject, Debiased):
         score = probabilities(as_logits(subject, data, outputs), data)
         return score, (score > 0.5).astype(np.int64)
@@ -129,7 +165,7 @@ def effects_of(
     pairs = paired.count_pairs(data.y.numpy(), *decisions, group, len(names))
     return Effects(
         measure=measure.name,
-        compared=_compared(measure),
+        compared=compared_by(measure),
         rates=_rates(pairs, names),
         measures=_measures(pairs, measure),
         group_auc=_group_aucs(scores, group_chances, group, names),
@@ -138,31 +174,12 @@ def effects_of(
     )
 
 
-def _compared(measure: Measure) -> tuple[str, ...]:
-    if isinstance(measure, Several):
-        return tuple(dict.fromkeys(name for each in measure.measures for name in _compared(each)))
-    rates = getattr(measure, "rates", (SELECTION,))
-    if TPR in rates:
-        rates = [rate for rate in rates if rate is not FPR]
-    # precision has no direction: whom a fairer one helps shows in who is selected
-    names = [rate.name if rate.name in BETTER else SELECTION.name for rate in rates]
-    return tuple(dict.fromkeys(names))
-
-
 def _rates(pairs: Array, names: tuple[str, ...]) -> tuple[RateChange, ...]:
     z = metrics.intervals.quantile(metrics.LEVEL, len(names))
-    before, after = pairs.sum(axis=-1), pairs.sum(axis=-2)
-    keys = ("before", "after", "change", "low", "high")
-    found = []
+    found: list[RateChange] = []
     for rate in metrics.rates.ALL:
-        if rate is BASE_RATE:  # labels stay
-            continue
-        change, (low, high) = paired.changes(rate, pairs, z)
-        rows = np.minimum(rate.parts(before)[1], rate.parts(after)[1])
-        columns = (rate(before), rate(after), change, low, high)
-        for name, *values, n in zip(names, *columns, rows, strict=True):
-            numbers = {key: float(value) for key, value in zip(keys, values, strict=True)}
-            found.append(RateChange(group=name, rate=rate.name, rows=int(n), **numbers))
+        if rate is not BASE_RATE:  # labels stay
+            found += changes_of(rate, pairs, names, z)
     # by group, as people read them
     return tuple(sorted(found, key=lambda each: names.index(each.group)))
 

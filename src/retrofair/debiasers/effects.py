@@ -11,10 +11,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from retrofair.debiasers.effects_text import sentences
+from retrofair.debiasers.effects_text_classes import sentences_of_classes
 from retrofair.errors import unknown
+from retrofair.metrics import Measure, Several, WorstClass
 from retrofair.metrics.intervals import FEW_ROWS
+from retrofair.metrics.rates import FPR, SELECTION, TPR
 
-Levelling = Literal["no", "partial", "full", "unclear"]
+Levelling = Literal["no", "partial", "full", "unclear", "not judged"]
 # 1 where more of it is better for the group, -1 where less is; precision is for whoever decides,
 # and falls by itself when more are selected
 BETTER = {
@@ -33,6 +36,7 @@ class RateChange:
         change: after minus before.
         low, high: its 95 % interval from the pairs of decisions, for all groups of a rate at once.
         rows: that the rate is a share of; the fewer of before and after.
+        label: the class, one against the rest; "" of labels 0/1, and of a rate of all classes.
     """
 
     group: str
@@ -43,11 +47,18 @@ class RateChange:
     low: float
     high: float
     rows: int
+    label: str = ""
+
+    @property
+    def way(self) -> int:
+        """1 where more of it is good for the group, -1 where less is, 0 where neither: as to be
+        decided for one of many classes, of which none is taken as the good one."""
+        return 0 if self.label and self.rate == "selection_rate" else BETTER.get(self.rate, 0)
 
     @property
     def gain(self) -> float:
         """The change, positive where it is good for the group; 0 for a rate without direction."""
-        return BETTER.get(self.rate, 0) * self.change
+        return self.way * self.change
 
     @property
     def clear(self) -> bool:
@@ -62,7 +73,7 @@ class RateChange:
     @property
     def gain_high(self) -> float:
         """The most that the group may have gained, by the interval."""
-        return self.high if BETTER.get(self.rate, 0) > 0 else -self.low
+        return self.high if self.way > 0 else -self.low
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,13 @@ class MeasureChange:
     """A fairness measure before and after.
 
     Args:
-        before, after: its values, signed where they are.
+        before, after: its values, signed where they are; of K classes those of the worst class.
         bias: how much the bias grew; below 0 where it fell.
         low, high: its 95 % interval, from the pairs of decisions (see `metrics.bias_change`); nan
             for a caller's own measure. It covers 92 % or more of the time, also where the bias is
             all but 0 before or after, when it is wider; less (84 to 93 %) only for the ratio of
-            equalized odds, and where four groups or more are all alike before or after.
+            equalized odds, and where four groups or more are all alike before or after. nan also
+            for very many groups and classes.
     """
 
     name: str
@@ -93,6 +105,7 @@ class GroupAuc:
     Args:
         of: "score_before", "score_after", or "inner_estimate" (what a fair head thinks of the
             group, which it decides by).
+        label: the class whose score it is; its interval holds for all classes at once.
     """
 
     of: str
@@ -100,6 +113,7 @@ class GroupAuc:
     value: float
     low: float
     high: float
+    label: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +122,10 @@ class Effects:
 
     Label 1 is taken as the favourable outcome: a lower selection or true positive rate is a loss
     to the group, a higher false positive rate one to those it is wrong about. Where label 1 is
-    bad for people, as in COMPAS, read selection rates and levelling the other way round.
+    bad for people, as in COMPAS, read selection rates and levelling the other way round. Of three
+    classes or more none is taken as favourable: there are the rates of each class against the rest,
+    where being decided for the own class less often, or wrongly for it more often, is a loss, and
+    each group's accuracy.
 
     Args:
         measure: the measure of bias that was to be lowered.
@@ -120,6 +137,7 @@ class Effects:
         group_auc: by number and group.
         rows_seen: whether the method had seen these rows when it decided on them.
         needs_group: whether the decisions after take each row's own group.
+        classes: their names, or codes, where there are three or more; otherwise none.
     """
 
     measure: str
@@ -129,18 +147,22 @@ class Effects:
     group_auc: tuple[GroupAuc, ...]
     rows_seen: bool
     needs_group: bool
+    classes: tuple[str, ...] = ()
 
-    def of(self, group: str, rate: str) -> RateChange:
-        """One group's rate.
+    def of(self, group: str, rate: str, label: str = "") -> RateChange:
+        """One group's rate; with three classes or more of a class, but for the accuracy.
 
         Raises:
-            InputError: there is no such group or rate.
+            InputError: there is no such group, rate or class.
         """
         for each in self.rates:
-            if (each.group, each.rate) == (group, rate):
+            if (each.group, each.rate, each.label) == (group, rate, label):
                 return each
         if group not in (groups := [each.group for each in self.rates]):
             raise unknown("group", group, list(dict.fromkeys(groups)))
+        labels = {e.label: None for e in self.rates if (e.group, e.rate) == (group, rate)}
+        if labels:
+            raise unknown("class", label, list(labels))
         raise unknown("rate", rate, list(dict.fromkeys(each.rate for each in self.rates)))
 
     @property
@@ -157,7 +179,7 @@ class Effects:
     @property
     def too_few(self) -> tuple[RateChange, ...]:
         """Rates with a direction, of groups with too few rows to tell; those compared first."""
-        found = [each for each in self.rates if each.few and each.rate in BETTER]
+        found = [each for each in self.rates if each.few and each.way]
         return tuple(sorted(found, key=lambda each: each.rate not in self.compared))
 
     @property
@@ -173,12 +195,15 @@ class Effects:
         "full": a group lost beyond sampling error and none gained, in no rate compared.
         "partial": some gained, but the group that was best off lost more than the worst off
         gained. "unclear": none gained beyond sampling error, yet one may have gained as much as
-        was lost. "no": none of these, or the bias did not fall.
+        was lost. "no": none of these, or the bias did not fall. "not judged": there are three
+        classes or more, none of which is taken as favourable.
 
         Reference:
             Mittelstadt, Wachter and Russell (2023), The unfairness of fair machine learning:
             levelling down and strict egalitarianism by default.
         """
+        if self.classes:
+            return "not judged"
         if not self.bias.bias < 0:
             return "no"
         found = [self._levelling(self._judged(rate)) for rate in self.compared]
@@ -212,16 +237,16 @@ class Effects:
         return max(found, key=lambda e: (round(abs(e.value - 0.5), 9), e.value), default=None)
 
     def rates_frame(self) -> pd.DataFrame:
-        """One row per group and rate."""
-        return _frame(self.rates, ["group", "rate"])
+        """One row per group and rate, with three classes or more also per class ("label")."""
+        return _frame(self.rates, ["group", "rate"], bool(self.classes))
 
     def measures_frame(self) -> pd.DataFrame:
         """One row per measure."""
         return _frame(self.measures, ["name"])
 
     def group_auc_frame(self) -> pd.DataFrame:
-        """One row per number and group."""
-        return _frame(self.group_auc, ["of", "group"])
+        """One row per number and group, with three classes or more also per class ("label")."""
+        return _frame(self.group_auc, ["of", "group"], bool(self.classes))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, with what follows from it, ready for JSON."""
@@ -243,17 +268,36 @@ class Effects:
             group_auc=tuple(_read(GroupAuc, each) for each in values["group_auc"]),
             rows_seen=values["rows_seen"],
             needs_group=values["needs_group"],
+            classes=tuple(values.get("classes", ())),
         )
 
     def sentences(self, most: int = 8) -> list[str]:
         """Plain lines, the most important first."""
-        return sentences(self)[:most]
+        return (sentences_of_classes(self) if self.classes else sentences(self))[:most]
+
+
+def compared_by(measure: Measure) -> tuple[str, ...]:
+    """The names of the rates by which groups are judged, see `Effects`."""
+    if isinstance(measure, Several):
+        return tuple(dict.fromkeys(name for each in measure.measures for name in compared_by(each)))
+    if isinstance(measure, WorstClass):
+        return compared_by(measure.measure)
+    rates = getattr(measure, "rates", (SELECTION,))
+    if TPR in rates:
+        rates = [rate for rate in rates if rate is not FPR]
+    # precision has no direction: whom a fairer one helps shows in who is selected
+    names = [rate.name if rate.name in BETTER else SELECTION.name for rate in rates]
+    return tuple(dict.fromkeys(names))
 
 
 def _read(kind: type[Any], values: Mapping[str, Any]) -> Any:
     return kind(**{name: math.nan if value is None else value for name, value in values.items()})
 
 
-def _frame(rows: Iterable[Any], index: list[str]) -> pd.DataFrame:
-    columns = [dataclasses.asdict(each) for each in rows]
-    return pd.DataFrame(columns).set_index(index) if columns else pd.DataFrame()
+def _frame(rows: Iterable[Any], index: list[str], labelled: bool = False) -> pd.DataFrame:
+    found = pd.DataFrame([dataclasses.asdict(each) for each in rows])
+    if found.empty:
+        return found
+    if labelled:
+        return found.set_index([*index, "label"])
+    return found.drop(columns="label", errors="ignore").set_index(index)
