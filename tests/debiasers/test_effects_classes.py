@@ -1,4 +1,4 @@
-"""What a result of three classes says of itself: who lost, what else moved, what tells the group."""
+"""What a result of three classes says of itself: who lost, what moved, what tells the group."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class MeasureChange:
             for a caller's own measure. It covers 92 % or more of the time, also where the bias is
             all but 0 before or after, when it is wider; less (84 to 93 %) only for the ratio of
             equalized odds, and where four groups or more are all alike before or after. nan also
-            for very many groups and classes.
+            for very many groups and classes. Of three classes see `metrics.bias_change`.
     """
 
     name: str
