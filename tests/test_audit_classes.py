@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import fairlearn.metrics as fl
 import numpy as np
 import pytest
@@ -211,8 +213,6 @@ def test_data_that_cannot_be_debiased(data, net):
 
 
 def test_what_is_for_two_classes_says_so(data, net):
-    with pytest.raises(InputError, match="labels 0/1 to compare on, got 3 classes"):
-        rf.compare(net, net, data)
     with pytest.raises(InputError, match="labels 0/1 for a frontier, got 3 classes"):
         rf.frontier(net, data, "spd", methods=["threshold"])
     costs = metrics.CostMatrix(((0, 1), (5, 0)))
@@ -228,7 +228,8 @@ def test_several_constraints_at_once(data, net, name):
     assert result.status is rf.Status.MET
     assert metrics.of_classes(metrics.get("spd")).bias(found) < 0.05
     assert metrics.of_classes(metrics.get("equalized_odds_difference")).bias(found) < 0.15
-    assert result.effects is None
+    assert result.effects is not None
+    assert math.isfinite(result.effects.bias.low)
 
 
 def test_a_two_class_audit_has_no_table_of_classes():

@@ -603,7 +603,8 @@ def test_a_label_of_three_classes_is_debiased_and_audited(labels, capsys, tmp_pa
     command = ["debias", *RISK, *CLASSES, "--epsilon", "0.2", "--method"]
     assert run([*command, "threshold", "--out", "fair"]) == 0
     out, err = capsys.readouterr()
-    for text in ("original, most probable class", "By class, one against the rest", "2 middle"):
+    shown = "original, most probable class", "By class, one against the rest", "2 middle"
+    for text in (*shown, "What changed on test data", "each class against the rest", "Worse: "):
         assert text in out
     assert "the network's outputs stand for the classes 1 low, 2 middle, 3 high" in err
     net = nn.Linear(3, 3)
@@ -612,7 +613,7 @@ def test_a_label_of_three_classes_is_debiased_and_audited(labels, capsys, tmp_pa
     assert run([*command, "fair_head", "--json"]) in (0, 3)
     found = json.loads(capsys.readouterr().out)
     assert len(found["offsets"]) == 3
-    assert found["effects"] is None
+    assert found["effects"]["classes"] == ["1 low", "2 middle", "3 high"]
     assert found["test"]["constant"]["balanced_accuracy"]["value"] == pytest.approx(1 / 3)
     assert abs(found["test"]["after"]["spd"]["value"]) < found["test"]["before"]["spd"]["value"]
     assert run(["audit", *RISK, *CLASSES, "--json"]) == 0

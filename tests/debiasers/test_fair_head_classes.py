@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 
 from retrofair import metrics
 from retrofair.debiasers import cells
+from retrofair.debiasers.class_programs import ClassPrograms
 from retrofair.debiasers.fair_head_classes import (
     ClassGaps,
     gaps_of_classes,
@@ -104,6 +105,23 @@ def test_the_program_with_a_free_middle() -> None:
     )
     assert value == pytest.approx(-plain.fun)
     assert prices.sum() == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_programs_one_after_another_are_those_from_the_beginning(seed: int) -> None:
+    worth, gaps, known = tiny(seed, n=60)
+    free = np.array([-1, 0, 0])
+    known = ClassGaps(known.rows, np.array([0, 1, 1]), free, known.width)
+    programs = ClassPrograms(worth, gaps, known.of, free)
+    for bound in (0.02, 0.05, 0.2, 1.0):
+        limits, centre = np.full(3, bound), np.array([0.01, 0.0, -0.01])
+        found = programs.prices(limits, centre)
+        assert found is not None
+        prices, value = prices_of_classes(worth, gaps, known, limits, centre)
+        assert found[1] == pytest.approx(value)
+        assert found[0] == pytest.approx(prices, abs=1e-6)
+    _, none = programs.prices(np.full(3, 1e-9), np.full(3, 9.0)) or ((), 0.0)
+    assert np.isnan(none)
 
 
 def test_a_bound_out_of_reach_has_no_value() -> None:

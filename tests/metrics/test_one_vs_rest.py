@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
+import retrofair as rf
 from retrofair import metrics
 from retrofair.errors import InputError
 from retrofair.metrics import count, count_classes, of_classes, one_vs_rest, performance_of_classes
@@ -173,3 +174,13 @@ def test_what_is_no_class():
         count_classes(rows, rows[:2], rows, 3, 3)
     with pytest.raises(InputError, match="three classes or more"):
         performance_of_classes("accuracy")  # type: ignore[arg-type]
+
+
+def test_each_of_several_needs_a_class_with_a_value():
+    counts = np.concatenate([HAND, 0 * HAND[:1]])
+    names = ("a", "b", "nobody")
+    together = of_classes(rf.Constrained([("spd", 0.1), ("eod", 0.15)]).bias_measure)
+    for measure in (together, *together.measures):
+        with pytest.raises(InputError, match="'nobody' among them"):
+            metrics.require(measure, counts, names)
+    metrics.require(together, HAND, ("a", "b"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from retrofair import metrics
 from retrofair.audit.attributes import attributes_of, checked_attributes, outcome_of
-from retrofair.audit.classes import audit_classes, checked_names
+from retrofair.audit.classes import audit_classes
 from retrofair.audit.estimates import (
     Further,
     all_measures,
@@ -105,7 +105,7 @@ def audit(
         scores=None if used is None else chance,
         threshold=used,
         measures=measures,
-        class_names=checked_names(class_names or (), classes),
+        class_names=metrics.checked_names(class_names or (), classes),
         attributes=attributes_of(data),
     )
     return replace(found, outcome=outcome_of(data))
@@ -162,7 +162,7 @@ def audit_predictions(
     known = checked_attributes(attributes, names)
     classes = metrics.class_count(y)
     if class_names is not None:
-        classes = len(checked_names(class_names, max(len(class_names), 2)))
+        classes = len(metrics.checked_names(class_names, max(len(class_names), 2)))
     if classes > 2:
         counts = metrics.count_classes(y, y_hat, group, len(names), classes)
         if class_names is None and not counts[:, 0].any() and not counts[:, :, 0].any():

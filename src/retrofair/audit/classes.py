@@ -18,7 +18,6 @@ from retrofair.audit.estimates import (
 )
 from retrofair.audit.found import Audit, Estimate
 from retrofair.debiasers.base import RARE
-from retrofair.errors import InputError
 from retrofair.metrics import Array, Measure, WorstClass
 from retrofair.metrics.intervals import FEW_ROWS
 from retrofair.metrics.rates import CORRECT, SELECTION
@@ -38,7 +37,7 @@ def audit_classes(
     Raises:
         InputError: names that are not different, or two measures of one name.
     """
-    labels = checked_names(class_names, counts.shape[-1])
+    labels = metrics.checked_names(class_names, counts.shape[-1])
     seen = metrics.one_vs_rest(counts)
     estimates, classes = {}, {label: _by_group(seen[k], names) for k, label in enumerate(labels)}
     for measure in all_measures(measures):
@@ -60,20 +59,6 @@ def audit_classes(
         class_names=labels,
         classes=classes,
     )
-
-
-def checked_names(names: Sequence[str], classes: int) -> tuple[str, ...]:
-    """The names of the classes; without any, their codes.
-
-    Raises:
-        InputError: another number of names, or two alike.
-    """
-    found = tuple(map(str, names)) or tuple(map(str, range(classes)))
-    if len(found) != classes or len(set(found)) < classes:
-        raise InputError(
-            f"expected {classes} different class names, one for each label, got {list(found)}"
-        )
-    return found
 
 
 def _worst(measure: Measure, counts: Array, labels: tuple[str, ...]) -> Estimate:

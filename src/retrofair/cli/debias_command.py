@@ -189,10 +189,14 @@ def _shown(
     before = audit_network(what.network, what.test, outputs=kind, **named)
     after = audit_network(result, what.test, **named)
     constant = constant_audit(what.test, result, wanted, classes)
-    effects = None
-    if not classes:
-        measured = objective.bias_measure
-        effects = compare(what.network, result, what.test, measure=measured, outputs=kind)
+    effects = compare(
+        what.network,
+        result,
+        what.test,
+        measure=objective.bias_measure,
+        outputs=kind,
+        class_names=classes or None,
+    )
     rows = [
         Row("constant classifier", constant, result.constant.objective, note="yardstick"),
         Row(ORIGINAL_CLASSES if classes else ORIGINAL, before, result.before.objective),
@@ -201,8 +205,7 @@ def _shown(
     if out is not None:
         reporting.begin()
         write(out, result, before, after, rows, objective, choice.data)
-        also = () if effects is None else (effects,)
-        found = sections(after, result, *also, before=before)
+        found = sections(after, result, effects, before=before)
         found["comparison"] = r.comparison(
             rows,
             objective,
@@ -226,8 +229,7 @@ def _shown(
         if classes:
             show_classes(after)
         show_flags(after.flags)
-        if effects is not None:
-            show_effects(effects)
+        show_effects(effects)
         verdict(result)
     return 0 if result.status is Status.MET else 3
 
@@ -291,7 +293,7 @@ def files_of(result: Debiased) -> list[str]:
 
 
 def summary(
-    result: Debiased, before: Audit, after: Audit, constant: Audit, effects: Effects | None
+    result: Debiased, before: Audit, after: Audit, constant: Audit, effects: Effects
 ) -> dict[str, Any]:
     """What a machine wants to know."""
     return {
@@ -310,7 +312,7 @@ def summary(
             "constant": constant.to_dict(),
         },
         "flags": list(after.flags),
-        "effects": None if effects is None else effects.to_dict(),
+        "effects": effects.to_dict(),
     }
 
 

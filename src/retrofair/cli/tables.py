@@ -98,8 +98,9 @@ def show_flags(flags: Sequence[str]) -> None:
 def show_effects(effects: Effects) -> None:
     """What debiasing did to each group on test data, at most nine lines."""
     out = console()
-    good = f"label {effects.favourable} taken as the good outcome"
-    out.print(f"What changed on test data \\[95 % intervals; {good}]:")
+    read = f"label {effects.favourable} taken as the good outcome"
+    read = "each class against the rest" if effects.classes else read
+    out.print(f"What changed on test data \\[95 % intervals; {read}]:")
     for line in effects.sentences():
         out.print(f"- {escape(line)}", highlight=False, soft_wrap=True)
 

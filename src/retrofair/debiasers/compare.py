@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,22 @@ from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.data.grouped import check_favourable
 from retrofair.debiasers.effects import (
-    BETTER_OF,
     Aim,
     Effects,
     GroupAuc,
     MeasureChange,
     RateChange,
+    compared_by,
 )
+from retrofair.debiasers.effects_of_classes import changes_of, effects_of_classes
 from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import Debiased
+from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
 from retrofair.metrics import Array, Measure, bias_change, paired
-from retrofair.metrics.rates import BASE_RATE, FPR, SELECTION, TPR
+from retrofair.metrics.rates import BASE_RATE
 from retrofair.networks.logits import as_logits
-from retrofair.networks.outputs import Outputs, probabilities
+from retrofair.networks.outputs import Outputs, chances, columns, probabilities
 from retrofair.objective import Constrained, MeasureLike
 
 AUC_ROWS = 100_000  # beyond these a sample of them tells an area well enough
@@ -39,22 +42,26 @@ def compare(
     measure: MeasureLike | None = None,
     outputs: Outputs | None = None,
     favourable: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Effects:
     """What the one does that the other did not, on any data, such as test data.
 
     Args:
         before, after: results of `debias`, with their own decision rules, or networks, at
-            threshold 0.5. Usually the network and its debiased result.
+            threshold 0.5, with K > 2 classes at the most probable one. Usually the network and its
+            debiased result.
         measure: of the bias that was to be lowered; without it, the one of the result `after`,
             or "spd" where it has none that is known by name.
         outputs: of networks: "logits" or "probabilities" (see `debias`).
         favourable: the label that is good for a person, 1 or 0: by it groups are said to gain or
             lose. None: 0 where the data (`data.favourable`) or the effects of a result say so, as
-            those of COMPAS do, otherwise 1.
+            those of COMPAS do, otherwise 1. Of classes none is.
+        class_names: with three classes or more, a name for each; without them, their codes.
 
     Raises:
-        InputError: data without rows or labels 0/1, other groups than the result's, or another
-            `favourable` than 0 and 1.
+        InputError: data without rows, labels that are no classes of a result or a network, another
+            number of class names, other groups than the result's, or another `favourable` than 0
+            and 1.
 
     Example:
         >>> import retrofair as rf
@@ -68,27 +75,47 @@ def compare(
     """
     if not isinstance(data, Batches):
         raise InputError(f"expected GroupedData to compare on, got {type(data).__name__}")
-    classes = metrics.class_count(data.y.numpy())
-    if classes > 2:
-        raise InputError(
-            f"expected labels 0/1 to compare on, got {classes} classes: audit both instead"
-        )
+    classes = _classes(before, after, data)
+    labels = metrics.checked_names(class_names or (), classes)
     if measure is None:
         measure = _aimed_at(after.about) if isinstance(after, Debiased) else "spd"
-    first, second = (_decided(each, data, outputs) for each in (before, after))
+    first, second = (_decided(each, data, outputs, classes) for each in (before, after))
     inner = None
     if isinstance(after, Debiased) and isinstance(after.model, HeadedNetwork):
         inner = after.model.group_chances(data)
-    return effects_of(
-        metrics.get(measure),
-        data,
-        scores=(first[0], second[0]),
-        decisions=(first[1], second[1]),
-        group_chances=inner,
-        rows_seen=False,
-        needs_group=isinstance(after, Debiased) and after.needs_group,
-        favourable=favourable_of(favourable, data, after, before),
-    )
+    given: dict[str, Any] = {
+        "scores": (first[0], second[0]),
+        "decisions": (first[1], second[1]),
+        "group_chances": inner,
+        "rows_seen": False,
+        "needs_group": isinstance(after, Debiased) and after.needs_group,
+    }
+    if classes == 2:
+        good = favourable_of(favourable, data, after, before)
+        return effects_of(metrics.get(measure), data, favourable=good, **given)
+    of_worst = metrics.of_classes(metrics.get(measure))
+    return effects_of_classes(of_worst, data, classes=labels, **given)
+
+
+def _classes(before: Debiased | nn.Module, after: Debiased | nn.Module, data: Batches) -> int:
+    """Of the labels, or of results or networks that know more than turn up in them.
+
+    Raises:
+        InputError: results of different numbers of classes, or labels beyond theirs.
+    """
+    labels = metrics.class_count(data.y.numpy())
+    both = (before, after)
+    known = [classes_of(each.rule) for each in both if isinstance(each, Debiased)]
+    if len(set(known)) > 1:
+        raise InputError(f"expected two results of as many classes, got {known[0]} and {known[1]}")
+    if known and labels > known[0]:
+        raise InputError(
+            f"expected labels from 0 to {known[0] - 1}, which the result decides among, got "
+            f"{labels - 1}"
+        )
+    if known or labels == 2:
+        return known[0] if known else labels
+    return max(labels, *(columns(each, data) for each in both if isinstance(each, nn.Module)))
 
 
 def favourable_of(asked: int | None, data: Batches, *subjects: Any) -> int:
@@ -128,8 +155,11 @@ def check_groups(result: Debiased, data: Batches) -> None:
 
 
 def _decided(
-    subject: Debiased | nn.Module, data: Batches, outputs: Outputs | None
+    subject: Debiased | nn.Module, data: Batches, outputs: Outputs | None, classes: int
 ) -> tuple[Array, Array]:
+    if not isinstance(subject, Debiased) and classes > 2:
+        logged = chances(as_logits(subject, data, outputs, classes), data)
+        return np.exp(logged), logged.argmax(1)
     if not isinstance(subject, Debiased):
         score = probabilities(as_logits(subject, data, outputs), data)
         return score, (score > 0.5).astype(np.int64)
@@ -156,7 +186,7 @@ def effects_of(
     """
     names, group = tuple(data.group_names), data.group.numpy()
     pairs = paired.count_pairs(data.y.numpy(), *decisions, group, len(names))
-    aims = tuple(Aim(m.name, _compared(m, favourable)) for m in metrics.each_of(measure))
+    aims = tuple(Aim(m.name, compared_by(m, favourable)) for m in metrics.each_of(measure))
     return Effects(
         measure=measure.name,
         compared=tuple(dict.fromkeys(rate for aim in aims for rate in aim.compared)),
@@ -170,36 +200,12 @@ def effects_of(
     )
 
 
-def _compared(measure: Measure, favourable: int) -> tuple[str, ...]:
-    rates = getattr(measure, "rates", (SELECTION,))
-    own, other = (TPR, FPR) if favourable else (FPR, TPR)
-    if own in rates:
-        rates = [rate for rate in rates if rate is not other]
-    # precision has no direction, and everybody gains in the other rate from fewer favourable
-    # decisions: whom a fairer one helps shows in who is selected
-    way = BETTER_OF[favourable]
-    names = [r.name if r.name in way and r is not other else SELECTION.name for r in rates]
-    return tuple(dict.fromkeys(names))
-
-
 def _rates(pairs: Array, names: tuple[str, ...], favourable: int) -> tuple[RateChange, ...]:
     z = metrics.intervals.quantile(metrics.LEVEL, len(names))
-    before, after = pairs.sum(axis=-1), pairs.sum(axis=-2)
-    keys = ("before", "after", "change", "low", "high")
-    found = []
+    found: list[RateChange] = []
     for rate in metrics.rates.ALL:
-        if rate is BASE_RATE:  # labels stay
-            continue
-        change, (low, high) = paired.changes(rate, pairs, z)
-        rows = np.minimum(rate.parts(before)[1], rate.parts(after)[1])
-        columns = (rate(before), rate(after), change, low, high)
-        for name, *values, n in zip(names, *columns, rows, strict=True):
-            numbers = {key: float(value) for key, value in zip(keys, values, strict=True)}
-            found.append(
-                RateChange(
-                    group=name, rate=rate.name, rows=int(n), favourable=favourable, **numbers
-                )
-            )
+        if rate is not BASE_RATE:  # labels stay
+            found += changes_of(rate, pairs, names, z, favourable=favourable)
     # by group, as people read them
     return tuple(sorted(found, key=lambda each: names.index(each.group)))
 

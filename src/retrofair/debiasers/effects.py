@@ -11,10 +11,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from retrofair.debiasers.effects_text import sentences
+from retrofair.debiasers.effects_text_classes import sentences_of_classes
 from retrofair.errors import unknown
+from retrofair.metrics import Measure, Several, WorstClass
 from retrofair.metrics.intervals import FEW_ROWS
+from retrofair.metrics.rates import FPR, SELECTION, TPR
 
-Levelling = Literal["no", "partial", "full", "unclear"]
+Levelling = Literal["no", "partial", "full", "unclear", "not judged"]
 # by the label that is good for a person: 1 where more of a rate is better for the group, -1 where
 # less is; precision is for whoever decides, and falls by itself when more are selected. Where label
 # 1 is bad, more true positives are no gain to those they are found among
@@ -36,6 +39,7 @@ class RateChange:
         low, high: its 95 % interval from the pairs of decisions, for all groups of a rate at once.
         rows: that the rate is a share of; the fewer of before and after.
         favourable: the label that is good for a person, 0 or 1.
+        label: the class, one against the rest; "" of labels 0/1, and of a rate of all classes.
     """
 
     group: str
@@ -47,10 +51,14 @@ class RateChange:
     high: float
     rows: int
     favourable: int = 1
+    label: str = ""
 
     @property
     def way(self) -> int:
-        """1 where more of the rate is better for the group, -1 where less is, 0 where neither."""
+        """1 where more of the rate is better for the group, -1 where less is, 0 where neither: as
+        to be decided for one of many classes, of which none is taken as the good one."""
+        if self.label and self.rate == SELECTION.name:
+            return 0
         return BETTER_OF[self.favourable].get(self.rate, 0)
 
     @property
@@ -79,12 +87,13 @@ class MeasureChange:
     """A fairness measure before and after.
 
     Args:
-        before, after: its values, signed where they are.
+        before, after: its values, signed where they are; of K classes those of the worst class.
         bias: how much the bias grew; below 0 where it fell.
         low, high: its 95 % interval, from the pairs of decisions (see `metrics.bias_change`); nan
             for a caller's own measure. It covers 92 % or more of the time, also where the bias is
             all but 0 before or after, when it is wider; less (84 to 93 %) only for the ratio of
-            equalized odds, and where four groups or more are all alike before or after.
+            equalized odds, and where four groups or more are all alike before or after. nan also
+            for very many groups and classes. Of three classes see `metrics.bias_change`.
     """
 
     name: str
@@ -114,6 +123,7 @@ class GroupAuc:
     Args:
         of: "score_before", "score_after", or "inner_estimate" (what a fair head thinks of the
             group, which it decides by).
+        label: the class whose score it is; its interval holds for all classes at once.
     """
 
     of: str
@@ -121,6 +131,7 @@ class GroupAuc:
     value: float
     low: float
     high: float
+    label: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +141,10 @@ class Effects:
     Where label 1 is good for a person (`favourable` is 1), a lower selection or true positive
     rate is a loss to the group, a higher false positive rate one to those it is wrong about.
     Where it is bad, as in COMPAS (`favourable` is 0), a higher selection or false positive rate
-    is the loss, and the true positive rate has no direction.
+    is the loss, and the true positive rate has no direction. Of three classes or more none is
+    taken as favourable: there are the rates of each class against the rest, where being decided
+    for the own class less often, or wrongly for it more often, is a loss, and each group's
+    accuracy.
 
     Args:
         measure: the measure of bias that was to be lowered; of several constraints all names.
@@ -147,6 +161,7 @@ class Effects:
         favourable: the label that is good for a person, 0 or 1.
         aims: each of several constraints, or the measure alone; empty in results of earlier
             versions.
+        classes: their names, or codes, where there are three or more; otherwise none.
     """
 
     measure: str
@@ -158,18 +173,22 @@ class Effects:
     needs_group: bool
     favourable: int = 1
     aims: tuple[Aim, ...] = ()
+    classes: tuple[str, ...] = ()
 
-    def of(self, group: str, rate: str) -> RateChange:
-        """One group's rate.
+    def of(self, group: str, rate: str, label: str = "") -> RateChange:
+        """One group's rate; with three classes or more of a class, but for the accuracy.
 
         Raises:
-            InputError: there is no such group or rate.
+            InputError: there is no such group, rate or class.
         """
         for each in self.rates:
-            if (each.group, each.rate) == (group, rate):
+            if (each.group, each.rate, each.label) == (group, rate, label):
                 return each
         if group not in (groups := [each.group for each in self.rates]):
             raise unknown("group", group, list(dict.fromkeys(groups)))
+        labels = {e.label: None for e in self.rates if (e.group, e.rate) == (group, rate)}
+        if labels:
+            raise unknown("class", label, list(labels))
         raise unknown("rate", rate, list(dict.fromkeys(each.rate for each in self.rates)))
 
     @property
@@ -226,12 +245,15 @@ class Effects:
         "partial": some gained, but the group that was best off lost more than the worst off
         gained. "unclear": none gained beyond sampling error, yet one may have gained as much as
         was lost. "no": none of these, or the bias did not fall. Of several constraints those that
-        fell are judged, by the rates that they compare.
+        fell are judged, by the rates that they compare. "not judged": there are three classes or
+        more, none of which is taken as favourable.
 
         Reference:
             Mittelstadt, Wachter and Russell (2023), The unfairness of fair machine learning:
             levelling down and strict egalitarianism by default.
         """
+        if self.classes:
+            return "not judged"
         if not self.fell:
             return "no"
         found = [self._levelling(self._known(rate)) for rate in self.judged]
@@ -265,16 +287,17 @@ class Effects:
         return max(found, key=lambda e: (round(abs(e.value - 0.5), 9), e.value), default=None)
 
     def rates_frame(self) -> pd.DataFrame:
-        """One row per group and rate."""
-        return _frame(self.rates, ["group", "rate"]).drop(columns="favourable", errors="ignore")
+        """One row per group and rate, with three classes or more also per class ("label")."""
+        found = _frame(self.rates, ["group", "rate"], bool(self.classes))
+        return found.drop(columns="favourable", errors="ignore")
 
     def measures_frame(self) -> pd.DataFrame:
         """One row per measure."""
         return _frame(self.measures, ["name"])
 
     def group_auc_frame(self) -> pd.DataFrame:
-        """One row per number and group."""
-        return _frame(self.group_auc, ["of", "group"])
+        """One row per number and group, with three classes or more also per class ("label")."""
+        return _frame(self.group_auc, ["of", "group"], bool(self.classes))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, with what follows from it, ready for JSON."""
@@ -300,17 +323,40 @@ class Effects:
             aims=tuple(
                 Aim(each["name"], tuple(each["compared"])) for each in values.get("aims", ())
             ),
+            classes=tuple(values.get("classes", ())),
         )
 
     def sentences(self, most: int = 9) -> list[str]:
         """Plain lines, the most important first: at most eight, with several constraints nine."""
-        return sentences(self)[:most]
+        return (sentences_of_classes(self) if self.classes else sentences(self))[:most]
+
+
+def compared_by(measure: Measure, favourable: int = 1) -> tuple[str, ...]:
+    """The names of the rates by which groups are judged, see `Effects`."""
+    if isinstance(measure, Several):
+        found = [name for each in measure.measures for name in compared_by(each, favourable)]
+        return tuple(dict.fromkeys(found))
+    if isinstance(measure, WorstClass):
+        return compared_by(measure.measure, favourable)
+    rates = getattr(measure, "rates", (SELECTION,))
+    own, other = (TPR, FPR) if favourable else (FPR, TPR)
+    if own in rates:
+        rates = [rate for rate in rates if rate is not other]
+    # precision has no direction, and everybody gains in the other rate from fewer favourable
+    # decisions: whom a fairer one helps shows in who is selected
+    way = BETTER_OF[favourable]
+    names = [r.name if r.name in way and r is not other else SELECTION.name for r in rates]
+    return tuple(dict.fromkeys(names))
 
 
 def _read(kind: type[Any], values: Mapping[str, Any]) -> Any:
     return kind(**{name: math.nan if value is None else value for name, value in values.items()})
 
 
-def _frame(rows: Iterable[Any], index: list[str]) -> pd.DataFrame:
-    columns = [dataclasses.asdict(each) for each in rows]
-    return pd.DataFrame(columns).set_index(index) if columns else pd.DataFrame()
+def _frame(rows: Iterable[Any], index: list[str], labelled: bool = False) -> pd.DataFrame:
+    found = pd.DataFrame([dataclasses.asdict(each) for each in rows])
+    if found.empty:
+        return found
+    if labelled:
+        return found.set_index([*index, "label"])
+    return found.drop(columns="label", errors="ignore").set_index(index)

@@ -21,6 +21,7 @@ from retrofair.data import Batches
 from retrofair.debiasers import cells
 from retrofair.debiasers.base import Fit, Unseen, record, search_any
 from retrofair.debiasers.chances import CrossFitted
+from retrofair.debiasers.class_programs import ClassPrograms
 from retrofair.debiasers.head import Features, HeadedNetwork
 from retrofair.debiasers.offsets import OffsetChoice, OffsetSearch
 from retrofair.debiasers.rules import Argmax
@@ -237,11 +238,17 @@ class Candidates:
         epsilon = self.objective.epsilon if isinstance(self.objective, Constrained) else WEIGHTED
         worth, gaps = self.chances @ self.worth, self.chances @ self.gaps.rows.T
         seen = self.gaps.rows.T[self.cell]
+        programs = None
+        if isinstance(self.objective.bias_measure, Several):  # many gaps, and long programs
+            programs = ClassPrograms(worth[rows], gaps[rows], self.gaps.of, self.gaps.free)
         for share in BOUNDS:
             centre = np.zeros(gaps.shape[1])
             for _ in range(CORRECTIONS):
                 bound = share * self.gaps.width * epsilon
-                price, _ = prices_of_classes(worth[rows], gaps[rows], self.gaps, bound, centre)
+                found = None if programs is None else programs.prices(bound, centre)
+                if found is None:
+                    found = prices_of_classes(worth[rows], gaps[rows], self.gaps, bound, centre)
+                price = found[0]
                 self._take(price)
                 decided = (self.chances @ self.value(price)).argmax(1)
                 here = decided[:, None] == self.gaps.of

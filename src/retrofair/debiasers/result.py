@@ -80,8 +80,8 @@ class Debiased(Reported):
         history: one record per trial or epoch.
         about: method, options, objective, seed, rows and time, ready for JSON.
         effects: whose rates got worse, which other measures moved, and what tells the group, on
-            the same decisions as `before` and `after`; None in results of earlier versions, and of
-            three classes or more. On new data `retrofair.compare` tells.
+            the same decisions as `before` and `after`; None in results of earlier versions. On new
+            data `retrofair.compare` tells.
         preparation: how a table became the data it was fitted to, if one did. New tables are
             prepared with it: `GroupedData.prepared(result.preparation, frame)`.
     """

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE, Debiaser, Fit, Unseen, search_any
 from retrofair.debiasers.compare import effects_of, favourable_of
+from retrofair.debiasers.effects_of_classes import effects_of_classes
 from retrofair.debiasers.held_out import HeldOut, placed, share_of
 from retrofair.debiasers.notes import notes_of
+from retrofair.debiasers.notes_classes import notes_of_classes
 from retrofair.debiasers.offsets import OffsetSearch, objective_of_classes
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError, unknown
@@ -174,28 +177,42 @@ def _debias(
     if unseen is None:
         unseen = Unseen(*reversed(result.score_data(data)))
     after = _counts(data, unseen.decisions, classes)
-    effects = None
+    given: dict[str, Any] = {
+        "group_chances": unseen.group_chances,
+        "rows_seen": fit.unseen is None,
+        "needs_group": result.needs_group,
+    }
     if classes == 2:
         effects = effects_of(
             objective.bias_measure,
             data,
             scores=(chance, unseen.scores),
             decisions=((chance > 0.5).astype(np.int64), unseen.decisions),
-            group_chances=unseen.group_chances,
-            rows_seen=fit.unseen is None,
-            needs_group=result.needs_group,
             favourable=favourable,
+            **given,
+        )
+    else:
+        seen = unseen.scores if fit.unseen is None else softmax(unseen.scores, axis=1)
+        effects = effects_of_classes(
+            objective.bias_measure,
+            data,
+            scores=(np.exp(chance), seen),
+            decisions=(chance.argmax(1), unseen.decisions),
+            classes=tuple(map(str, range(classes))),
+            **given,
         )
     status = judge(objective, before, after, constant)
-    notes = fit.notes
+    met = status is Status.MET
     if classes == 2:
-        notes += notes_of(objective, data, chance, after, status is Status.MET)
+        notes = notes_of(objective, data, chance, after, met)
+    else:
+        notes = notes_of_classes(objective, data, chance, after, met, debiaser.name)
     return dataclasses.replace(
         result,
         effects=effects,
         after=scores(objective, after),
         status=status,
-        about=result.about | {"notes": list(notes)},
+        about=result.about | {"notes": [*fit.notes, *notes]},
     )
 
 

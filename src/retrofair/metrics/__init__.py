@@ -20,6 +20,7 @@ from retrofair.metrics.gaps import LargestGap, SignedGap
 from retrofair.metrics.intervals import LEVEL, auc, wilson
 from retrofair.metrics.one_vs_rest import (
     WorstClass,
+    checked_names,
     class_count,
     count_classes,
     of_classes,
@@ -166,12 +167,12 @@ def require(measure: Measure, counts: Array, names: tuple[str, ...]) -> None:
     Raises:
         InputError: fewer than two groups (or not the privileged one) have the rows it compares.
     """
-    if counts.shape[-1] > 2:
-        _require_a_class(measure, counts, names)
-        return
     if isinstance(measure, Several):
         for each in measure.measures:
             require(each, counts, names)
+        return
+    if counts.shape[-1] > 2:
+        _require_a_class(measure, counts, names)
         return
     rates = getattr(measure, "rates", (SELECTION,))
     rates = [rate for rate in rates if rate.condition != "predicted positives"]
@@ -217,6 +218,7 @@ __all__ = [
     "SignedGap",
     "WorstClass",
     "auc",
+    "checked_names",
     "class_count",
     "collapse",
     "count",

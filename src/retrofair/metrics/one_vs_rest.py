@@ -6,6 +6,7 @@ counts (G, 2, 2) like any other, so that every measure of two classes has a valu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,20 @@ def one_vs_rest(counts: Array) -> Array:
     seen[..., 0, 1] = predicted - hits
     seen[..., 0, 0] = labelled.sum(axis=-1, keepdims=True) - labelled - predicted + hits
     return np.moveaxis(seen, -3, -4)
+
+
+def checked_names(names: Sequence[str], classes: int) -> tuple[str, ...]:
+    """The names of the classes; without any, their codes.
+
+    Raises:
+        InputError: another number of names, or two alike.
+    """
+    found = tuple(map(str, names)) or tuple(map(str, range(classes)))
+    if len(found) != classes or len(set(found)) < classes:
+        raise InputError(
+            f"expected {classes} different class names, one for each label, got {list(found)}"
+        )
+    return found
 
 
 @dataclass(frozen=True)

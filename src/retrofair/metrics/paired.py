@@ -15,8 +15,9 @@ from __future__ import annotations
 import numpy as np
 
 from retrofair.errors import InputError
-from retrofair.metrics.counts import Array, count
+from retrofair.metrics.counts import Array, count, whole
 from retrofair.metrics.intervals import Bounds, wilson
+from retrofair.metrics.one_vs_rest import count_classes
 from retrofair.metrics.rates import Rate, divide
 
 FEW = 5  # hits and misses, before and after, below which a normal limit is not to be trusted
@@ -46,6 +47,31 @@ def count_pairs(y: Array, before: Array, after: Array, group: Array, n_groups: i
     count(y, before, group, n_groups)  # which checks them
     parts = [count(y[r], after[r], group[r], n_groups) for r in (before == 0, before == 1)]
     return np.stack(parts, axis=2)
+
+
+def count_class_pairs(
+    y: Array, before: Array, after: Array, group: Array, n_groups: int, k: int
+) -> Array:
+    """Count rows of K classes: (G, K, K, K) int64, indexed [group, label, before, after].
+
+    Raises:
+        InputError: lengths differ, or a value is outside its range.
+
+    Example:
+        >>> count_class_pairs(*np.array([[2, 1], [0, 2], [2, 2], [0, 0]]), 1, 3)[0, 2].tolist()
+        [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    """
+    y, before = (np.asarray(a).reshape(-1) for a in (y, before))
+    count_classes(y, before, group, n_groups, k)  # which checks them
+    code = y.astype(np.intp) * k + before.astype(np.intp)
+    after = whole(np.asarray(after).reshape(-1), k, "predictions", np.intp)
+    if len(after) != len(code):
+        raise InputError(
+            "expected decisions on the same rows before and after, got "
+            f"{len(code):,} and {len(after):,}"
+        )
+    code = (np.asarray(group).reshape(-1).astype(np.intp) * k * k + code) * k + after
+    return np.bincount(code, minlength=n_groups * k**3).reshape(n_groups, k, k, k)
 
 
 def changes(rate: Rate, pairs: Array, z: float) -> tuple[Array, Bounds]:

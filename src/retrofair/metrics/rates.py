@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from retrofair.metrics.arrays import functions
 from retrofair.metrics.counts import Array
 
 Condition = Literal["rows", "positives", "negatives", "predicted positives"]
+Cells = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,16 @@ class Rate:
     """The share of `hits` among the rows that meet `condition`.
 
     Args:
-        hits: (2, 2) of 0/1, [label, prediction]: the cells in the numerator.
+        hits: (2, 2) of 0/1, [label, prediction]: the cells in the numerator; (K, K) of counts of K
+            classes, see `of_class`.
         base: the cells in the denominator.
     """
 
     name: str
     meaning: str
     condition: Condition
-    hits: tuple[tuple[int, int], tuple[int, int]]
-    base: tuple[tuple[int, int], tuple[int, int]]
+    hits: Cells
+    base: Cells
 
     def parts(self, counts: Array) -> tuple[Array, Array]:
         """Numerator and denominator, each (..., G), of counts (..., G, 2, 2)."""
@@ -38,6 +40,20 @@ class Rate:
         """The rate of each group, (..., G); nan for a group without rows of the condition."""
         hits, base = self.parts(counts)
         return divide(hits, base)
+
+
+def of_class(rate: Rate, k: int, classes: int) -> Rate:
+    """The rate of class k against the rest, of counts (..., G, K, K).
+
+    >>> of_class(TPR, 2, 3).hits
+    ((0, 0, 0), (0, 0, 0), (0, 0, 1))
+    """
+
+    def spread(cells: Cells) -> Cells:
+        side = [int(each == k) for each in range(classes)]
+        return tuple(tuple(cells[y][p] for p in side) for y in side)
+
+    return replace(rate, name=f"{rate.name}[{k}]", hits=spread(rate.hits), base=spread(rate.base))
 
 
 def divide(hits: Array, base: Array) -> Array:
@@ -57,8 +73,9 @@ def mean(values: Sequence[Array]) -> Array:
     return found
 
 
-def _pick(counts: Array, cells: tuple[tuple[int, int], tuple[int, int]]) -> Array:
-    chosen = [counts[..., y, p] for y in (0, 1) for p in (0, 1) if cells[y][p]]
+def _pick(counts: Array, cells: Cells) -> Array:
+    size = range(len(cells))
+    chosen = [counts[..., y, p] for y in size for p in size if cells[y][p]]
     found: Array = functions(counts).asarray(sum(chosen[1:], start=chosen[0]))
     return found
 
