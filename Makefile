@@ -25,10 +25,11 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-## Speed, as ratios in one run (minutes); docs/results/speed.md, speed-heads.md and workers.md.
+## Speed, as ratios in one run (minutes); docs/results/speed.md, speed-heads.md, gap.md and workers.md.
 benchmark: .venv/dev.stamp
 	$(BIN)/python benchmarks/speed.py --page docs/results/speed.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed_heads.py --page docs/results/speed-heads.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gap.py --page docs/results/gap.md
 	$(BIN)/python benchmarks/workers.py --page docs/results/workers.md
 
 ## Certificates on real networks (about two hours; goes on where it was stopped).

@@ -38,7 +38,7 @@ def asked(tmp_path: Path) -> list[str]:
     frame = read({}, n=2500, seed=1)
     frame["hired"] = np.where(frame["hired"] == 1, "yes", "no")
     frame.to_csv(tmp_path / "people.csv", index=False)
-    (tmp_path / "own_network.py").write_text(
+    (tmp_path / "frontier_network.py").write_text(
         textwrap.dedent(
             """
             from torch import nn
@@ -56,7 +56,7 @@ def asked(tmp_path: Path) -> list[str]:
         loss.backward()
         descent.step()
     save_file(net.state_dict(), tmp_path / "own.safetensors")
-    own = ["--network", "own_network:make", "--weights", "own.safetensors"]
+    own = ["--network", "frontier_network:make", "--weights", "own.safetensors"]
     return ["frontier", "people.csv", *COLUMNS, *own, *QUICK]
 
 
