@@ -77,7 +77,7 @@ class AtOnce:
             try:
                 found = run(some)
             except (RuntimeError, MemoryError) as error:
-                if not ran_out(error) or len(some) < 2:
+                if not ran_out(error) or self.most < 2:
                     raise
             else:
                 done += len(some)
@@ -85,9 +85,11 @@ class AtOnce:
                 continue
             _free()
             self.most = (len(some) + 1) // 2
-            warn(
-                f"out of memory with {len(some):,} {self.kind} at once: going on with {self.most:,}"
-            )
+            if len(some) > 1:
+                warn(
+                    f"out of memory with {len(some):,} {self.kind} at once: going on with "
+                    f"{self.most:,}"
+                )
 
 
 def averages_of(model: nn.Module) -> list[Tensor]:
