@@ -11,6 +11,7 @@ NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
 # settings, weights and vocabularies of the network itself; no pickle and no code is fetched
 FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model")
 BELOW = ("*/*",)
+PICKLE = re.compile(r"[^/]+\.(bin|pt|pth|ckpt)")
 
 
 def is_hub_name(network: str) -> bool:
@@ -51,3 +52,13 @@ def local_folder(network: str | Path) -> Path:
             f"expected a folder, or a network on the hub, as {network}, which cannot be fetched: "
             f"{reason} (--network)"
         ) from error
+
+
+def pickles_of(name: str) -> list[str] | None:
+    """The pickled weights that owner/model holds on the hub; None where it cannot be asked."""
+    try:
+        from huggingface_hub import HfApi
+
+        return sorted(each for each in HfApi().list_repo_files(name) if PICKLE.fullmatch(each))
+    except Exception:  # no connection, or any of the hub's own errors
+        return None

@@ -155,6 +155,7 @@ def test_a_broken_image_is_named(tmp_path: Path, packed: bool, kind: str) -> Non
     with pytest.raises(InputError, match=r"expected an image in 'bad\.png' of .*on_error") as error:
         made.batch(torch.tensor([0, 1]))
     assert "\n" not in str(error.value)
+    assert " object at 0x" not in str(error.value)
     assert list(made.unreadable()) == [1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from retrofair import metrics
 from retrofair.debiasers import device_search, perturbed
 from retrofair.debiasers.base import Best
 from retrofair.debiasers.device_search import DeviceSearch
+from retrofair.errors import InputError
 from retrofair.thresholds import ThresholdSearch
 
 CPU = torch.device("cpu")
@@ -101,3 +103,54 @@ def test_random_finds_the_same_with_many_trials_at_once(monkeypatch: Any) -> Non
     for mine, theirs in zip(many.model.parameters(), one.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert max(h["objective"] for h in one.history[1:]) > one.history[0]["objective"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 1.5, -0.1])
+def test_what_is_no_probability_is_refused_as_on_the_cpu(bad: float) -> None:
+    search, chances = searches(rf.Constrained("spd"), 30, 2, 0)
+    chances[3, 4] = bad
+    for find in (
+        lambda: search.best(chances[3]),
+        lambda: DeviceSearch(search, CPU).best_of(torch.from_numpy(chances)),
+    ):
+        with pytest.raises(InputError, match=rf"finite probabilities in \[0, 1\], got .*{bad}"):
+            find()
+
+
+@pytest.mark.parametrize("most", [3, 1])
+@pytest.mark.parametrize("where", ["network", "search"])
+def test_fewer_trials_at_once_where_memory_runs_out(
+    where: str, most: int, monkeypatch: Any
+) -> None:
+    """Of eight at once, down to as many as fit; the same trials, and the same winner."""
+    splits = rf.datasets.load("synthetic", n=600, seed=0)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(splits.valid.x.shape[1], 8), torch.nn.ReLU(), torch.nn.Linear(8, 1)
+    )
+    method, goal = rf.debiasers.Random(trials=17, scale=0.5), rf.Constrained("spd")
+    one = rf.debias(net, splits.valid, goal, method, outputs="logits")
+    monkeypatch.setattr(perturbed.Flat, "together", lambda self, data: 8)
+    owner, name = {
+        "network": (perturbed.Flat, "chances_of"),
+        "search": (DeviceSearch, "best_of"),
+    }[where]
+    run = getattr(owner, name)
+
+    def short(self: Any, trials: Any, *more: Any) -> Any:
+        if len(trials) > most or most == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+        return run(self, trials, *more)
+
+    monkeypatch.setattr(owner, name, short)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        many = rf.debias(net, splits.valid, goal, method, outputs="logits")
+    said = [str(w.message) for w in caught if "trials at once" in str(w.message)]
+    assert said == [
+        f"out of memory with {n} trials at once: going on with {n // 2}"
+        for n in ((8, 4) if most == 3 else (8, 4, 2))
+    ]
+    assert [h["objective"] for h in many.history] == [h["objective"] for h in one.history]
+    for mine, theirs in zip(many.model.parameters(), one.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

@@ -14,7 +14,7 @@ from torch import nn
 
 import retrofair as rf
 from convnets import ConvNet, pictures, streamed, trained
-from retrofair.debiasers import Adversarial, Lagrangian, Random
+from retrofair.debiasers import Adversarial, BiasGradient, Lagrangian, Pruning, Random, Zhang
 from retrofair.debiasers.perturbed import Draws, Flat, InPlace, perturbed
 from retrofair.debiasers.tuning import Tuning
 from retrofair.errors import InputError, RetrofairWarning
@@ -250,6 +250,61 @@ def test_parts_get_smaller_where_memory_runs_out(data: Any) -> None:
         result = rf.debias(net, data, GOAL, QUICK_LAGRANGIAN)
     assert any("32 in each part of a minibatch" in str(each.message) for each in caught)
     assert len(result.history) == 4
+
+
+TRAINS = {
+    "zhang": Zhang(epochs=2, critic_steps=3, actor_steps=3),
+    "bias_gradient": BiasGradient(looks=2, steps=2, batch_size=64),
+    "pruning": Pruning(rounds=2, rows=64),
+}
+
+
+class Short(ConvNet):
+    """One that has memory for gradients of `few` rows, and for any number without."""
+
+    few = 40
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and len(x) > self.few:
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+        return super().forward(x)
+
+
+def short() -> Short:
+    """The trained network, so."""
+    net = Short()
+    net.load_state_dict(trained().state_dict())
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", TRAINS)
+def test_other_methods_go_on_in_parts_as_well(name: str, data: Any) -> None:
+    with pytest.warns(RetrofairWarning, match="64 rows at once: going on with 32 in each part"):
+        parts = rf.debias(short(), data, GOAL, TRAINS[name])
+    whole = rf.debias(trained(), data, GOAL, TRAINS[name])
+    assert len(parts.history) == len(whole.history) == 3
+
+
+def test_a_gradient_in_parts_is_that_of_the_whole(data: Any) -> None:
+    """Steps down the bias are in eval mode, where nothing but rounding tells the two apart."""
+    with pytest.warns(RetrofairWarning, match="batch_size="):
+        parts = rf.debias(short(), data, GOAL, TRAINS["bias_gradient"])
+    whole = rf.debias(trained(), data, GOAL, TRAINS["bias_gradient"])
+    for one, other in zip(parts.history, whole.history, strict=True):
+        assert one["bias"] == pytest.approx(other["bias"], abs=0.02)
+    pairs = zip(parts.model.parameters(), whole.model.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", TRAINS)
+def test_no_memory_for_a_single_row_is_said(name: str, data: Any) -> None:
+    net = short()
+    net.few = 0
+    with (
+        pytest.warns(RetrofairWarning),
+        pytest.raises(InputError, match="memory to train this network on a row"),
+    ):
+        rf.debias(net, data, GOAL, TRAINS[name])
 
 
 def test_a_pass_that_failed_leaves_no_trace_in_averages(data: Any) -> None:
@@ -494,3 +549,51 @@ def test_a_share_that_is_none(share: Any, net: ConvNet, data: Any) -> None:
 def test_two_rows_cannot_be_parted(net: ConvNet, data: Any) -> None:
     with pytest.raises(InputError, match="held"):
         rf.debias(net, data[:8], GOAL, "lagrangian", held_out=0.01)
+
+
+# --- a network that is one layer ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("method", ["random", "layerwise", "lagrangian", "zhang"])
+@pytest.mark.parametrize("head_only", [False, True])
+def test_a_single_layer(method: str, head_only: bool, streams: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 5, generator=generator)
+    group = torch.arange(200) % 2
+    y = (x[:, 0] + 0.5 * group > 0.2).long()
+    rows = rf.GroupedData(x=x, y=y, group=group, group_names=("a", "b"))
+    net = nn.Linear(5, 1)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[2.0, 0.3, 0, 0, 0]]))
+        net.bias.zero_()
+    result = rf.debias(
+        net,
+        streamed(rows) if streams else rows,
+        GOAL,
+        method,
+        outputs="logits",
+        head_only=head_only,
+    )
+    assert type(result.model) is nn.Linear
+    assert result.after.objective >= result.before.objective
+    decided = result.predict_data(rows)
+    assert len(decided) == 200
+
+
+def test_a_single_layer_of_another_kind_has_no_head(data: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 1, 12), nn.Flatten(0))
+    with pytest.raises(InputError, match=r"after 0 \(Conv2d\), the last to run, more follows"):
+        LastLayer.of(net, data)
+    with pytest.raises(InputError, match=r"it is a single layer \(Flat12\): leave head_only out"):
+        LastLayer.of(Flat12(), data)
+
+
+class Flat12(nn.Linear):
+    """A layer that is no plain linear one."""
+
+    def __init__(self) -> None:
+        super().__init__(3 * 12 * 12, 1)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.flatten(1))

@@ -25,15 +25,19 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that holds ours/bert, ours/resnet and ours/pickled, and no way to fetch more."""
+    """A cache that holds ours/bert, ours/resnet, ours/pickled and ours/bare, which is without
+    weights, and no way to fetch more."""
     root = tmp_path / "hub"
-    for name in ("bert", "resnet", "pickled"):
+    for name in ("bert", "resnet", "pickled", "bare"):
         there = root / f"models--ours--{name}"
         snapshot = there / "snapshots" / COMMIT
-        shutil.move(saved("resnet" if name == "pickled" else name, tmp_path / "made"), snapshot)
+        shutil.move(saved("bert" if name == "bert" else "resnet", tmp_path / "made"), snapshot)
         (there / "refs").mkdir()
         (there / "refs" / "main").write_text(COMMIT)
-    (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+        if name == "pickled":
+            (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+        if name == "bare":
+            (snapshot / "model.safetensors").unlink()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
@@ -86,3 +90,28 @@ def test_what_is_not_to_be_had(cache: Path) -> None:
     assert not is_hub_name("near")
     assert not is_hub_name("module:factory")
     assert not is_hub_name("../folder/net")
+
+
+def test_weights_that_were_not_fetched_offline(cache: Path) -> None:
+    with pytest.raises(InputError, match="among the files fetched of ours/bare, but none is in"):
+        load_network("ours/bare")
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind", "message"),
+    [
+        (
+            ["config.json", "pytorch_model.bin", "onnx/other.bin"],
+            UnsafeFileError,
+            r"ours/bare holds its weights as a pickle only \(pytorch_model.bin\).* "
+            r"AutoModelForImageClassification.from_pretrained\('ours/bare'\).save_pretrained",
+        ),
+        (["config.json"], InputError, "model.safetensors in ours/bare, which is not there"),
+    ],
+)
+def test_what_the_hub_says_it_holds(
+    listed: list[str], kind: type[Exception], message: str, cache: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: listed)
+    with pytest.raises(kind, match=message):
+        load_network("ours/bare")

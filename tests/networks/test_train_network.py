@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import GroupedData, StreamedData
-from retrofair.errors import InputError
+from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import resnet, train_network
 from retrofair.networks import training as module
 from retrofair.networks.training import Fitting, train_with
@@ -267,3 +267,38 @@ def test_networks_and_labels_that_do_not_fit_are_refused() -> None:
         train_network(small().requires_grad_(False), data, data)
     with pytest.raises(InputError, match="finite validation loss"):
         train_network(small(), data, data, learning_rate=1e36, epochs=2)
+
+
+class Short(nn.Module):
+    """A network with memory for gradients of `most` rows."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.body = most, small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)  # its averages and its dropout have had their turn
+        if torch.is_grad_enabled() and len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+        return out
+
+
+def test_more_parts_where_memory_runs_out() -> None:
+    """As if they had been asked for: what the failed step drew and averaged is undone."""
+    with pytest.warns(RetrofairWarning) as caught:
+        found = train_network(Short(5), table(), table(1), **QUICK)
+    assert [str(each.message) for each in caught] == [
+        f"out of memory with {rows} rows at once: going on with {rows // 2} in each part of a "
+        "minibatch; fewer from the start with accumulate="
+        for rows in (16, 8)
+    ]
+    asked = train_network(Short(5), table(), table(1), **QUICK, accumulate=4)
+    assert same(found, asked)
+
+
+def test_no_memory_for_two_rows() -> None:
+    with (
+        pytest.warns(RetrofairWarning),
+        pytest.raises(InputError, match="expected memory to train this network on 2 rows"),
+    ):
+        train_network(Short(1), table(), table(1), **QUICK)

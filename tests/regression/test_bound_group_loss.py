@@ -11,6 +11,7 @@ from scipy.optimize import linprog, minimize
 from torch import nn
 
 import retrofair as rf
+from retrofair.errors import InputError, RetrofairWarning
 from retrofair.regression.losses import labels
 
 
@@ -281,3 +282,30 @@ def test_rows_that_are_read_as_they_are_needed() -> None:
     )
     assert other.after.worst_loss.value == pytest.approx(one.after.worst_loss.value)
     assert rf.audit_regression(net, stream).worst == rf.audit_regression(net, data).worst
+
+
+class Short(nn.Module):
+    """A linear model, with memory for gradients of `most` rows."""
+
+    def __init__(self, data: rf.GroupedData, most: int) -> None:
+        super().__init__()
+        self.most, self.linear = most, linear(data)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+        out: torch.Tensor = self.linear(x)
+        return out
+
+
+@pytest.mark.parametrize("layers", [None, 1])
+def test_a_minibatch_in_parts_where_memory_runs_out(layers: int | None) -> None:
+    data, objective = rows(), rf.BoundedGroupLoss(3.3)
+    options = {"epochs": 3, "learning_rate": 0.03, "layers": layers}
+    whole = rf.bound_group_loss(Short(data, 1000), data, objective, **options)
+    with pytest.warns(RetrofairWarning, match="with 32 in each part of a minibatch; .*batch_size="):
+        parts = rf.bound_group_loss(Short(data, 40), data, objective, **options)
+    for one, other in zip(parts.history, whole.history, strict=True):
+        assert one["mean_loss"] == pytest.approx(other["mean_loss"], rel=1e-4)
+    with pytest.warns(RetrofairWarning), pytest.raises(InputError, match="this network on a row"):
+        rf.bound_group_loss(Short(data, 0), data, objective, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -165,7 +166,7 @@ class ImageFiles:
                     rgb = fit.square(rgb, size)
                 return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
         except (*BROKEN, zipfile.BadZipFile, image_type.DecompressionBombError) as error:
-            raise BrokenImageError(f"{type(error).__name__}: {error}") from None
+            raise BrokenImageError(f"{type(error).__name__}: {_plain(error)}") from None
 
     def _opened(self) -> zipfile.ZipFile:
         here = os.getpid()
@@ -178,6 +179,11 @@ class ImageFiles:
                     f"a zip ({error}) (--images)"
                 ) from None
         return self._archive[1]
+
+
+def _plain(error: Exception) -> str:
+    """What an error says, without the address of the bytes that Pillow was given."""
+    return re.sub(r"\s*<[^<>]* object at 0x[0-9a-fA-F]+>", "", str(error))
 
 
 def pillow() -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from retrofair.debiasers.base import Best, Fit, clone, later, record
 from retrofair.debiasers.critics import layer_rates
 from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.smooth import centre, sampled
+from retrofair.debiasers.tuning import Tuning
 from retrofair.errors import InputError
 from retrofair.networks.randomness import seeded
 from retrofair.networks.threads import SMALL
@@ -80,23 +82,37 @@ class BiasGradient:
         large = sum(p.numel() for p in model.parameters()) >= SMALL
         rate = self.large_rate if large else self.learning_rate
         optimiser = torch.optim.Adam(layer_rates(model, rate, self.early), fused=True)
+        tuning = Tuning(model, data, trained=(), option="batch_size")
         for look in track(range(1, self.looks + 1), "bias gradient"):
             middle = centre(model, data, objective)
             with seeded(generator):
+                step = partial(self._step, tuning, optimiser, data, objective, middle, generator)
                 for _ in range(self.steps):
-                    bias, _, _ = sampled(
-                        model,
-                        data,
-                        objective.bias_measure,
-                        self.batch_size,
-                        generator,
-                        middle=middle,
-                        sharpness=self.sharpness,
-                    )
-                    optimiser.zero_grad()
-                    if bias.requires_grad:  # not where a minibatch has one group only
-                        bias.backward()
-                        optimiser.step()
+                    tuning.step(step, self.batch_size, generator)
             history.append(record(objective, best.look(), look=look))
         best.restore()
         return Fit(model, Cut(best.choice.threshold), tuple(history))
+
+    def _step(
+        self,
+        tuning: Tuning,
+        optimiser: torch.optim.Optimizer,
+        data: Batches,
+        objective: Objective,
+        middle: float,
+        generator: torch.Generator,
+    ) -> None:
+        bias, _, _ = sampled(
+            tuning.model,
+            data,
+            objective.bias_measure,
+            self.batch_size,
+            generator,
+            middle=middle,
+            sharpness=self.sharpness,
+            run=lambda x: tuning.forward(x)[0],
+        )
+        optimiser.zero_grad()
+        if bias.requires_grad:  # not where a minibatch has one group only
+            bias.backward()
+            optimiser.step()

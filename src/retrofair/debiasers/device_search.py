@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retrofair.errors import InputError
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice, ThresholdSearch, between
 
@@ -29,7 +30,11 @@ class DeviceSearch:
         self.total = torch.from_numpy(search.total).to(device)
 
     def best_of(self, chances: Tensor) -> list[Choice]:
-        """The best threshold of each of (K, n) float64 probabilities in [0, 1], n >= 1."""
+        """The best threshold of each of (K, n) float64 probabilities in [0, 1], n >= 1.
+
+        Raises:
+            InputError: values outside [0, 1].
+        """
         together = max(1, NUMBERS // (self.cells * chances.shape[1]))
         return [choice for part in chances.split(together) for choice in self._best_of(part)]
 
@@ -37,6 +42,10 @@ class DeviceSearch:
     def _best_of(self, chances: Tensor) -> list[Choice]:
         trials, n = chances.shape
         score, order = chances.sort(dim=1, descending=True)
+        inside = (score[:, -1] >= 0) & (score[:, 0] <= 1)  # nan comes first, and is not <= 1
+        if not bool(inside.all()):
+            high, low = (float(score[~inside][0, end]) for end in (0, -1))
+            raise InputError(f"expected finite probabilities in [0, 1], got {low} to {high}")
         kinds = torch.arange(self.cells, device=chances.device)[:, None]
         above = (self.code[order][:, None] == kinds).cumsum(2, dtype=torch.float64)
         above = torch.nn.functional.pad(above, (1, 0))  # (K, 2G, n + 1): nobody first

@@ -124,7 +124,7 @@ class Layerwise:
         layer = model.get_submodule(name)
         if self.space == "weights":
             return _weight_box(layer)
-        inputs = representation(model, data, name)
+        inputs = representation(model, data, layer)
         return _directions(layer, inputs, data.y.float(), data.group, len(data.group_names))
 
 

@@ -12,6 +12,7 @@ from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.rules import Cut
 from retrofair.debiasers.smooth import centre, sampled
+from retrofair.debiasers.tuning import Tuning
 from retrofair.errors import InputError
 from retrofair.networks.layers import weight_layers
 from retrofair.networks.memory import part_of
@@ -72,19 +73,13 @@ class Pruning:
         weights = [model.get_submodule(name).get_parameter("weight") for name in names]
         removed = [torch.zeros(weight.shape[1], dtype=torch.bool) for weight in weights]
         units = sum(map(len, removed))
+        tuning = Tuning(model, data, trained=(), option="rows")
         for _ in track(range(self.rounds if units else 0), "pruning"):
-            bias, _, _ = sampled(
-                model,
-                data,
-                objective.bias_measure,
-                self.rows,
-                generator,
-                middle=centre(model, data, objective),
-                sharpness=self.sharpness,
-            )
             gained = [
                 torch.where(off, -torch.inf, gain)
-                for off, gain in zip(removed, gains(bias, weights), strict=True)
+                for off, gain in zip(
+                    removed, self._gains(tuning, data, objective, weights, generator), strict=True
+                )
             ]
             most = max(1, round(self.share * units))
             top = torch.cat(gained).topk(min(most, units))
@@ -97,6 +92,34 @@ class Pruning:
             )
         best.restore()
         return Fit(model, Cut(best.choice.threshold), tuple(history))
+
+    def _gains(
+        self,
+        tuning: Tuning,
+        data: Batches,
+        objective: Objective,
+        weights: list[nn.Parameter],
+        generator: torch.Generator,
+    ) -> list[Tensor]:
+        """By how much the bias of some rows falls without each unit."""
+        middle = centre(tuning.model, data, objective)
+        found: list[Tensor] = []
+
+        def step() -> None:
+            bias, _, _ = sampled(
+                tuning.model,
+                data,
+                objective.bias_measure,
+                self.rows,
+                generator,
+                middle=middle,
+                sharpness=self.sharpness,
+                run=lambda x: tuning.forward(x)[0],
+            )
+            found[:] = gains(bias, weights)
+
+        tuning.step(step, self.rows, generator)
+        return found
 
 
 def gains(bias: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:

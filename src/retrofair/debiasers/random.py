@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,8 +11,9 @@ from torch import nn
 
 from retrofair.data import Batches
 from retrofair.debiasers.base import Best, Fit, clone, records, rule_of
-from retrofair.debiasers.perturbed import Draws, perturbed
+from retrofair.debiasers.perturbed import Draws, Factors, perturbed
 from retrofair.errors import InputError
+from retrofair.networks.memory import AtOnce
 from retrofair.networks.outputs import device_of
 from retrofair.objective import Objective
 from retrofair.progress import track
@@ -94,10 +95,17 @@ class Random:
                 draws.weights.scale_by(factors)
                 yield state, best.look()
             return
+        at_once = AtOnce(together, "trials")
+
+        def judged(some: Sequence[Factors]) -> list[Choice]:
+            if at_once.most == 1:  # memory ran out: as above, where rows are halved too
+                draws.weights.scale_by(some[0])
+                return [best.look()]
+            return list(best.judge_each(draws.weights.chances_of(some, best.data)))
+
         for part in draws.batches(self.trials, together):
             states, factors = zip(*part, strict=True)
-            found = draws.weights.chances_of(factors, best.data)
-            yield from zip(states, best.judge_each(found), strict=True)
+            yield from zip(states, at_once.each(factors, judged), strict=True)
 
     def noise(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """The factors of one trial, (size,)."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,23 @@ from torch.utils.checkpoint import checkpoint
 from retrofair.data import Batches
 from retrofair.debiasers.base import Best
 from retrofair.debiasers.offsets import OffsetChoice
-from retrofair.errors import InputError, RetrofairWarning
+from retrofair.errors import InputError
 from retrofair.networks.digest import digest
 from retrofair.networks.kept import identity
 from retrofair.networks.layers import weight_layers
-from retrofair.networks.memory import part_of, ran_out, rows_of, split_rows
+from retrofair.networks.memory import (
+    NORMS,
+    averages_of,
+    part_of,
+    rows_of,
+    split_rows,
+    until_it_fits,
+    warn,
+)
 from retrofair.networks.outputs import device_of, evaluating, forward
 from retrofair.networks.state_file import StateFile, moments, part, put_moments, under
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice
-
-NORMS = (nn.modules.batchnorm._NormBase,)
 
 
 def check_options(layers: int | None, micro_rows: int | None, folder: str | Path | None) -> None:
@@ -50,6 +55,8 @@ class Tuning:
         layers: how many of the last layers with weights are trained; None: all.
         rows: of a minibatch in memory at once; None: all. Halved where memory runs out.
         mixed: bfloat16 where it is safe, in forward passes on a GPU; elsewhere it changes nothing.
+        trained: modules that `train` puts in train mode; None: all but those that `layers` leaves.
+        option: the caller's, by which parts or minibatches are smaller from the start.
     """
 
     def __init__(
@@ -60,8 +67,11 @@ class Tuning:
         layers: int | None = None,
         rows: int | None = None,
         mixed: bool = False,
+        trained: Sequence[nn.Module] | None = None,
+        option: str = "micro_rows",
     ) -> None:
-        self.model, self.rows, self.mixed = model, rows, mixed
+        self.model, self.rows, self.mixed, self.option = model, rows, mixed, option
+        self._trained = [model] if trained is None else trained
         self._frozen: list[nn.Module] = []
         self._averages: list[Tensor] = []
         if layers is not None:
@@ -88,20 +98,15 @@ class Tuning:
 
     def train(self) -> None:
         """Train mode, of what is trained."""
-        self.model.train()
+        for module in self._trained:
+            module.train()
         for module in self._frozen:
             module.eval()
         if self.rows is not None:
             for module in self.model.modules():
                 if isinstance(module, NORMS):
                     module.eval()
-        # BatchNorm's statistics are in no gradient: what a failed pass does to them is undone
-        self._averages = [
-            buffer
-            for module in self.model.modules()
-            if isinstance(module, NORMS) and module.training
-            for buffer in module.buffers()
-        ]
+        self._averages = averages_of(self.model)
 
     def forward(self, x: Any, seen: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Logits (n,) or (n, K) float32, and what `reading` saw meanwhile (n, h)."""
@@ -111,45 +116,32 @@ class Tuning:
                 out = forward(self.model, some).float()
             return out, out if seen is None else seen["input"]
 
+        out, read = self.in_parts(x, run)
+        return out, read
+
+    def in_parts(self, x: Any, run: Callable[[Any], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What a forward pass `run` says of x: tensors of one row a row."""
         if self.rows is None or rows_of(x) <= self.rows:
             return run(x)
         parts = [checkpoint(run, some, use_reentrant=False) for some in split_rows(x, self.rows)]
-        logits, read = zip(*parts, strict=True)
-        return torch.cat(logits), torch.cat(read)
+        return tuple(torch.cat(each) for each in zip(*parts, strict=True))
 
     def step(self, work: Callable[[], None], rows: int, generator: torch.Generator) -> None:
         """Do a step of training, again with fewer rows at once where memory runs out."""
-        before = [(each, each.clone()) for each in self._averages]
-        while True:
-            states = generator.get_state(), torch.get_rng_state()
-            try:
-                work()
-                return
-            except (RuntimeError, MemoryError) as error:
-                if not ran_out(error):
-                    raise
-            generator.set_state(states[0])
-            torch.set_rng_state(states[1])
-            for each, value in before:
-                each.copy_(value)
-            self._halve(rows)
+        until_it_fits(work, lambda: self._halve(rows), generator, self._averages)
 
     def _halve(self, rows: int) -> None:
         now = min(self.rows or rows, rows)
         if now < 2:
             raise InputError(
                 "expected memory to train this network on a row, but it runs out: train fewer "
-                "layers (layers=), or the last one alone (head_only=True)"
+                "layers (layers= or head_only=True, where they are options), or use another device"
             )
         self.rows = (now + 1) // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         self.train()
-        warnings.warn(
+        warn(
             f"out of memory with {now:,} rows at once: going on with {self.rows:,} in each part of "
-            "a minibatch; fewer from the start with micro_rows=",
-            RetrofairWarning,
-            stacklevel=3,
+            f"a minibatch; fewer from the start with {self.option}="
         )
 
     def _precision(self) -> AbstractContextManager[Any]:

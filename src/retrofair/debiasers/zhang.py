@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from retrofair.debiasers.base import Best, Fit, clone, record
 from retrofair.debiasers.critics import layer_rates, mlp_critic, set_trainable
 from retrofair.debiasers.held_out import drawn_from
 from retrofair.debiasers.rules import Cut
+from retrofair.debiasers.tuning import Tuning
 from retrofair.errors import InputError
 from retrofair.metrics import Measure, Several
 from retrofair.networks.layers import last_layer, reading
@@ -99,6 +100,7 @@ class Zhang:
         model = clone(model)
         x, _, _ = next(iter(data))
         layer = last_layer(model, x, self.layer)
+        tuning = Tuning(model, data, option="batch_size")
         drawn = drawn_from(data)
         now = recorded(model, drawn, [layer])
         best = Best.start(model, data, objective)
@@ -116,7 +118,7 @@ class Zhang:
                     critic, critic_optimiser, now, layer, drawn, with_label, generator
                 )
                 self._train_actor(
-                    model, actor_optimiser, critic, layer, data, with_label, generator
+                    tuning, actor_optimiser, critic, layer, data, with_label, generator
                 )
             model.eval()
             now = passed(model, drawn, [layer])  # for the critic's next epoch, and for the choice
@@ -152,7 +154,7 @@ class Zhang:
 
     def _train_actor(
         self,
-        model: nn.Module,
+        tuning: Tuning,
         optimiser: torch.optim.Optimizer,
         critic: nn.Module,
         layer: str,
@@ -160,17 +162,24 @@ class Zhang:
         with_label: bool,
         generator: torch.Generator,
     ) -> None:
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        model.train()
-        with reading(model, layer) as seen:
-            for _ in range(self.actor_steps):
+        parameters = [p for p in tuning.model.parameters() if p.requires_grad]
+        tuning.train()
+        with reading(tuning.model, layer) as seen:
+
+            def run(x: Any) -> tuple[Tensor, Tensor]:
+                return forward(tuning.model, x), seen["input"]
+
+            def step() -> None:
                 x, y, group = data.sample(self.batch_size, generator)
-                logit = forward(model, x)
+                logit, hidden = tuning.in_parts(x, run)
                 task = F.binary_cross_entropy_with_logits(logit, y.to(logit))
-                guess = critic(_inputs(seen["input"].cpu(), y, with_label))
+                guess = critic(_inputs(hidden.cpu(), y, with_label))
                 adversary = F.cross_entropy(guess, group)
                 project(parameters, task, adversary, self.alpha)
                 optimiser.step()
+
+            for _ in range(self.actor_steps):
+                tuning.step(step, self.batch_size, generator)
 
 
 def project(parameters: Sequence[Tensor], task: Tensor, critic: Tensor, alpha: float) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from retrofair.errors import InputError, UnsafeFileError
-from retrofair.hub import local_folder
+from retrofair.hub import is_hub_name, local_folder, pickles_of
 
 CONFIG = "config.json"
 # the task at the end of an architecture's name, and transformers' class that loads it
@@ -68,7 +68,7 @@ def load_hugging_face(name: str) -> nn.Module:
         UnsafeFileError: the weights are pickles only.
     """
     folder = local_folder(name)
-    architecture = _checked(folder)
+    architecture = _checked(folder, name)
     try:
         import transformers
     except ImportError:
@@ -98,8 +98,8 @@ def load_hugging_face(name: str) -> nn.Module:
     return HuggingFaceNetwork(model).eval()
 
 
-def _checked(folder: Path) -> str:
-    """The architecture of a folder whose files can be read safely."""
+def _checked(folder: Path, name: str) -> str:
+    """The architecture of a folder, fetched or given by name, whose files can be read safely."""
     config = folder / CONFIG
     if not config.is_file():
         raise InputError(
@@ -107,20 +107,39 @@ def _checked(folder: Path) -> str:
             "(--network); a folder written by debias --out is named with --result"
         )
     if not list(folder.glob("*.safetensors")):
-        pickles = sorted(each.name for each in folder.glob("*.bin"))
-        if pickles:
-            raise UnsafeFileError(
-                f"{folder} holds its weights as a pickle only ({pickles[0]}), and loading a pickle "
-                "can run code hidden in it: expected model.safetensors. Convert it once, where you "
-                f"trust it: {_auto_class(config)}.from_pretrained(folder).save_pretrained(folder)"
-            )
-        raise InputError(f"expected model.safetensors in {folder}, which is not there (--network)")
+        raise _without_safetensors(folder, name)
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"expected JSON in {config}, but it is damaged: {error}") from None
     names = values.get("architectures") if isinstance(values, dict) else None
     return _architecture(names, str(folder))
+
+
+def _without_safetensors(folder: Path, name: str) -> InputError:
+    """What to say of a folder, or a name on the hub, that holds no safetensors."""
+    pickles: list[str] | None = sorted(each.name for each in folder.glob("*.bin"))
+    fetched = not pickles and is_hub_name(name)
+    if fetched:
+        pickles = pickles_of(name)
+    if pickles:
+        there, source = (name, repr(name)) if fetched else (folder, "folder")
+        return UnsafeFileError(
+            f"{there} holds its weights as a pickle only ({pickles[0]}), and loading a pickle "
+            "can run code hidden in it: expected model.safetensors. Convert it once, where you "
+            f"trust it: {_auto_class(folder / CONFIG)}.from_pretrained({source})"
+            ".save_pretrained(folder)"
+        )
+    if pickles is None:
+        return InputError(
+            f"expected model.safetensors among the files fetched of {name}, but none is in "
+            f"{folder}, and the hub cannot be asked what {name} holds: try again with a "
+            "connection, or name a folder with model.safetensors (--network)"
+        )
+    return InputError(
+        f"expected model.safetensors in {name if fetched else folder}, which is not there "
+        "(--network)"
+    )
 
 
 def _auto_class(config: Path) -> str:

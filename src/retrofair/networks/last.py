@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches, GroupedData
 from retrofair.errors import InputError
-from retrofair.networks.layers import reading, weight_layers
+from retrofair.networks.layers import reading, representation, weight_layers
 from retrofair.networks.memory import part_of, rows_of
 from retrofair.networks.outputs import LogitOf, evaluating, forward
 from retrofair.networks.recording import recorded
@@ -28,7 +28,7 @@ class LastLayer:
 
     Args:
         network: it, answering with logits.
-        name: of its last layer.
+        name: of its last layer; "" where the network is that layer and nothing else.
         difference: it has two outputs, of which the network answers with the difference.
         looks: x of some rows, by which a copy with another head is checked.
     """
@@ -54,10 +54,15 @@ class LastLayer:
             found = cls(network, name, difference, x)
             if plain and found._fits(x):
                 return found
+        kind = type(layer).__name__
+        found_there = (
+            f"after {name} ({kind}), the last to run, more follows"
+            if name
+            else f"it is a single layer ({kind})"
+        )
         raise InputError(
             "expected a network that ends in a linear layer whose input is a row of numbers, for "
-            f"head_only=True, but after {name} ({type(layer).__name__}), the last to run, more "
-            "follows: leave head_only out (--head-only)"
+            f"head_only=True, but {found_there}: leave head_only out (--head-only)"
         )
 
     def head(self) -> nn.Sequential:
@@ -66,7 +71,11 @@ class LastLayer:
 
     def representations(self, data: Batches) -> GroupedData:
         """What the last layer reads of every row, (n, h), as data to fit a head to."""
-        x = recorded(self.network, data, [self.name]).inputs[self.name]
+        x = (
+            recorded(self.network, data, [self.name]).inputs[self.name]
+            if self.name
+            else representation(self.network, data, self.network)  # "" would be its output
+        )
         return GroupedData(x=x, y=data.y, group=data.group, group_names=data.group_names)
 
     def with_head(self, head: nn.Module) -> nn.Module:
@@ -88,7 +97,7 @@ class LastLayer:
                     then[1].copy_(now[0])
                 else:
                     then.copy_(now)
-        with reading(self.network, self.name) as seen, evaluating(self.network):
+        with reading(self.network, self._layer(self.network)) as seen, evaluating(self.network):
             forward(self.network, self.looks)
         with evaluating(model), evaluating(head):
             out = forward(model, self.looks).float()
@@ -96,7 +105,8 @@ class LastLayer:
         if not _alike(told, out, self._near):
             raise InputError(
                 "expected a network whose last layer plays no other part in it for head_only=True, "
-                f"but with other weights {self.name} changes what it reads, or they are computed: "
+                f"but with other weights {self.name or 'it'} changes what it reads, or they are "
+                "computed: "
                 "leave head_only out (--head-only)"
             )
         return model
@@ -116,7 +126,7 @@ class LastLayer:
         layer = self._layer(self.network)
         if self.difference and layer.out_features != 2:
             return False
-        with reading(self.network, self.name) as seen, evaluating(self.network):
+        with reading(self.network, self._layer(self.network)) as seen, evaluating(self.network):
             out = forward(self.network, x)
             if seen["input"].shape != (rows_of(x), layer.in_features):
                 return False

@@ -104,8 +104,13 @@ def last_layer(
 
 
 @contextmanager
-def reading(model: nn.Module, layer: str) -> Iterator[dict[str, Tensor]]:
-    """While open, each forward pass leaves the layer's input under "input", one row a row."""
+def reading(model: nn.Module, layer: str | nn.Module) -> Iterator[dict[str, Tensor]]:
+    """While open, each forward pass leaves the layer's input under "input", one row a row.
+
+    Args:
+        layer: its name, where "" stands for the network's own output; or the layer itself, which
+            may be the whole network.
+    """
     seen: dict[str, Tensor] = {}
 
     def keep_output(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -118,18 +123,18 @@ def reading(model: nn.Module, layer: str) -> Iterator[dict[str, Tensor]]:
             value = value.flatten(1, -2).mean(1) if linear else value.flatten(2).mean(-1)
         seen["input"] = value.float()
 
-    hook = (
-        model.get_submodule(layer).register_forward_pre_hook(keep, with_kwargs=True)
-        if layer
-        else model.register_forward_hook(keep_output)
-    )
+    if layer == "":
+        hook = model.register_forward_hook(keep_output)
+    else:
+        module = model.get_submodule(layer) if isinstance(layer, str) else layer
+        hook = module.register_forward_pre_hook(keep, with_kwargs=True)
     try:
         yield seen
     finally:
         hook.remove()
 
 
-def representation(model: nn.Module, data: Batches, layer: str) -> Tensor:
+def representation(model: nn.Module, data: Batches, layer: str | nn.Module) -> Tensor:
     """The input of a layer for every row, (n, h) float32 on the CPU, in eval mode."""
     parts = []
     with reading(model, layer) as seen, evaluating(model):

@@ -1,10 +1,10 @@
-"""What to do when memory runs out: the same rows in smaller batches."""
+"""What to do when memory runs out: the same in smaller parts."""
 
 from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from retrofair.errors import InputError, RetrofairWarning
 
 R = TypeVar("R")
+T = TypeVar("T")
+NORMS = (nn.modules.batchnorm._NormBase,)
 _most: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 
@@ -39,8 +41,7 @@ def _tried(model: nn.Module, x: Any, run: Callable[[Any], R]) -> list[R]:
         if not ran_out(error):
             raise
     rows = rows_of(x)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    _free()
     if rows < 2:
         raise InputError(
             "expected memory for one row of this network, but it runs out: use a smaller network, "
@@ -55,6 +56,87 @@ def _tried(model: nn.Module, x: Any, run: Callable[[Any], R]) -> list[R]:
         stacklevel=2,
     )
     return [each for part in split_rows(x, half) for each in halved(model, part, run)]
+
+
+class AtOnce:
+    """How many things of a kind are done at once: half as many where memory runs out.
+
+    Args:
+        most: at first; it never falls below 1.
+        kind: their name, in the plural, for the warning.
+    """
+
+    def __init__(self, most: int, kind: str) -> None:
+        self.most, self.kind = most, kind
+
+    def each(self, things: Sequence[T], run: Callable[[Sequence[T]], Sequence[R]]) -> Iterator[R]:
+        """What `run` says of each, some at a time; it is called again where memory ran out."""
+        done = 0
+        while done < len(things):
+            some = things[done : done + self.most]
+            try:
+                found = run(some)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error) or self.most < 2:
+                    raise
+            else:
+                done += len(some)
+                yield from found
+                continue
+            _free()
+            self.most = (len(some) + 1) // 2
+            if len(some) > 1:
+                warn(
+                    f"out of memory with {len(some):,} {self.kind} at once: going on with "
+                    f"{self.most:,}"
+                )
+
+
+def averages_of(model: nn.Module) -> list[Tensor]:
+    """Those of BatchNorm in train mode, which a pass changes and no gradient knows of."""
+    return [
+        buffer
+        for module in model.modules()
+        if isinstance(module, NORMS) and module.training
+        for buffer in module.buffers()
+    ]
+
+
+def until_it_fits(
+    work: Callable[[], None],
+    smaller: Callable[[], None],
+    generator: torch.Generator,
+    averages: Sequence[Tensor],
+) -> None:
+    """Do a step of training; where memory runs out, do `smaller` and then the same step again.
+
+    What the failed one drew, and did to the averages, is undone.
+    """
+    before = [each.clone() for each in averages]
+    while True:
+        states = generator.get_state(), torch.get_rng_state()
+        try:
+            work()
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+        generator.set_state(states[0])
+        torch.set_rng_state(states[1])
+        for each, value in zip(averages, before, strict=True):
+            each.copy_(value)
+        _free()
+        smaller()
+
+
+def warn(text: str) -> None:
+    """Say that it goes on in smaller parts."""
+    warnings.warn(text, RetrofairWarning, stacklevel=3)
+
+
+def _free() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def ran_out(error: BaseException) -> bool:

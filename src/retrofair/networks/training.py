@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from retrofair.data import Batch, Batches, Rows, in_order
 from retrofair.errors import InputError, unknown
 from retrofair.networks.checkpoints import Checkpoint, Progress
-from retrofair.networks.memory import part_of
+from retrofair.networks.memory import averages_of, part_of, until_it_fits, warn
 from retrofair.networks.outputs import answers, checked, columns, device_of, evaluating, forward
 from retrofair.networks.randomness import draw_seed, generator_of, seeded
 from retrofair.networks.threads import fitting_threads
@@ -38,7 +39,9 @@ class Fitting:
         batch_size: rows per step of the optimiser.
         weight_decay: AdamW's; 0 is Adam.
         patience: epochs without a lower validation loss after which training stops.
-        accumulate: parts that a batch is taken in, one after the other, for want of memory.
+        accumulate: parts that a batch is taken in, one after the other, for want of memory; more
+            of them, with a warning, where it runs out. The gradient stays the whole batch's, but
+            BatchNorm takes the statistics of each part.
         mixed: bfloat16 where it is safe, on a GPU; on the CPU it changes nothing.
         augment: "flip" mirrors every other image, at random.
     """
@@ -167,6 +170,7 @@ def train_with(
             f"{settings.epochs}: take another folder for a shorter training (checkpoint)"
         )
     started = time.perf_counter()
+    parts = _Parts(settings.accumulate)
     with fitting_threads(model):
         for epoch in track(range(1, settings.epochs + 1), "training the network"):
             # one seed an epoch: those before a checkpoint are drawn too, and its state is known
@@ -175,7 +179,7 @@ def train_with(
                 continue
             if progress.waited >= settings.patience:
                 break
-            _epoch(model, train, optimiser, settings, epoch_seed)
+            _epoch(model, train, optimiser, settings, parts, epoch_seed)
             loss = _loss_on(model, valid, classes)
             if not math.isfinite(loss):
                 raise InputError(
@@ -229,11 +233,35 @@ def _check(network: nn.Module, train: Rows, valid: Rows) -> int:
     return classes
 
 
+@dataclass
+class _Parts:
+    """How many a batch is taken in."""
+
+    count: int
+
+    def double(self, rows: int) -> None:
+        """Twice as many, as memory ran out with a batch of so many rows."""
+        most = max(1, rows // 2)  # BatchNorm has nothing to compare a single row with
+        now = min(self.count, most)
+        if now == most:
+            raise InputError(
+                f"expected memory to train this network on {math.ceil(rows / now)} rows, but it "
+                "runs out: use a smaller network, rows of a smaller size, or another device"
+            )
+        self.count = min(2 * now, most)
+        warn(
+            f"out of memory with {math.ceil(rows / now):,} rows at once: going on with "
+            f"{math.ceil(rows / self.count):,} in each part of a minibatch; fewer from the start "
+            "with accumulate="
+        )
+
+
 def _epoch(
     model: nn.Module,
     train: Rows,
     optimiser: torch.optim.Optimizer,
     settings: Fitting,
+    parts: _Parts,
     seed: int,
 ) -> None:
     """Every row once, in an order that the seed decides."""
@@ -241,15 +269,21 @@ def _epoch(
     order = torch.randperm(len(train), generator=generator)
     device = device_of(model)
     model.train()
+    averages = averages_of(model)
+
+    def step(whole: Batch) -> None:
+        optimiser.zero_grad()
+        for x, y, share in _pieces(whole, parts.count):
+            x = _flipped(x, generator) if settings.augment == "flip" else x
+            with _precision(settings, device):
+                out = forward(model, x)
+            (_loss(out.float(), y) * share).backward()
+        optimiser.step()
+
     with seeded(generator):
         for whole in in_order(train, order, settings.batch_size):
-            optimiser.zero_grad()
-            for x, y, share in _pieces(whole, settings.accumulate):
-                x = _flipped(x, generator) if settings.augment == "flip" else x
-                with _precision(settings, device):
-                    out = forward(model, x)
-                (_loss(out.float(), y) * share).backward()
-            optimiser.step()
+            smaller = partial(parts.double, len(whole[1]))
+            until_it_fits(partial(step, whole), smaller, generator, averages)
 
 
 def _pieces(whole: Batch, parts: int) -> Iterator[tuple[Any, Tensor, float]]:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from retrofair.data import Rows, in_order
 from retrofair.debiasers.base import clone
 from retrofair.debiasers.result import Status
+from retrofair.debiasers.tuning import Tuning
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.layers import weight_layers
@@ -222,6 +224,7 @@ def _descend(
     if not parameters:
         raise InputError("expected a network with weights to change, got none")
     optimiser = torch.optim.Adam(parameters, lr=options.learning_rate)
+    tuning = Tuning(model, data, trained=tuned, option="batch_size")
     share = group_counts(data) / len(data)
     multiplier, losses = np.zeros(len(share)), best.losses
     history = [_record(0, best.mean, losses, multiplier, data)]
@@ -235,10 +238,9 @@ def _descend(
         multiplier = np.clip(multiplier + STEP * np.clip(excess, -1, 3), 0, MOST)
         weight = 1 + np.divide(multiplier, share, out=np.zeros_like(share), where=share > 0)
         scale = objective.bound * (1 + float(multiplier.sum()))
-        for module in tuned:
-            module.train()
+        tuning.train()
         _epoch(
-            model, data, objective, torch.from_numpy(weight / scale), options, optimiser, generator
+            tuning, data, objective, torch.from_numpy(weight / scale), options, optimiser, generator
         )
         model.eval()
         try:
@@ -266,7 +268,7 @@ def _tuned(model: nn.Module, data: Rows, layers: int | None) -> list[nn.Module]:
 
 
 def _epoch(
-    model: nn.Module,
+    tuning: Tuning,
     data: Rows,
     objective: BoundedGroupLoss,
     weight: Tensor,
@@ -274,16 +276,19 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> None:
+    def step(x: Any, y: Tensor, group: Tensor) -> None:
+        (said,) = tuning.in_parts(x, lambda some: (forward(tuning.model, some),))
+        loss = of_errors(said - y.to(said), objective.loss)
+        optimiser.zero_grad()
+        (loss * weight[group].to(loss)).mean().backward()
+        optimiser.step()
+
     with seeded(generator):
         order = torch.randperm(len(data), generator=generator)
         for x, y, group in in_order(data, order, options.batch_size):
             if len(y) < 2 <= len(data):  # BatchNorm cannot be trained on a single row
                 continue
-            said = forward(model, x)
-            loss = of_errors(said - y.to(said), objective.loss)
-            optimiser.zero_grad()
-            (loss * weight[group].to(loss)).mean().backward()
-            optimiser.step()
+            tuning.step(partial(step, x, y, group), len(y), generator)
 
 
 def _record(
