@@ -15,7 +15,8 @@ NUMBERS = 2**25  # of counts that are held at once
 
 
 class DeviceSearch:
-    """`ThresholdSearch.best` of many vectors that are on a device: the same choices.
+    """`ThresholdSearch.best` of many vectors that are on a device: the same choices, but for
+    rounding between two that are alike.
 
     Sorting, counting and the objective stay there; of each vector only the choice comes back.
 
