@@ -7,13 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.lib.format import open_memmap
 
 import retrofair as rf
 from convnets import ConvNet, pictures, streamed, trained
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import recording
+from retrofair.networks.kept import Kept
 from retrofair.networks.layers import representation
 from retrofair.networks.outputs import logits
 
@@ -263,3 +266,16 @@ def test_passes_side_by_side_do_not_mix(net: ConvNet, data: rf.GroupedData) -> N
         found = list(pool.map(lambda k: recording.passed(net, parts[k % 2], ["fc"]), range(40)))
     for k, each in enumerate(found):
         assert torch.allclose(each.inputs["fc"], right[k % 2], atol=1e-6)
+
+
+def test_a_record_larger_than_memory_is_read(tmp_path: Path) -> None:
+    rows, numbers = 3_500_000, 2_048
+    file = open_memmap(tmp_path / "1.npy", mode="w+", dtype=np.float32, shape=(rows, numbers))
+    file[3] = 2  # the rest is a hole in the file
+    del file
+    kept = Kept(tmp_path, ["layer"], rows)
+    kept.rows = rows
+    found = kept._mapped(1)
+    assert (found.shape, found[3, 0]) == ((rows, numbers), 2)
+    found[3] = 9
+    assert kept._mapped(1)[3, 0] == 2

@@ -23,10 +23,7 @@ def searched(curves: list[Curve], objective: Objective) -> Array:
     """(G,) cuts, one of each curve, that no change of one group's improves; nor, for measures that
     are ours, a change of two groups' cuts together, at the places that are tried."""
     own = any(isinstance(each, CallableMeasure) for each in each_of(objective.bias_measure))
-    found = []
-    for cuts in _starts(curves, objective):
-        cuts = _moved(curves, objective, cuts, 1, PLACES)
-        found.append(cuts)
+    found = [_moved(curves, objective, cuts, 1, PLACES) for cuts in _starts(curves, objective)]
     best = max(found, key=lambda cuts: _rank(curves, objective, cuts))
     if own or len(curves) < 2:  # a function of the caller's takes minutes for so many
         return best

@@ -15,6 +15,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from retrofair.data import Batches, GroupedData, StreamedData
+from retrofair.data.mapped import mapped
 from retrofair.errors import InputError
 from retrofair.files import write_json
 from retrofair.metrics import Array
@@ -91,16 +92,20 @@ class Kept:
         return open_memmap(self._file(k), mode="w+", dtype=np.float32, shape=shape)
 
     def _mapped(self, k: int) -> Array:
-        # copy-on-write for readers: torch wants a writable array, and nothing must reach the file
-        mode: Any = "c" if self.whole else "r+"
         try:
-            mapped: Array = open_memmap(self._file(k), mode=mode)
+            found: Array
+            if not self.whole:
+                found = open_memmap(self._file(k), mode="r+")
+                return found
+            # what readers write must not reach the file
+            read: Any = open_memmap(self._file(k), mode="r")
+            found = mapped(self._file(k), read.offset).view(read.dtype).reshape(read.shape)
+            return found
         except (OSError, ValueError) as error:
             raise InputError(
                 f"expected representations in {self._file(k)}, which cannot be read: {error}; "
                 f"delete {self.place} (cache)"
             ) from None
-        return mapped
 
     def _file(self, k: int) -> Path:
         return self.place / f"{k}.npy"
