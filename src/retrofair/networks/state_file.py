@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -104,3 +105,8 @@ def put_moments(optimiser: Any, tensors: Mapping[str, Tensor]) -> None:
         index, _, moment = name.partition(".")
         state["state"].setdefault(int(index), {})[moment] = value
     optimiser.load_state_dict(state)
+    # A fused step walks weights and moments together in memory: both in one layout, or it is wrong.
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
