@@ -342,9 +342,17 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("method", [QUICK_LAGRANGIAN, QUICK_ADVERSARIAL])
 @pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_resumed_it_ends_as_it_would_have(
-    method: Any, after: int, net: ConvNet, data: Any, tmp_path: Path, monkeypatch: Any
+    method: Any,
+    after: int,
+    layout: torch.memory_format,
+    net: ConvNet,
+    data: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
 ) -> None:
+    net = copy.deepcopy(net).to(memory_format=layout)
     whole = rf.debias(net, data, GOAL, method, seed=5)
     kept = dataclasses.replace(method, checkpoint=str(tmp_path))
     from retrofair.debiasers.tuning import Rounds

@@ -176,12 +176,15 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [1, 2])
+@pytest.mark.parametrize(
+    ("stop", "layout"),
+    [(1, torch.contiguous_format), (2, torch.contiguous_format), (1, torch.channels_last)],
+)
 def test_an_interrupted_training_ends_as_one_that_was_not(
-    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop: int, layout: torch.memory_format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {"epochs": 4, "batch_size": 12, "seed": 3, "augment": "flip"}
-    start = nn.Sequential(resnet(18, width=0.125), nn.Dropout(0.2))
+    start = nn.Sequential(resnet(18, width=0.125), nn.Dropout(0.2)).to(memory_format=layout)
     data, valid = images(), images(1)
     whole = train_network(start, data, valid, **options)
     epoch, ran = module._epoch, 0
