@@ -206,7 +206,8 @@ class Adversarial:
             len(data.group_names),
         )
         targets = torch.from_numpy(target).float()
-        table = self.rows(hidden, data.y, data.group, len(data.group_names))
+        groups = torch.eye(len(data.group_names))
+        table = self.rows(hidden, data.y, groups[data.group])
         set_trainable(critic, True)
         critic.train()
         total = 0.0
@@ -237,6 +238,7 @@ class Adversarial:
     ) -> None:
         tuning.train()
         parameters = list(tuning.model.parameters())
+        groups = torch.eye(len(data.group_names))
         with reading(tuning.model, layer) as seen:
 
             def step() -> None:
@@ -244,21 +246,20 @@ class Adversarial:
                 forget_gradients(parameters)
                 logit, hidden = tuning.forward(x, seen)
                 task = F.binary_cross_entropy_with_logits(logit, y.to(logit))
-                rows = self.rows(hidden.cpu(), y, group, len(data.group_names))
-                predicted = critic(rows).abs().squeeze()
+                rows = self.rows(hidden.cpu(), y, groups.index_select(0, group))
+                predicted = critic(rows).abs()
                 self.actor_loss(task, predicted.to(task.device), objective).backward()
                 optimiser.step()
 
             for _ in range(self.actor_steps):
                 tuning.step(step, self.batch_size, generator)
 
-    def rows(self, hidden: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Tensor:
-        """What the critic reads of each row."""
+    def rows(self, hidden: Tensor, y: Tensor, group: Tensor) -> Tensor:
+        """What the critic reads of each row: its representation (n, h), label (n,) and group, one
+        of G columns (n, G)."""
         if self.reads == "representation":
             return hidden
-        return torch.cat(
-            [hidden, y[..., None].to(hidden), torch.eye(n_groups).to(hidden)[group]], dim=-1
-        )
+        return torch.cat([hidden, y[:, None].to(hidden), group], dim=1)
 
     def actor_loss(self, task: Tensor, bias: Tensor, objective: Objective) -> Tensor:
         """The network's loss from its task loss and the critic's absolute prediction."""
@@ -267,7 +268,9 @@ class Adversarial:
         )
         if product:
             epsilon = getattr(objective, "epsilon", 0.05)
-            return torch.clamp(self.strength * (bias - epsilon + self.margin) + 1, min=1) * task
+            # in few operations: the step of a small network costs as much as their number
+            start = 1 - self.strength * (epsilon - self.margin)
+            return torch.clamp(self.strength * bias + start, min=1) * task
         lam = getattr(objective, "lam", 0.75) if self.lam is None else self.lam
         return lam * bias + (1 - lam) * task
 
