@@ -524,8 +524,9 @@ def test_notes_are_one_line_each(people, capsys):
     assert any("'Male' as the privileged group" in note for note in notes)
 
 
-def test_interrupting_leaves_no_half_written_file(people, tmp_path):
-    """A real process, a real Ctrl-C, in the middle of a training run."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_leaves_no_half_written_file(number, people, tmp_path):
+    """A real process, a real Ctrl-C or end of a batch job, in the middle of a training run."""
     command = [
         sys.executable,
         "-m",
@@ -547,7 +548,7 @@ def test_interrupting_leaves_no_half_written_file(people, tmp_path):
     assert b"training a network" in process.stderr.readline()
     time.sleep(0.5)
     assert process.poll() is None, "the training was over before it could be interrupted"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
     # a shell reports 130 for both: our own exit, or death by the signal outside of our code
     assert process.returncode in (130, -signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,7 +19,12 @@ DONE, BAD_INPUT, NOT_REACHED, INTERRUPTED = 0, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 2 bad input (one line), 3 goal not reached."""
+    """Run a command and exit: 0 done, 2 bad input (one line), 3 goal not reached.
+
+    What ends a service or a batch job, SIGTERM, is taken as Ctrl-C: temporary files are deleted,
+    and what keeps its results at an interrupt keeps them.
+    """
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     sys.exit(run(arguments))
 
 
