@@ -54,6 +54,8 @@ def debias(
 
     Args:
         net: (n, ...) -> (n,) or (n, 1) logits; it is left as it is. For K > 2 classes (n, K).
+            Of its copy, methods that train or perturb change frozen weights too
+            (`requires_grad=False`); `head_only`, or `layers` of some methods, leaves the others.
         data: rows the network was not trained on, with labels and groups. Labels are 0/1, or for
             K > 2 classes from 0 to K - 1: then the bias is that of the worst class, one against
             the rest, and a callable measure sees the codes of the classes.
