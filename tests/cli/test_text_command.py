@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 import retrofair as rf
 from hugging_cases import saved, table
 from retrofair.cli import run
+from retrofair.debiasers.result import decide
+from retrofair.deploy.formats import quiet
 from retrofair.networks import load_network
 
 COLUMNS = ["--label", "smiling", "--sensitive", "race", "--privileged", "White"]
@@ -50,7 +53,20 @@ def test_debias_and_audit_of_the_saved_result(method: list[str], capsys) -> None
     assert run(["audit", *GIVEN[:5], "--result", "o", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["spd"]["value"] == rf.audit(result, data)["spd"].value
-    fails(capsys, "is of texts", "export", "o", "--network", "bert", "--out", "served")
+    asked = ["export", "o", "--network", "bert", "--format", "torchscript", "--out", "served"]
+    assert run([*asked, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "the tokenizer in bert makes" in err
+    done = json.loads(out)
+    names = [each["name"] for each in done["inputs"]]
+    assert sorted(names) == ["attention_mask", "input_ids", "token_type_ids"]
+    assert done["written"]
+    x, _, _ = next(iter(test))
+    with quiet():  # TorchScript is deprecated
+        served = torch.jit.load("served/model.pt")
+    chance, decision = served(*(x[name] for name in names))
+    assert decision.tolist() == result.predict(x).tolist()
+    assert chance.numpy() == pytest.approx(decide(result.model, result.rule, x)[0], abs=1e-5)
 
 
 def test_frontier(capsys) -> None:

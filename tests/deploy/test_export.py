@@ -281,7 +281,7 @@ def test_a_failure_while_writing_leaves_the_old_files(
 
 
 def test_a_file_that_its_runtime_cannot_read(results, table, tmp_path, monkeypatch) -> None:
-    def damaged(self: Any, module: Any, inputs: Any, path: Path) -> None:
+    def damaged(self: Any, module: Any, given: Any, inputs: Any, path: Path) -> None:
         path.write_bytes(b"no graph")
 
     monkeypatch.setattr(formats.Onnx, "write", damaged)
@@ -380,7 +380,7 @@ def test_data_that_do_not_fit(results, trained, splits, table, tmp_path: Path) -
         rf.export(trained, path, data=table)
     with pytest.raises(InputError, match=r"expected a table .* got GroupedData"):
         rf.export(result, path, data=splits.test, preparation=result.preparation)
-    with pytest.raises(InputError, match="GroupedData or a pandas DataFrame as data, got list"):
+    with pytest.raises(InputError, match="StreamedData or a pandas DataFrame as data, got list"):
         rf.export(result, path, data=[1])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no threshold= or outputs= with a result"):
         rf.export(result, path, data=table, threshold=0.5)

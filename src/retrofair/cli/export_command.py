@@ -26,7 +26,7 @@ from retrofair.cli.results import (
     table_of,
 )
 from retrofair.cli.tables import console
-from retrofair.data import GroupedData, Preparation
+from retrofair.data import GroupedData, Preparation, StreamedData
 from retrofair.debiasers import Debiased
 from retrofair.deploy import FORMATS, Exported
 from retrofair.deploy import export as export_network
@@ -35,7 +35,7 @@ from retrofair.errors import InputError
 from retrofair.files import json_text
 
 NOT_THE_SAME = 3
-IMAGES = 512  # that an export is tried on
+ROWS = 512  # images or texts that an export is tried on
 
 Source = Annotated[
     str | None,
@@ -86,7 +86,7 @@ def export(
     The file takes a table's own columns and gives the probability and the decision. It is tried on
     the table the result was fitted to, or on --data; if its answers differ, nothing is written.
     Without a result a network is exported as it is, with a threshold. A result of images becomes a
-    file that takes prepared pixels.
+    file that takes prepared pixels, one of texts a file that takes a tokenizer's tokens.
     """
     path = _path(out, format)
     result = None if source is None or o.TableChoice(source).is_data else Path(source)
@@ -144,12 +144,12 @@ class Asked:
     frame: pd.DataFrame | None
     preparation: Preparation | None
     title: str
-    pixels: GroupedData | None = None  # of images, which have no columns
+    rows: StreamedData | None = None  # of images or texts, which have no columns
 
-    def features(self) -> GroupedData:
+    def features(self) -> GroupedData | StreamedData:
         """The rows as the network takes them."""
-        if self.pixels is not None:
-            return self.pixels
+        if self.rows is not None:
+            return self.rows
         assert self.preparation is not None  # a table's
         assert self.frame is not None
         return GroupedData.prepared(self.preparation, self.frame)
@@ -159,31 +159,26 @@ def of_result(folder: Path, choice: o.TableChoice, own: Own) -> Asked:
     """A saved result, on the table named or the one it was fitted to."""
     result = loaded(folder, *own)
     if media_of(result) is not None:
-        return of_images(result, folder, choice)
+        return of_media(result, folder, choice)
     preparation = preparation_of(result)
     frame = table_of(source_of(result, choice.data or None, choice.root, choice.drop))
     return Asked(result, frame, preparation, f"the result in {folder}")
 
 
-def of_images(result: Debiased, folder: Path, choice: o.TableChoice) -> Asked:
-    """A saved result of images, on some of those it was fitted to: the file takes pixels.
-
-    Raises:
-        InputError: it is of texts, whose tokens the file would not make.
-    """
+def of_media(result: Debiased, folder: Path, choice: o.TableChoice) -> Asked:
+    """A saved result of images or texts, on some of those it was fitted to."""
     media = media_of(result)
     assert media is not None  # or nobody had asked
-    if media.text is not None:
-        raise InputError(
-            f"expected a result of a table or of images, but the one in {folder} is of texts, and "
-            "no file holds a tokenizer: serve it in Python, rf.load_result(folder, network)"
-        )
     source = source_of(result, choice.data or None, choice.root)
     rows = as_groups(source.splits(o.WHOLE if source.is_file else o.USUAL).test, result.group_names)
-    some = rows[:: max(1, len(rows) // IMAGES)][:IMAGES]
-    say_pixels(media)
-    title = f"the result in {folder}, on {len(some):,} of its images"
-    return Asked(result, None, None, title, some.read())
+    some = rows[:: max(1, len(rows) // ROWS)][:ROWS]
+    if media.text is None:
+        say_pixels(media)
+    else:
+        say_tokens(media)
+    kind = "images" if media.text is None else "texts"
+    title = f"the result in {folder}, on {len(some):,} of its {kind}"
+    return Asked(result, None, None, title, some)
 
 
 def say_pixels(media: Media) -> None:
@@ -195,13 +190,22 @@ def say_pixels(media: Media) -> None:
     )
 
 
+def say_tokens(media: Media) -> None:
+    """What whoever uses the file must do to a text first."""
+    cut = "" if media.max_length is None else f", cut after {media.max_length} tokens"
+    notes.say(
+        f"the file takes the tokens that the tokenizer in {media.network} makes of a text{cut}; "
+        "the tokenizer itself is not in it"
+    )
+
+
 def of_network(choice: o.TableChoice, own: Own) -> Asked:
     """A network as it is: the user's, or a base network."""
     what = o.subject(choice, *own, parts=o.WHOLE)
     if getattr(what.test, "preparation", None) is None:
         raise InputError(
-            f"expected data that are a table, got {choice.data!r} (--data); for images export the "
-            "result of retrofair debias --images ... --out"
+            f"expected data that are a table, got {choice.data!r} (--data); for images and texts "
+            "export the result of retrofair debias --images (or --text) ... --out"
         )
     title = "the base network" if what.trained_here else str(own[0])
     return Asked(what.network, table_of(choice), what.test.preparation, title)

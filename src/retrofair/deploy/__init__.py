@@ -1,6 +1,7 @@
 """Deployment: a network with its rule and preparation as one file that other programs run."""
 
-from retrofair.deploy.exported import Exported, Input
+from retrofair.deploy.exported import Exported
+from retrofair.deploy.form import Input
 from retrofair.deploy.formats import FORMATS
 from retrofair.deploy.parity import Parity
 from retrofair.deploy.run import export

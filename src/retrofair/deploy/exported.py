@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from retrofair.deploy.form import Input
 from retrofair.deploy.parity import Parity
 from retrofair.deploy.timing import Timing
 from retrofair.version import __version__
@@ -17,36 +18,17 @@ ABOUT = "export.json"
 
 
 @dataclass(frozen=True)
-class Input:
-    """One input of an exported network: its name, type, and what its columns are."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-    columns: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {
-            "name": self.name,
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            "columns": list(self.columns),
-        }
-
-
-@dataclass(frozen=True)
 class Exported:
     """An exported network.
 
     Args:
         path: the file; where `written` is False, what stood there before still does.
         format: "onnx", "torch_export" or "torchscript".
-        inputs: a table's columns (or prepared features), and the group where the rule needs it.
+        inputs: a table's columns, or what the network takes, and the group where the rule needs it.
         rule: how it decides, as plain values.
         group_names: what the codes of the second input mean.
         parity: how its answers agree with the network's.
-        timings: how long it takes, for one row and for 1,024.
+        timings: how long it takes, for one row and for many.
         bytes: of the file.
         sha256: of the file.
     """

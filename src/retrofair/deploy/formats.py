@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from retrofair.deploy.form import ROWS, Input
 from retrofair.deploy.traced import recorded
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
@@ -33,7 +34,9 @@ class Format(Protocol):
     packages: ClassVar[tuple[str, ...]]
     randomised: ClassVar[bool]
 
-    def write(self, module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None: ...
+    def write(
+        self, module: nn.Module, given: Sequence[Tensor], inputs: Sequence[Input], path: Path
+    ) -> None: ...
     def read(self, path: Path) -> Run: ...
 
 
@@ -51,17 +54,19 @@ class Onnx:
     randomised: ClassVar[bool] = False
     opset: int = 18
 
-    def write(self, module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
-        given, names = tuple(inputs.values()), [*inputs, *OUTPUTS]
+    def write(
+        self, module: nn.Module, given: Sequence[Tensor], inputs: Sequence[Input], path: Path
+    ) -> None:
+        free = {each.name: each.free for each in inputs} | {name: {0: ROWS} for name in OUTPUTS}
         with recorded(self.name, module, given):
             torch.onnx.export(
                 module,
-                given,
+                tuple(given),
                 str(path),
                 dynamo=False,
-                input_names=list(inputs),
+                input_names=[each.name for each in inputs],
                 output_names=list(OUTPUTS),
-                dynamic_axes={name: {0: "rows"} for name in names},
+                dynamic_axes=free,
                 opset_version=self.opset,
             )
 
@@ -93,11 +98,17 @@ class TorchExport:
     packages: ClassVar[tuple[str, ...]] = ()
     randomised: ClassVar[bool] = True
 
-    def write(self, module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
-        rows = torch.export.Dim("rows", min=1)
-        shapes = tuple({0: rows} for _ in inputs)
-        given = tuple(inputs.values())
-        program = torch.export.export(module, given, dynamic_shapes=shapes, strict=False)
+    def write(
+        self, module: nn.Module, given: Sequence[Tensor], inputs: Sequence[Input], path: Path
+    ) -> None:
+        # of tokens, the network's own code says how many may be
+        sizes: dict[str, Any] = {ROWS: torch.export.Dim(ROWS, min=1)}
+        shapes = tuple(
+            {axis: sizes.get(name, torch.export.Dim.AUTO) for axis, name in each.free.items()}
+            for each in inputs
+        )
+        # the module takes any number of tensors: theirs are the shapes of its one argument
+        program = torch.export.export(module, tuple(given), dynamic_shapes=(shapes,), strict=False)
         torch.export.save(program, str(path))
 
     def read(self, path: Path) -> Run:
@@ -113,10 +124,11 @@ class TorchScript:
     packages: ClassVar[tuple[str, ...]] = ()
     randomised: ClassVar[bool] = False  # it cannot view numbers as their bits
 
-    def write(self, module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
-        given = tuple(inputs.values())
+    def write(
+        self, module: nn.Module, given: Sequence[Tensor], inputs: Sequence[Input], path: Path
+    ) -> None:
         with recorded(self.name, module, given):
-            traced = torch.jit.trace(module, given, check_trace=False)
+            traced = torch.jit.trace(module, tuple(given), check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), str(path))
 
     def read(self, path: Path) -> Run:

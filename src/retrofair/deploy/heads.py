@@ -9,19 +9,20 @@ make up for it: the answers on these rows stay the same, and none is near a jump
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from retrofair.debiasers.head import HeadedNetwork
+from retrofair.deploy.form import Form, at_once
 from retrofair.metrics import Array
+from retrofair.networks.memory import split_rows
 from retrofair.networks.outputs import evaluating
 
-ROWS = 8_192  # at a time
 
-
-def steady(head: HeadedNetwork, x: Tensor) -> HeadedNetwork:
+def steady(head: HeadedNetwork, x: Any) -> HeadedNetwork:
     """A copy whose knots of the network's outputs lie between the rows of x.
 
     Above a knot k, w * (z - k) + s is w * (z - k') + s + w * (k' - k): with the right height of the
@@ -29,7 +30,8 @@ def steady(head: HeadedNetwork, x: Tensor) -> HeadedNetwork:
     """
     made = copy.deepcopy(head)
     own = _own(made, x)
-    outputs = own.shape[1] - (x.shape[1] if made.features.inputs else 0)
+    parts = Form.of(x).parts(x)
+    outputs = own.shape[1] - sum(part.shape[1] for part in parts if made.features.inputs)
     column, knot = made.features.column, made.features.knot
     knots, count = len(knot), own.shape[1]
     for position in range(knots):
@@ -52,7 +54,8 @@ def _between(values: Array, knot: float) -> float:
     return float((np.float64(below.max()) + np.float64(above.min())) / 2)
 
 
-def _own(head: HeadedNetwork, x: Tensor) -> Tensor:
+def _own(head: HeadedNetwork, x: Any) -> Tensor:
+    rows = at_once(Form.of(x).parts(x))
     with evaluating(head):
-        parts = [head.features.plain(each)[0].cpu() for each in torch.split(x, ROWS)]
+        parts = [head.features.plain(each)[0].cpu() for each in split_rows(x, rows)]
     return torch.cat(parts).clone()

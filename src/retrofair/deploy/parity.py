@@ -11,13 +11,13 @@ from torch import Tensor
 
 from retrofair.debiasers.rules import Argmax, Rule
 from retrofair.deploy.decisions import cuts_of
+from retrofair.deploy.form import at_once
 from retrofair.deploy.formats import Run
 from retrofair.metrics import Array
 
 # In probability. Runtimes differ by about 1e-7 in each operation in single precision; the weights
 # of a head that looks at a network of nearly constant scores multiply that by a hundred or more.
 TOLERANCE = 1e-4
-ROWS = 8_192  # at a time
 # how many rows are asked one by one, and how many at once besides: a recorded run may hold a number
 # of rows, and a network may answer a row by those beside it
 SINGLE, ODD = 50, 257
@@ -87,8 +87,8 @@ class Parity:
 
 def answers(run: Run, inputs: Sequence[Tensor]) -> tuple[Array, Array]:
     """What an exported file says of every row."""
-    rows = len(inputs[0])
-    parts = [run([each[start : start + ROWS] for each in inputs]) for start in range(0, rows, ROWS)]
+    rows, some = len(inputs[0]), at_once(inputs)
+    parts = [run([each[start : start + some] for each in inputs]) for start in range(0, rows, some)]
     chances, decisions = zip(*parts, strict=True)
     return np.concatenate(chances), np.concatenate(decisions)
 
@@ -105,6 +105,13 @@ def other_batches(
         for batch in batches:
             chance[batch], decision[batch] = run([each[batch] for each in inputs])
         yield chance, decision
+
+
+def shorter(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Of tokens, the first half of each row's."""
+    return [
+        each[:, : max(1, (each.shape[1] + 1) // 2)] if each.ndim > 1 else each for each in inputs
+    ]
 
 
 def margins(rule: Rule, chance: Array, group: Array) -> Array:

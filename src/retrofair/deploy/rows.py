@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from retrofair.data import GroupedData, Preparation, raw_table
+from retrofair.data import Batches, GroupedData, Preparation, StreamedData, raw_table
 from retrofair.data.preparation import prepare
-from retrofair.deploy.exported import Input
+from retrofair.deploy.form import ROWS, Form, Input
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 
@@ -21,27 +22,37 @@ class Rows:
     """Rows in both forms.
 
     Args:
-        given: (n, ...) what the exported file takes.
+        given: what the exported file takes, tensors (n, ...).
         codes: (n,) the group of each; 0 where the table does not tell it.
-        x: features of the rows that the preparation keeps.
+        x: what the network takes, of the rows that the preparation keeps.
+        form: what x is made of.
         group: their group codes.
         kept: (k,) positions of these among all rows.
-        first: the first input of the file.
+        inputs: of the file, but for the group.
+        data: the kept rows as a network is looked at with.
         preparation: what is baked in; None: the file takes features.
     """
 
-    given: Tensor
+    given: tuple[Tensor, ...]
     codes: Tensor
-    x: Tensor
+    x: Any
+    form: Form
     group: Tensor
     kept: Array
-    first: Input
-    group_names: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    data: Batches
     preparation: Preparation | None
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        return self.data.group_names
 
     @classmethod
     def of(
-        cls, data: GroupedData | pd.DataFrame, preparation: Preparation | None, needs_group: bool
+        cls,
+        data: GroupedData | StreamedData | pd.DataFrame,
+        preparation: Preparation | None,
+        needs_group: bool,
     ) -> Rows:
         """The rows of a table, which are prepared, or of prepared data.
 
@@ -55,22 +66,24 @@ class Rows:
                     "already to export a network that takes features"
                 )
             return cls._table(data, preparation, needs_group)
-        if not isinstance(data, GroupedData):
+        if not isinstance(data, GroupedData | StreamedData):
             raise InputError(
-                f"expected GroupedData or a pandas DataFrame as data, got {type(data).__name__}"
+                "expected GroupedData, StreamedData or a pandas DataFrame as data, got "
+                f"{type(data).__name__}"
             )
         if preparation is not None:
             raise InputError(
-                "expected a table (a pandas DataFrame) as data with preparation=, got GroupedData: "
-                "the exported file takes what data holds"
+                "expected a table (a pandas DataFrame) as data with preparation=, got "
+                f"{type(data).__name__}: the exported file takes what data holds"
             )
         if not len(data):
             raise InputError("expected data with rows, got none")
-        dtype = str(data.x.dtype).removeprefix("torch.")
-        named = data.feature_names if data.x.ndim == 2 else ()
-        first = Input("x", dtype, ("rows", *data.x.shape[1:]), named)
+        x = data.x
+        form = Form.of(x)
+        inputs = form.inputs(x, data.feature_names if isinstance(data, GroupedData) else ())
         rows = np.arange(len(data))
-        return cls(data.x, data.group, data.x, data.group, rows, first, data.group_names, None)
+        given = tuple(form.parts(x))
+        return cls(given, data.group, x, form, data.group, rows, inputs, data, None)
 
     @classmethod
     def _table(cls, frame: pd.DataFrame, preparation: Preparation, needs_group: bool) -> Rows:
@@ -81,17 +94,15 @@ class Rows:
         codes = torch.zeros(len(frame), dtype=torch.long)
         codes[torch.from_numpy(kept)] = torch.from_numpy(group)
         names = tuple(column.name for column in preparation.columns)
-        first = Input("columns", "float64", ("rows", len(names)), names)
-        return cls(
-            given,
-            codes,
-            torch.from_numpy(x),
-            torch.from_numpy(group),
-            kept,
-            first,
-            preparation.group_names,
-            preparation,
+        inputs = (Input("columns", "float64", (ROWS, len(names)), names),)
+        features = torch.from_numpy(x)
+        data = GroupedData(
+            x=features,
+            y=torch.zeros(len(x)),
+            group=torch.from_numpy(group),
+            group_names=preparation.group_names,
         )
+        return cls((given,), codes, features, Form(), data.group, kept, inputs, data, preparation)
 
 
 def _completed(frame: pd.DataFrame, preparation: Preparation, needs_group: bool) -> pd.DataFrame:

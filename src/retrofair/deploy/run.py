@@ -9,21 +9,23 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from retrofair.data import GroupedData, Preparation
+from retrofair.data import GroupedData, Preparation, StreamedData
 from retrofair.data import stored as preparations
 from retrofair.debiasers import Debiased, rules
 from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import decide
 from retrofair.deploy.decisions import Coin, decision_of
-from retrofair.deploy.exported import ABOUT, Exported, Input
+from retrofair.deploy.exported import ABOUT, Exported
+from retrofair.deploy.form import ROWS, TOKENS, Input
 from retrofair.deploy.formats import Format, Run, format_of, quiet
 from retrofair.deploy.heads import steady
-from retrofair.deploy.parity import Parity, answers, margins, other_batches
+from retrofair.deploy.parity import Parity, answers, margins, other_batches, shorter
 from retrofair.deploy.prepared import PreparedTable
 from retrofair.deploy.rows import Rows
 from retrofair.deploy.served import Served, example, frozen
@@ -41,7 +43,7 @@ def export(
     path: str | Path,
     format: str = "onnx",
     *,
-    data: GroupedData | pd.DataFrame,
+    data: GroupedData | StreamedData | pd.DataFrame,
     preparation: Preparation | None = None,
     threshold: float | None = None,
     outputs: Outputs | None = None,
@@ -50,9 +52,11 @@ def export(
 
     The file takes what `data` holds. With a table it takes the table's own columns as numbers, (n,
     columns) float64 as of `data.raw_table`: numbers as they are, texts by the codes that
-    preparation.json, written beside it, lists. With `GroupedData` it takes features x. It gives
-    the probability and the decision, and takes the group codes as a second input where the rule
-    needs them. A row that the library would refuse gets the probability nan and the decision -1.
+    preparation.json, written beside it, lists. With `GroupedData` or `StreamedData` it takes what
+    the network takes: features or pixels x, or the tensors of a tuple or dict one by one, as a
+    tokenizer makes them. It gives the probability and the decision, and takes the group codes as a
+    last input where the rule needs them. A row that the library would refuse gets the probability
+    nan and the decision -1.
 
     Before anything is put in place the file is read again and tried on all rows of `data`. What was
     found is written beside it, export.json.
@@ -60,7 +64,7 @@ def export(
     Args:
         subject: a result of `debias`, which brings its rule, or a network.
         path: ends in .onnx, .pt2 (torch_export) or .pt (torchscript).
-        data: rows to try it on: all there are. A table need not have the label.
+        data: rows to try it on: all there are, read into memory. A table need not have the label.
         preparation: of a table; by default the result's own.
         threshold: for a network: a probability, 0.5 by default; positive means strictly above.
         outputs: for a network: "logits" or "probabilities" (see `debias`).
@@ -121,15 +125,12 @@ def _network(
     used = 0.5 if threshold is None else threshold
     if not isinstance(used, int | float) or not 0 <= used <= 1:
         raise InputError(f"expected a threshold in [0, 1], got {used} (--threshold)")
-    data = GroupedData(
-        x=rows.x, y=torch.zeros(len(rows.x)), group=rows.group, group_names=rows.group_names
-    )
     if not isinstance(subject, nn.Module):
         raise InputError(
             f"expected a result or a torch.nn.Module to export, got {type(subject).__name__}"
         )
-    classes = max(2, columns(subject, data))
-    model = as_logits(subject, data, outputs, classes)
+    classes = max(2, columns(subject, rows.data))
+    model = as_logits(subject, rows.data, outputs, classes)
     if classes == 2:
         return model, rules.Cut(float(used))
     if threshold is not None:
@@ -141,8 +142,8 @@ def _served(model: nn.Module, rule: rules.Rule, rows: Rows, kind: Format) -> Ser
     """The module to export."""
     groups = len(rows.group_names)
     decision = decision_of(rule, groups, randomised=kind.randomised, kind=kind.name)
-    if rule.seed is not None and rows.x.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"expected float32 features for a rule with a coin, got {rows.x.dtype}")
+    if rule.seed is not None:
+        _check_coin(rows.x)
     steadied = steady(model, rows.x) if isinstance(model, HeadedNetwork) else model
     return frozen(
         Served(
@@ -152,16 +153,26 @@ def _served(model: nn.Module, rule: rules.Rule, rows: Rows, kind: Format) -> Ser
             coin=None if rule.seed is None else Coin(rule.seed, rows.x),
             groups=groups if rule.needs_group else 0,
             classes=rules.classes_of(rule),
+            form=rows.form,
         )
     )
 
 
+def _check_coin(x: Any) -> None:
+    kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__} of tensors"
+    if kind not in (torch.float32, torch.float64):
+        raise InputError(
+            f"expected one tensor of float32 features for a rule with a coin, got {kind}: choose a "
+            "method whose rule has none"
+        )
+
+
 def _write(kind: Format, module: Served, rows: Rows, path: Path) -> None:
-    given = example(module, rows.given[torch.from_numpy(rows.kept[:1])])
-    names = [rows.first.name, "group"][: len(given)]
+    first = int(rows.kept[0])
+    given = example(module, [each[first : first + 1] for each in rows.given])
     try:
         with quiet(), silent(), torch.no_grad():
-            kind.write(module, dict(zip(names, given, strict=True)), path)
+            kind.write(module, given, _inputs(rows, module), path)
     except InputError:
         raise
     except Exception as error:  # exporters raise many kinds
@@ -169,6 +180,10 @@ def _write(kind: Format, module: Served, rows: Rows, path: Path) -> None:
             f"this network cannot be written as {kind.name}: {_reason(error)}; choose another "
             "format (format=, --format)"
         ) from error
+
+
+def _inputs(rows: Rows, module: Served) -> tuple[Input, ...]:
+    return (*rows.inputs, Input("group", "int64", (ROWS,))) if module.groups else rows.inputs
 
 
 def _tried(
@@ -183,24 +198,30 @@ def _tried(
     """The file, read again, beside the network on all rows."""
 
     def original(each: Sequence[Tensor]) -> tuple[Array, Array]:
-        x, group = each
+        *parts, group = each
+        x = rows.form.joined(parts)
         return decide(model, rule, x, group.numpy() if rule.needs_group else None)
 
-    features = [rows.x, rows.group]
-    given = [rows.given, rows.codes] if module.groups else [rows.given]
+    features = [*rows.form.parts(rows.x), rows.group]
+    given = [*rows.given, rows.codes] if module.groups else [*rows.given]
     with quiet():
         run = _read(kind, draft)
         ours = answers(original, features)
         theirs = answers(run, given)
         again = [theirs, *other_batches(run, given, theirs)]
         timings = timed(original, run, features, given)
-    inputs = (rows.first, Input("group", "int64", ("rows",)))
-    away = margins(rule, ours[0], rows.group.numpy())
-    found = [Parity.of(ours, each, away, rows.kept) for each in again]
+        group = rows.group.numpy()
+        away = margins(rule, ours[0], group)
+        found = [Parity.of(ours, each, away, rows.kept) for each in again]
+        if any(TOKENS in each.shape for each in rows.inputs):  # as of shorter texts
+            ours = answers(original, shorter(features))
+            theirs = answers(run, shorter(given))
+            away = margins(rule, ours[0], group)
+            found.append(Parity.of(ours, theirs, away, rows.kept))
     return Exported(
         path=path,
         format=kind.name,
-        inputs=inputs[: len(given)],
+        inputs=_inputs(rows, module),
         rule=rules.to_dict(rule),
         group_names=tuple(rows.group_names),
         parity=max(found, key=lambda each: (not each.holds, each.largest)),  # the worst

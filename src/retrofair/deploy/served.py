@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from retrofair.data.learned import LARGEST
 from retrofair.debiasers.head import GivenHead
+from retrofair.deploy.form import Form
 from retrofair.deploy.prepared import PreparedTable, every
 from retrofair.networks.outputs import forward
 
@@ -16,10 +20,11 @@ NONE = -1  # the decision on a row that cannot be decided
 class Served(nn.Module):
     """A network with its rule and, for tables, its preparation.
 
-    `forward(x)`, or `forward(x, group)` where the rule needs each row's group, gives the
-    probability (n,) float64, (n, K) of three classes or more, and the decision (n,) int64. A row
-    that the library would refuse (an unknown category, a missing value it does not fill, an unknown
-    group, a score that is not finite) gets the probability nan and the decision -1.
+    `forward(x)`, or `forward(x, group)` where the rule needs each row's group, and with the tensors
+    of x one by one where there are several, gives the probability (n,) float64, (n, K) of three
+    classes or more, and the decision (n,) int64. A row that the library would refuse (an unknown
+    category, a missing value it does not fill, an unknown group, a score that is not finite) gets
+    the probability nan and the decision -1.
 
     Args:
         prepare: makes the network's features from a table's columns; None: x are the features.
@@ -27,6 +32,7 @@ class Served(nn.Module):
         coin: of a randomised rule.
         groups: how many there are, where the rule needs them; otherwise 0.
         classes: 2, or more with a logit each.
+        form: what the network's x is made of.
     """
 
     def __init__(
@@ -38,12 +44,15 @@ class Served(nn.Module):
         coin: nn.Module | None = None,
         groups: int = 0,
         classes: int = 2,
+        form: Form = Form(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         self.network, self.decide, self.prepare, self.coin = network, decide, prepare, coin
-        self.groups, self.classes = groups, classes
+        self.groups, self.classes, self.form = groups, classes, form
 
-    def forward(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.form.joined(given[: len(self.form.names)])
+        group = given[-1] if self.groups else None
         usable = None
         if self.prepare is not None:
             x, usable = self.prepare(x)
@@ -63,7 +72,7 @@ class Served(nn.Module):
         chance = torch.where(shown, chance, torch.full_like(chance, torch.nan))
         return chance, torch.where(usable, decision, torch.full_like(decision, NONE))
 
-    def _logit(self, x: Tensor, group: Tensor | None) -> Tensor:
+    def _logit(self, x: Any, group: Tensor | None) -> Tensor:
         if group is not None and isinstance(self.network, GivenHead):
             return self.network.given(self.network.features(x), group)
         # "forward" reads (n, 1) as (n,), as everywhere in the library
@@ -78,10 +87,10 @@ class Served(nn.Module):
         return torch.exp(logs), logs
 
 
-def example(module: Served, x: Tensor, rows: int = 3) -> tuple[Tensor, ...]:
-    """Inputs to export with."""
-    few = x[:1].expand(rows, *x.shape[1:]).contiguous()
-    return (few, torch.zeros(rows, dtype=torch.long)) if module.groups else (few,)
+def example(module: Served, given: Sequence[Tensor], rows: int = 3) -> tuple[Tensor, ...]:
+    """Inputs to export with, from the first row of some."""
+    few = tuple(each[:1].expand(rows, *each.shape[1:]).contiguous() for each in given)
+    return (*few, torch.zeros(rows, dtype=torch.long)) if module.groups else few
 
 
 def frozen(module: Served) -> Served:

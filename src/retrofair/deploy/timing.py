@@ -13,6 +13,8 @@ from torch import Tensor
 from retrofair.deploy.formats import Run
 
 BATCHES = ((1, 200), (1024, 30))  # rows, and how often
+SECONDS = 5.0  # for a batch's repetitions, of which there are fewer where each takes long
+FEWEST, SLOW = 3, 64  # repetitions at least, and rows where those of the larger batch take longer
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Timing:
         """Exported over original: below 1 the export is faster."""
         return self.exported / self.original if self.original else float("nan")
 
+    @property
+    def seconds(self) -> float:
+        """Of both together, a row."""
+        return (self.original + self.exported) / 1000 / self.rows
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {**asdict(self), "ratio": self.ratio}
@@ -52,20 +59,25 @@ def timed(
         features: those of all rows and their group codes.
         inputs: what the file takes for all rows.
     """
-    found = []
+    found: list[Timing] = []
     for rows, repeats in BATCHES:
+        if found and found[0].seconds * rows * FEWEST > SECONDS:
+            rows = min(rows, SLOW)
         index = np.arange(rows) % len(inputs[0])
         used = [each[index % len(each)] for each in features]
         given = [each[index] for each in inputs]
         ours, theirs = [], []
-        for _ in range(repeats + 3):
+        begun = time.perf_counter()
+        # the first few calls compile, allocate and fill caches
+        for done in range(-3, repeats):
+            if done >= FEWEST and time.perf_counter() - begun > SECONDS:
+                break
             started = time.perf_counter()
             original(used)
             middle = time.perf_counter()
             run(given)
             theirs.append(time.perf_counter() - middle)
             ours.append(middle - started)
-        # the first few calls compile, allocate and fill caches
         medians = [1000 * float(np.median(each[3:])) for each in (ours, theirs)]
-        found.append(Timing(rows, repeats, *medians))
+        found.append(Timing(rows, len(ours) - 3, *medians))
     return tuple(found)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ class _Reads(TorchDispatchMode):
 
 
 def _reads_values(module: nn.Module, given: Sequence[Tensor]) -> bool:
-    with _Reads() as reads:
+    # told that it is recorded, as it was: transformers' networks then take no short cuts by values
+    with mock.patch.object(torch.jit, "is_tracing", return_value=True), _Reads() as reads:
         module(*given)
     return bool(reads.seen)
