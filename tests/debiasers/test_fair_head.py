@@ -178,6 +178,18 @@ def test_the_network_says_what_the_regression_says() -> None:
     assert out == pytest.approx(head(z)[:, 1::2].sum(1) - 0.3, abs=1e-4)
 
 
+def test_no_row_is_at_a_knot() -> None:
+    """Of rows that are there several times too: with the last bit of its logit one would jump."""
+    few = people(40)
+    data = few[torch.arange(40).repeat(10)]
+    features, _ = Features.of(base(data), [], inputs=True, data=data)
+    own, _ = features.recorded(data)
+    assert len(features.knot) >= 8
+    away = (own[:, features.column] - features.knot).abs().min(0).values
+    sizes = [own[:, j].unique().diff().min() for j in features.column]
+    assert bool((away > 0.4 * torch.stack(sizes)).all())
+
+
 def test_with_the_attribute_given() -> None:
     data = people(4000)
     network, objective = base(data), Constrained("spd", epsilon=0.02)

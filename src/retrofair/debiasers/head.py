@@ -113,7 +113,8 @@ def _bent(own: Tensor, column: Tensor, knot: Tensor) -> Tensor:
 def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
     """The columns (J,) that are numbers rather than codes, and their knots (J,).
 
-    Knots are quantiles; of the distinct values where most rows share a few.
+    Knots are quantiles, of the distinct values where most rows share a few; each in the middle
+    between two rows, as a row at a knot would jump with the last bit of its logit.
     """
     columns, knots = [], []
     shares = np.linspace(0, 1, KNOTS + 2)[1:-1]
@@ -121,12 +122,18 @@ def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
         distinct = np.unique(values)
         if len(distinct) <= CODES:
             continue
-        chosen = np.unique(np.quantile(values, shares))
+        chosen = between(distinct, np.quantile(values, shares))
         if len(chosen) < KNOTS:
-            chosen = np.unique(np.quantile(distinct, shares))
+            chosen = between(distinct, np.quantile(distinct, shares))
         columns += [j] * len(chosen)
         knots += chosen.tolist()
     return torch.tensor(columns, dtype=torch.long), torch.tensor(knots, dtype=torch.float32)
+
+
+def between(distinct: Array, knots: Array) -> Array:
+    """The middles of the gaps between sorted values (n,) that hold the knots, each once."""
+    place = np.searchsorted(distinct, knots, side="right").clip(1, len(distinct) - 1)
+    return np.unique((distinct[place - 1].astype(np.float64) + distinct[place]) / 2)
 
 
 def directions_of(read: Tensor) -> int:
