@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import Debiased
 from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
-from retrofair.metrics import Array, Measure, bias_change, paired
+from retrofair.metrics import Array, Measure, paired
 from retrofair.metrics.rates import BASE_RATE
 from retrofair.networks.logits import as_logits
 from retrofair.networks.outputs import Outputs, chances, columns, probabilities
@@ -211,20 +210,12 @@ def _rates(pairs: Array, names: tuple[str, ...], favourable: int) -> tuple[RateC
 
 
 def _measures(pairs: Array, own: Measure) -> tuple[MeasureChange, ...]:
-    z = metrics.intervals.quantile(metrics.LEVEL)
     was, now = (pairs.sum(axis=axis) for axis in (-1, -2))
-    found = []
     # the joint measure of several, and a caller's own
     parts = metrics.each_of(own)
     mine = parts if len(parts) == 1 else (own, *parts)
-    for measure in (*(each for each in mine if each not in metrics.ALL), *metrics.ALL):
-        before, after = float(measure(was)), float(measure(now))
-        bias = float(measure.bias(now) - measure.bias(was))
-        low = high = math.nan
-        if bias_change.has_interval(measure) and math.isfinite(bias):
-            low, high = bias_change.change_limits(measure, pairs, z)
-        found.append(MeasureChange(measure.name, before, after, bias, low, high))
-    return tuple(found)
+    known = (*(each for each in mine if each not in metrics.ALL), *metrics.ALL)
+    return tuple(MeasureChange.of(measure, was, now, pairs) for measure in known)
 
 
 def _group_aucs(

@@ -13,7 +13,7 @@ import pandas as pd
 from retrofair.debiasers.effects_text import sentences
 from retrofair.debiasers.effects_text_classes import sentences_of_classes
 from retrofair.errors import unknown
-from retrofair.metrics import Measure, Several, WorstClass
+from retrofair.metrics import LEVEL, Array, Measure, Several, WorstClass, bias_change, intervals
 from retrofair.metrics.intervals import FEW_ROWS
 from retrofair.metrics.rates import FPR, SELECTION, TPR
 
@@ -102,6 +102,16 @@ class MeasureChange:
     bias: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, measure: Measure, was: Array, now: Array, pairs: Array | None) -> MeasureChange:
+        """From counts before and after, and those of the pairs; without pairs no interval."""
+        bias = float(measure.bias(now) - measure.bias(was))
+        low = high = math.nan
+        if pairs is not None and bias_change.has_interval(measure) and math.isfinite(bias):
+            z = intervals.quantile(LEVEL)
+            low, high = bias_change.change_limits(measure, pairs, z)
+        return cls(measure.name, float(measure(was)), float(measure(now)), bias, low, high)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from retrofair import metrics
 from retrofair.data import Batches
 from retrofair.debiasers.effects import Effects, GroupAuc, MeasureChange, RateChange, compared_by
-from retrofair.metrics import Array, Measure, Rate, bias_change, paired
+from retrofair.metrics import Array, Measure, Rate, paired
 from retrofair.metrics.rates import CORRECT, FPR, PPV, SELECTION, TPR
 
 RATES = (SELECTION, TPR, FPR, PPV)  # of each class; accuracy is of all
@@ -94,21 +93,13 @@ def _measures(
     shape: tuple[int, int],
     own: Measure,
 ) -> tuple[MeasureChange, ...]:
-    z = metrics.intervals.quantile(metrics.LEVEL)
     was, now = (metrics.count_classes(y, decided, group, *shape) for decided in decisions)
     pairs = None
     if shape[0] * shape[1] ** 3 <= MOST_CELLS:
         pairs = paired.count_class_pairs(y, *decisions, group, *shape)
     known: list[Measure] = [metrics.of_classes(each) for each in metrics.ALL]
-    found = []
-    for measure in known if own in known else [own, *known]:
-        before, after = float(measure(was)), float(measure(now))
-        bias = float(measure.bias(now) - measure.bias(was))
-        low = high = math.nan
-        if pairs is not None and bias_change.has_interval(measure) and math.isfinite(bias):
-            low, high = bias_change.change_limits(measure, pairs, z)
-        found.append(MeasureChange(measure.name, before, after, bias, low, high))
-    return tuple(found)
+    known = known if own in known else [own, *known]
+    return tuple(MeasureChange.of(measure, was, now, pairs) for measure in known)
 
 
 def _group_aucs(

@@ -30,9 +30,9 @@ def sentences(effects: Effects) -> list[str]:
         *_constraints(effects),
         *_gaps(effects),
         *_worse(effects),
-        *_measures(effects),
-        *_proxies(effects),
-        *_few(effects),
+        *measures(effects),
+        *proxies(effects),
+        *few(effects),
     ]
 
 
@@ -41,7 +41,7 @@ def _levelling(effects: Effects) -> str:
     if not fell:
         if several:
             return f"None of {_and(each.name for each in effects.aimed)} fell."
-        return f"{effects.measure} did not fall: {_moves(effects.bias)}."
+        return f"{effects.measure} did not fall: {moves(effects.bias)}."
     lost = any(each.rate in effects.judged for each in effects.worse)
     text = LEVELLING[effects.levelling_down] if lost else NOBODY
     rates, names = _and(map(plain, effects.judged)), _and(each.name for each in fell)
@@ -61,7 +61,7 @@ def _constraints(effects: Effects) -> list[str]:
         "stayed": [each for each in effects.aimed if not each.bias > 0 and not each.bias < 0],
     }
     said = [
-        f"whose bias {way}: {', '.join(map(_moves, found))}" for way, found in ways.items() if found
+        f"whose bias {way}: {', '.join(map(moves, found))}" for way, found in ways.items() if found
     ]
     return [f"Constraints {'; '.join(said)}."]
 
@@ -74,8 +74,8 @@ def _gaps(effects: Effects) -> list[str]:
         known.sort(key=lambda each: each.gain)
         shown = known if len(known) <= GROUPS else [known[0], known[-1]]
         if shown:
-            more = f"; {len(known) - len(shown)} groups between" if len(known) > GROUPS else ""
-            lines.append(f"{plain(rate).capitalize()}: {'; '.join(map(moved, shown))}{more}.")
+            others = f"; {len(known) - len(shown)} groups between" if len(known) > GROUPS else ""
+            lines.append(f"{plain(rate).capitalize()}: {'; '.join(map(moved, shown))}{others}.")
     return lines
 
 
@@ -84,29 +84,32 @@ def _worse(effects: Effects) -> list[str]:
     if not found:
         return []
     text = "; ".join(f"{each.group}, {plain(each.rate)} {_change(each)}" for each in found[:WORSE])
-    return [f"Also worse: {text}{_more(found, WORSE)}."]
+    return [f"Also worse: {text}{more(found, WORSE)}."]
 
 
-def _measures(effects: Effects) -> list[str]:
+def measures(effects: Effects) -> list[str]:
+    """Other measures whose bias grew or fell."""
     lines = []
     for grew, word in ((True, "grew"), (False, "fell")):
         found = [each for each in effects.moved if (each.bias > 0) == grew]
         found = _distinct(found if grew else found[::-1], effects.aimed)
         if found:
-            text = "; ".join(_moves(each) for each in found[:MEASURES])
-            lines.append(f"Other bias that {word}: {text}{_more(found, MEASURES)}.")
+            text = "; ".join(moves(each) for each in found[:MEASURES])
+            lines.append(f"Other bias that {word}: {text}{more(found, MEASURES)}.")
     if not any(each.bias > 0 for each in effects.moved):
         lines.insert(0, "No other bias measured grew beyond sampling error.")
     return lines[:2]
 
 
-def _proxies(effects: Effects) -> list[str]:
+def proxies(effects: Effects) -> list[str]:
+    """What the score tells of the group, and what else decides by it."""
     before, after = effects.tells("score_before"), effects.tells("score_after")
     inner = effects.tells("inner_estimate")
     if before is None or after is None:
         return []
-    was = "as before" if after.value == before.value else f"before, {_told(before)}"
-    text = f"Proxies: the score tells {_told(after)} ({was}; 0.5 tells nothing)"
+    same = (after.value, after.label) == (before.value, before.label)
+    was = "as before" if same else f"before, {_scored(before) if before.label else _told(before)}"
+    text = f"Proxies: {_scored(after)} ({was}; 0.5 tells nothing)"
     if inner is not None:
         text += f"; inside, the head infers {_told(inner)}, and decides by it"
     if effects.needs_group:
@@ -114,12 +117,13 @@ def _proxies(effects: Effects) -> list[str]:
     return [text + "."]
 
 
-def _few(effects: Effects) -> list[str]:
+def few(effects: Effects) -> list[str]:
+    """Rates of which the rows are too few to tell."""
     found = effects.too_few
     if not found:
         return []
-    text = "; ".join(f"{e.group}, {plain(e.rate)} ({e.rows:,} rows)" for e in found[:FEW])
-    return [f"Too few rows to tell: {text}{_more(found, FEW)}."]
+    text = "; ".join(f"{e.group}, {rate_of(e)} ({e.rows:,} rows)" for e in found[:FEW])
+    return [f"Too few rows to tell: {text}{more(found, FEW)}."]
 
 
 def moved(change: RateChange) -> str:
@@ -133,6 +137,12 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+def rate_of(change: RateChange) -> str:
+    """The rate's name, and of which class."""
+    name = plain(change.rate)
+    return f"{name} of class {change.label}" if change.label else name
+
+
 def _change(change: RateChange | MeasureChange, name: str = "change") -> str:
     value = getattr(change, name)
     if math.isnan(change.low):
@@ -140,7 +150,7 @@ def _change(change: RateChange | MeasureChange, name: str = "change") -> str:
     return f"{value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
 
 
-def _moves(change: MeasureChange) -> str:
+def moves(change: MeasureChange) -> str:
     """Both values as they are, with a sign where one is below 0, and how much the bias grew."""
     sign = "+" if min(change.before, change.after) < 0 else ""
     values = f"{change.before:{sign}.3f} to {change.after:{sign}.3f}"
@@ -166,8 +176,14 @@ def _distinct(found: Sequence[MeasureChange], own: Sequence[MeasureChange]) -> l
     return kept
 
 
-def _more(found: Sequence[object], shown: int) -> str:
+def more(found: Sequence[object], shown: int) -> str:
+    """How many are not named."""
     return f"; {len(found) - shown} more" if len(found) > shown else ""
+
+
+def _scored(auc: GroupAuc) -> str:
+    of = f" of class {auc.label}" if auc.label else ""
+    return f"the score{of} tells {_told(auc)}"
 
 
 def _told(auc: GroupAuc) -> str:

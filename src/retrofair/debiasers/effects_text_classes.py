@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from retrofair.debiasers import effects_text as two
 
 if TYPE_CHECKING:  # they call `sentences_of_classes`
-    from retrofair.debiasers.effects import Effects, GroupAuc, RateChange
+    from retrofair.debiasers.effects import Effects, RateChange
 
-WORSE, BETTER, DECIDED, FEW = 3, 2, 2, 3  # how many are named
+WORSE, BETTER, DECIDED = 3, 2, 2  # how many are named
 
 
 def sentences_of_classes(effects: Effects) -> list[str]:
@@ -20,18 +20,18 @@ def sentences_of_classes(effects: Effects) -> list[str]:
         _worse(effects),
         *_better(effects),
         *_decided(effects),
-        *two._measures(effects),
-        *_proxies(effects),
-        *_few(effects),
+        *two.measures(effects),
+        *two.proxies(effects),
+        *two.few(effects),
     ]
 
 
 def _bias(effects: Effects) -> str:
     own = effects.bias
     if not own.bias < 0:
-        return f"{effects.measure} did not fall: {two._moves(own)}; it is of the worst class."
+        return f"{effects.measure} did not fall: {two.moves(own)}; it is of the worst class."
     noise = " That fall is within sampling error." if own.high >= 0 else ""
-    return f"{effects.measure} fell: {two._moves(own)}; it is of the worst class.{noise}"
+    return f"{effects.measure} fell: {two.moves(own)}; it is of the worst class.{noise}"
 
 
 def _worse(effects: Effects) -> str:
@@ -39,7 +39,7 @@ def _worse(effects: Effects) -> str:
     if not found:
         return "No group's rate got worse beyond sampling error."
     text = "; ".join(map(_moved, found[:WORSE]))
-    return f"Worse: {text}{two._more(found, WORSE)}."
+    return f"Worse: {text}{two.more(found, WORSE)}."
 
 
 def _better(effects: Effects) -> list[str]:
@@ -48,7 +48,7 @@ def _better(effects: Effects) -> list[str]:
     if not found:
         return []
     text = "; ".join(map(_moved, found[:BETTER]))
-    return [f"Better: {text}{two._more(found, BETTER)}."]
+    return [f"Better: {text}{two.more(found, BETTER)}."]
 
 
 def _decided(effects: Effects) -> list[str]:
@@ -58,46 +58,14 @@ def _decided(effects: Effects) -> list[str]:
     if not found:
         return []
     text = "; ".join(f"{each.group}, {each.label} {_change(each)}" for each in found[:DECIDED])
-    return [f"Share decided for a class: {text}{two._more(found, DECIDED)}."]
-
-
-def _proxies(effects: Effects) -> list[str]:
-    before, after = effects.tells("score_before"), effects.tells("score_after")
-    inner = effects.tells("inner_estimate")
-    if before is None or after is None:
-        return []
-    same = (after.value, after.label) == (before.value, before.label)
-    was = "as before" if same else f"before, {_told(before)}"
-    text = f"Proxies: {_told(after)} ({was}; 0.5 tells nothing)"
-    if inner is not None:
-        text += f"; inside, the head infers {two._told(inner)}, and decides by it"
-    if effects.needs_group:
-        text += "; the rule is told each row's group besides"
-    return [text + "."]
-
-
-def _few(effects: Effects) -> list[str]:
-    found = effects.too_few
-    if not found:
-        return []
-    text = "; ".join(f"{e.group}, {_rate(e)} ({e.rows:,} rows)" for e in found[:FEW])
-    return [f"Too few rows to tell: {text}{two._more(found, FEW)}."]
-
-
-def _rate(change: RateChange) -> str:
-    name = two.plain(change.rate)
-    return f"{name} of class {change.label}" if change.label else name
+    return [f"Share decided for a class: {text}{two.more(found, DECIDED)}."]
 
 
 def _moved(change: RateChange) -> str:
-    return f"{change.group}, {_rate(change)} {_change(change)}"
+    return f"{change.group}, {two.rate_of(change)} {_change(change)}"
 
 
 def _change(change: RateChange) -> str:
     text = f"{change.before:.3f} to {change.after:.3f} ({change.change:+.3f}"
     limits = "" if math.isnan(change.low) else f" [{change.low:+.3f}, {change.high:+.3f}]"
     return f"{text}{limits})"
-
-
-def _told(auc: GroupAuc) -> str:
-    return f"the score of class {auc.label} tells {two._told(auc)}"

@@ -19,7 +19,7 @@ from retrofair.debiasers.offsets import OffsetChoice
 from retrofair.errors import InputError
 from retrofair.networks.digest import digest
 from retrofair.networks.kept import identity
-from retrofair.networks.layers import weight_layers
+from retrofair.networks.layers import running_order, weight_layers
 from retrofair.networks.memory import (
     NORMS,
     averages_of,
@@ -29,7 +29,7 @@ from retrofair.networks.memory import (
     until_it_fits,
     warn,
 )
-from retrofair.networks.outputs import device_of, evaluating, forward
+from retrofair.networks.outputs import device_of, forward
 from retrofair.networks.state_file import StateFile, moments, part, put_moments, under
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice
@@ -81,15 +81,15 @@ class Tuning:
 
     def _freeze(self, names: list[str], x: Any) -> None:
         """All but these layers and what runs after the first of them, such as its BatchNorm."""
-        order = _running_order(self.model, x)
+        order = running_order(self.model, x, _innermost)
         first = min(order.index(name) for name in names)
         after = {name for name in order[first:] if name not in order[:first]}
-        leaves = [(n, m) for n, m in self.model.named_modules() if not list(m.children())]
+        leaves = [(n, m) for n, m in self.model.named_modules() if _innermost(m)]
         frozen = {id(module) for name, module in leaves if name not in after}
         self._frozen = [  # with what is made of such layers alone
             module
             for module in self.model.modules()
-            if all(id(m) in frozen for m in module.modules() if not list(m.children()))
+            if all(id(m) in frozen for m in module.modules() if _innermost(m))
         ]
         kept = {id(p) for name, module in leaves if name in after for p in module.parameters()}
         for parameter in self.model.parameters():
@@ -150,28 +150,8 @@ class Tuning:
         return nullcontext()
 
 
-def _running_order(model: nn.Module, x: Any) -> list[str]:
-    """Names of the innermost modules as they run; one that runs twice is there twice."""
-    order: list[str] = []
-
-    def noter(name: str) -> Any:
-        def note(_module: nn.Module, _inputs: Any) -> None:
-            order.append(name)
-
-        return note
-
-    hooks = [
-        module.register_forward_pre_hook(noter(name))
-        for name, module in model.named_modules()
-        if not list(module.children())
-    ]
-    try:
-        with evaluating(model):
-            forward(model, x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return order
+def _innermost(module: nn.Module) -> bool:
+    return not list(module.children())
 
 
 class Rounds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,19 +25,26 @@ def weight_layers(model: nn.Module, x: Any) -> list[str]:
             "expected a network whose layers can be looked into, got a TorchScript module: use "
             "method='random' or a post-processor, or the nn.Module it was made from"
         )
+    order = list(dict.fromkeys(running_order(model, x, _has_weight)))
+    if not order:
+        raise InputError("expected a network with at least one linear or convolution layer")
+    return order
+
+
+def running_order(model: nn.Module, x: Any, chosen: Callable[[nn.Module], bool]) -> list[str]:
+    """Names of the chosen modules as they run; one that runs twice is there twice."""
     order: list[str] = []
 
     def noter(name: str) -> Any:
         def note(_module: nn.Module, _inputs: Any) -> None:
-            if name not in order:
-                order.append(name)
+            order.append(name)
 
         return note
 
     hooks = [
         module.register_forward_pre_hook(noter(name))
         for name, module in model.named_modules()
-        if _has_weight(module)
+        if chosen(module)
     ]
     try:
         with evaluating(model):
@@ -45,8 +52,6 @@ def weight_layers(model: nn.Module, x: Any) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    if not order:
-        raise InputError("expected a network with at least one linear or convolution layer")
     return order
 
 
