@@ -72,7 +72,7 @@ MicroRows = Annotated[
     of_large(min=1, help="lagrangian, adversarial: rows of a minibatch in memory at once."),
 ]
 Mixed = Annotated[
-    bool, of_large("--mixed", help="lagrangian, adversarial: bfloat16 forward passes on a GPU.")
+    bool, of_large("--mixed", help="lagrangian, adversarial: bfloat16 forward passes.")
 ]
 Checkpoint = Annotated[
     Path | None,

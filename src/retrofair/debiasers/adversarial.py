@@ -74,7 +74,7 @@ class Adversarial:
         layers: train the last so many layers with weights; None: all.
         micro_rows: rows of a minibatch in memory at once; None: all of them. The gradients are
             those of the whole minibatch (BatchNorm's statistics then stay as they are).
-        mixed: bfloat16 in forward passes on a GPU.
+        mixed: bfloat16 in forward passes, on a GPU or a CPU with instructions for it.
         checkpoint: a folder for the state after each epoch. Called again after an interruption,
             with the same network, data and options, training goes on from there.
 

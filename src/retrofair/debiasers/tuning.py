@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from retrofair.networks.memory import (
     warn,
 )
 from retrofair.networks.outputs import device_of, forward
+from retrofair.networks.precision import lower_precision
 from retrofair.networks.state_file import StateFile, moments, part, put_moments, under
 from retrofair.objective import Objective
 from retrofair.thresholds import Choice
@@ -54,7 +54,7 @@ class Tuning:
     Args:
         layers: how many of the last layers with weights are trained; None: all.
         rows: of a minibatch in memory at once; None: all. Halved where memory runs out.
-        mixed: bfloat16 where it is safe, in forward passes on a GPU; elsewhere it changes nothing.
+        mixed: bfloat16 in forward passes (see `lower_precision`).
         trained: modules that `train` puts in train mode; None: all but those that `layers` leaves.
         option: the caller's, by which parts or minibatches are smaller from the start.
     """
@@ -112,7 +112,7 @@ class Tuning:
         """Logits (n,) or (n, K) float32, and what `reading` saw meanwhile (n, h)."""
 
         def run(some: Any) -> tuple[Tensor, Tensor]:
-            with self._precision():
+            with lower_precision(self.mixed, device_of(self.model)):
                 out = forward(self.model, some).float()
             return out, out if seen is None else seen["input"]
 
@@ -143,11 +143,6 @@ class Tuning:
             f"out of memory with {now:,} rows at once: going on with {self.rows:,} in each part of "
             f"a minibatch; fewer from the start with {self.option}="
         )
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.mixed and device_of(self.model).type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return nullcontext()
 
 
 def _innermost(module: nn.Module) -> bool:

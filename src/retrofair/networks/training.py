@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from retrofair.errors import InputError, unknown
 from retrofair.networks.checkpoints import Checkpoint, Progress
 from retrofair.networks.memory import averages_of, part_of, until_it_fits, warn
 from retrofair.networks.outputs import answers, checked, columns, device_of, evaluating, forward
+from retrofair.networks.precision import lower_precision
 from retrofair.networks.randomness import draw_seed, generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 from retrofair.networks.train import Trained
@@ -42,7 +42,8 @@ class Fitting:
         accumulate: parts that a batch is taken in, one after the other, for want of memory; more
             of them, with a warning, where it runs out. The gradient stays the whole batch's, but
             BatchNorm takes the statistics of each part.
-        mixed: bfloat16 where it is safe, on a GPU; on the CPU it changes nothing.
+        mixed: bfloat16 where it is safe, on a GPU or a CPU with instructions for it; on others it
+            changes nothing.
         augment: "flip" mirrors every other image, at random.
     """
 
@@ -275,7 +276,7 @@ def _epoch(
         optimiser.zero_grad()
         for x, y, share in _pieces(whole, parts.count):
             x = _flipped(x, generator) if settings.augment == "flip" else x
-            with _precision(settings, device):
+            with lower_precision(settings.mixed, device):
                 out = forward(model, x)
             (_loss(out.float(), y) * share).backward()
         optimiser.step()
@@ -306,12 +307,6 @@ def _flipped(x: Any, generator: torch.Generator) -> Tensor:
         raise InputError(f"expected images (n, c, h, w) for augment='flip', got {shape}")
     chosen = torch.rand(len(x), generator=generator) < 0.5
     return torch.where(chosen.to(x.device)[:, None, None, None], x.flip(-1), x)
-
-
-def _precision(settings: Fitting, device: torch.device) -> AbstractContextManager[Any]:
-    if settings.mixed and device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
 
 
 def _loss(out: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
