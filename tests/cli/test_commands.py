@@ -524,8 +524,15 @@ def test_notes_are_one_line_each(people, capsys):
     assert any("'Male' as the privileged group" in note for note in notes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupting_leaves_no_half_written_file(number, people, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "before"),
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_IGN),  # as in the background of a shell's script
+    ],
+)
+def test_interrupting_leaves_no_half_written_file(number, before, people, tmp_path):
     """A real process, a real Ctrl-C or end of a batch job, in the middle of a training run."""
     command = [
         sys.executable,
@@ -542,8 +549,8 @@ def test_interrupting_leaves_no_half_written_file(number, people, tmp_path):
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
-        # a test run in the background of a shell ignores the signal, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # children inherit whether the signal is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, before),
     )
     assert b"training a network" in process.stderr.readline()
     time.sleep(0.5)

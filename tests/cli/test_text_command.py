@@ -62,6 +62,9 @@ def test_debias_and_audit_of_the_saved_result(method: list[str], capsys) -> None
     assert sorted(names) == ["attention_mask", "input_ids", "token_type_ids"]
     assert done["written"]
     x, _, _ = next(iter(test))
+    Path("reviews.csv").rename("moved.csv")
+    assert run([*asked, "--data", "moved.csv", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parity"] == done["parity"]
     with quiet():  # TorchScript is deprecated
         served = torch.jit.load("served/model.pt")
     chance, decision = served(*(x[name] for name in names))

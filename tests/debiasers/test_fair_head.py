@@ -20,7 +20,7 @@ from retrofair.debiasers import FairHead, cells, fair_head
 from retrofair.debiasers.base import search
 from retrofair.debiasers.chances import Chances, cross_fitted
 from retrofair.debiasers.fair_head import candidates
-from retrofair.debiasers.head import Features, GivenHead, HeadedNetwork, readable
+from retrofair.debiasers.head import Features, GivenHead, HeadedNetwork, between, readable
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.objective import Constrained
@@ -188,6 +188,14 @@ def test_no_row_is_at_a_knot() -> None:
     away = (own[:, features.column] - features.knot).abs().min(0).values
     sizes = [own[:, j].unique().diff().min() for j in features.column]
     assert bool((away > 0.4 * torch.stack(sizes)).all())
+
+
+def test_knots_between_numbers_that_have_none_between() -> None:
+    """The rows are told apart all the same: a number is not above the knot that it is."""
+    values = np.float32(1) - np.float32(2**-24) * np.arange(5, dtype=np.float32)[::-1]
+    knots = between(values, values[:-1].astype(np.float64))
+    above = values[:, None] > knots
+    assert above.sum(0).tolist() == [4, 3, 2, 1]
 
 
 def test_with_the_attribute_given() -> None:

@@ -130,26 +130,109 @@ def test_a_tuple_of_two_kinds(kind: str, tmp_path: Path) -> None:
         rf.export(result, tmp_path / "m.pt2", "torch_export", data=data)
 
 
-class Padded(nn.Module):
-    """Holds the width that it was recorded with."""
+def tokens(width: int, rows: int = 60, left: bool = False) -> rf.StreamedData:
+    """Whole numbers with a mask, of texts of all lengths from 1 up."""
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for k in range(rows):
+        length = 1 + k % width
+        mask = (torch.arange(width) < length).long()
+        mask = mask.flip(0) if left else mask
+        ids = torch.randint(1, 12, (width,), generator=generator) * mask
+        made.append(({"input_ids": ids, "attention_mask": mask}, k % 3 == 0, k % 2))
+    return rf.StreamedData.of(made, ("a", "b"))
+
+
+class Words(nn.Module):
+    """The mean of its words' numbers; without a mask of all of them."""
 
     def __init__(self) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.words = nn.Embedding(12, 4)
         self.last = nn.Linear(4, 1)
 
     def forward(self, input_ids: Tensor, **_: Tensor) -> Tensor:
-        width = len(input_ids[0].tolist())
-        return self.last(self.words(input_ids).sum(1) / width)
+        out: Tensor = self.last(self.read(self.words(input_ids)))
+        return out
+
+    def read(self, words: Tensor) -> Tensor:
+        return words.mean(1)
 
 
-def test_a_file_that_is_wrong_for_shorter_texts_is_not_written(
-    texts: rf.StreamedData, tmp_path: Path
+class Blocks(Words):
+    """Works in blocks of four words."""
+
+    def read(self, words: Tensor) -> Tensor:
+        pad = -words.shape[1] % 4
+        if pad > 0:
+            words = torch.cat([words, words[:, :1].expand(-1, pad, -1)], 1)
+        return words.mean(1)
+
+
+class Masked(Words):
+    """Divides by the number of words, which a text without any has none of."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        mask = attention_mask[..., None].float()
+        mean = (self.words(input_ids) * mask).sum(1) / mask.sum(1)
+        out: Tensor = self.last(mean)
+        return out
+
+
+class Columns(Words):
+    """Three columns of codes, which cannot be fewer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(12, 1)
+
+    def read(self, words: Tensor) -> Tensor:
+        return words.flatten(1)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+@pytest.mark.parametrize("width", [12, 16])
+def test_a_file_that_is_wrong_for_other_lengths_is_not_written(
+    kind: str, width: int, tmp_path: Path
 ) -> None:
-    torch.manual_seed(0)
-    with pytest.raises(InputError, match="decides by the values of its input in Python"):
-        rf.export(Padded(), tmp_path / "m.pt", "torchscript", data=texts, outputs="logits")
+    """A recorded run of a network that pads holds whether it was padded."""
+    path = tmp_path / f"m.{SUFFIXES[kind]}"
+    done = rf.export(Blocks(), path, kind, data=tokens(width), outputs="logits")
+    assert not done.written
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_masks_on_either_side(kind: str, left: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"m.{SUFFIXES[kind]}"
+    done = rf.export(Masked(), path, kind, data=tokens(8, left=left), outputs="logits")
+    assert done.written
+    assert {each.shape for each in done.inputs} == {("rows", "tokens")}
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    _, decision = asked(kind, path, [ids, torch.ones_like(ids)])
+    with torch.no_grad():
+        assert decision.tolist() == (Masked()(ids, torch.ones_like(ids))[:, 0] > 0).long().tolist()
+
+
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_columns_of_codes_are_no_tokens(kind: str, tmp_path: Path) -> None:
+    """And a tensor that the network ignores is taken all the same."""
+    path = tmp_path / f"m.{SUFFIXES[kind]}"
+    done = rf.export(Columns(), path, kind, data=tokens(3), outputs="logits")
+    assert done.written
+    assert [each.name for each in done.inputs] == ["input_ids", "attention_mask"]
+    assert {each.shape for each in done.inputs} == {("rows", 3)}
+    ids = torch.tensor([[1, 2, 3]])
+    assert len(asked(kind, path, [ids, ids])[0]) == 1
+
+
+def test_names_that_a_file_has_itself(tmp_path: Path) -> None:
+    x = {"input_ids": torch.ones(3).long(), "group": torch.ones(3).long()}
+    data = rf.StreamedData.of([(x, 0, 0), (x, 1, 1)], ("a", "b"))
+    with pytest.raises(InputError, match="a dict without 'group'"):
+        rf.export(Words(), tmp_path / "m.onnx", data=data, outputs="logits")
 
 
 def test_a_slow_network_is_timed_on_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:

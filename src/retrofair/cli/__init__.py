@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -24,8 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     What ends a service or a batch job, SIGTERM, is taken as Ctrl-C: temporary files are deleted,
     and what keeps its results at an interrupt keeps them.
     """
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _ended)
     sys.exit(run(arguments))
+
+
+def _ended(_number: int, _frame: object) -> None:
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
+    else:  # ignored, as it is in the background of a shell's script
+        raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

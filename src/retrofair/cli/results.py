@@ -92,7 +92,7 @@ def source_of(
     check_there(data)
     now = TableChoice(data, root=root, drop=drop)
     if now.is_file:
-        return now
+        return now if past is None or past.media is None else replace(past, data=data)
     datasets.get(data)
     if past is None or past.data != data:
         raise InputError(

@@ -131,9 +131,14 @@ def knots_of(own: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def between(distinct: Array, knots: Array) -> Array:
-    """The middles of the gaps between sorted values (n,) that hold the knots, each once."""
+    """The middles of the gaps between sorted values (n,) that hold the knots, each once: float32.
+
+    In a gap without numbers of single precision it is the lower value, which is not above itself.
+    """
     place = np.searchsorted(distinct, knots, side="right").clip(1, len(distinct) - 1)
-    return np.unique((distinct[place - 1].astype(np.float64) + distinct[place]) / 2)
+    low, high = (distinct[at].astype(np.float64) for at in (place - 1, place))
+    middle = ((low + high) / 2).astype(np.float32)
+    return np.unique(np.where(middle >= high.astype(np.float32), low.astype(np.float32), middle))
 
 
 def directions_of(read: Tensor) -> int:

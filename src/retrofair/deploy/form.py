@@ -8,7 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from retrofair.errors import InputError
+
 ROWS, TOKENS = "rows", "tokens"  # names of dimensions whose size is free
+GROUP, OUTPUTS = "group", ("probability", "decision")  # what a file calls the rest
+RESERVED = (GROUP, *OUTPUTS)
 TABLE, OTHER = 8_192, 64  # rows at a time: what networks make of images and texts is large
 
 
@@ -73,15 +77,31 @@ class Form:
             return dict(zip(self.names, parts, strict=True))
         return tuple(parts) if self.kind is tuple else parts[0]
 
-    def inputs(self, x: Any, columns: tuple[str, ...] = ()) -> tuple[Input, ...]:
+    def width(self, parts: Sequence[Tensor]) -> int | None:
+        """How many tokens a row has, where these may be tokens: whole numbers, of one width."""
+        if self.kind is Tensor or any(each.is_floating_point() for each in parts):
+            return None
+        widths = {each.shape[1] if each.ndim == 2 else None for each in parts}
+        return widths.pop() if len(widths) == 1 else None
+
+    def inputs(
+        self, x: Any, columns: tuple[str, ...] = (), *, tokens: bool = False
+    ) -> tuple[Input, ...]:
         """What a file says that it takes.
 
-        Whole numbers in several tensors of one width are tokens, which may be more or fewer.
+        Args:
+            tokens: whether rows may have more or fewer of them.
+
+        Raises:
+            InputError: a name that a file has for something else.
         """
+        taken = [name for name in self.names if name in RESERVED]
+        if taken:
+            raise InputError(
+                f"expected x to be a dict without {taken[0]!r}, which an exported file has a "
+                "meaning of its own for: give that tensor another name"
+            )
         parts = self.parts(x)
-        widths = {tuple(each.shape[1:]) for each in parts}
-        whole = not any(each.is_floating_point() for each in parts)
-        tokens = self.kind is not Tensor and whole and len(widths) == 1 and parts[0].ndim == 2
         return tuple(
             Input(
                 name,

@@ -14,13 +14,12 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from retrofair.deploy.form import ROWS, Input
+from retrofair.deploy.form import OUTPUTS, ROWS, Input
 from retrofair.deploy.traced import recorded
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
 
 Run = Callable[[Sequence[Tensor]], tuple[Array, Array]]
-OUTPUTS = ("probability", "decision")
 
 
 class Format(Protocol):
@@ -69,6 +68,7 @@ class Onnx:
                 dynamic_axes=free,
                 opset_version=self.opset,
             )
+        _declare(path, given, inputs)
 
     def read(self, path: Path) -> Run:
         import onnxruntime
@@ -87,6 +87,23 @@ class Onnx:
             return chance, decision
 
         return run
+
+
+def _declare(path: Path, given: Sequence[Tensor], inputs: Sequence[Input]) -> None:
+    """Put back the inputs that the network does not use, which the exporter leaves out."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    known = {each.name for each in model.graph.input}
+    absent = [place for place, each in enumerate(inputs) if each.name not in known]
+    for place in absent:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(given[place].numpy().dtype)
+        made = onnx.helper.make_tensor_value_info(
+            inputs[place].name, kind, list(inputs[place].shape)
+        )
+        model.graph.input.insert(place, made)
+    if absent:
+        onnx.save(model, str(path))
 
 
 @dataclass(frozen=True)

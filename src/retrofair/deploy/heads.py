@@ -1,9 +1,10 @@
 """A fair head that gives the same answers where rounding differs.
 
-A head bends the network's logit at knots, and what it adds may jump there. Knots are quantiles, so
-some are a row's own logit; in another runtime, whose last bits differ, that row may be on the other
-side. Each such knot is moved to the middle of the gap between rows, and the weights are changed to
-make up for it: the answers on these rows stay the same, and none is near a jump.
+A head bends the network's logit at knots, and what it adds may jump there. Knots lie between the
+rows that it was fitted to, but other rows may be at them, and in another runtime, whose last bits
+differ, on the other side. Each such knot is moved to the middle of the gap between rows, and the
+weights are changed to make up for it: the answers on these rows stay the same, and none is near a
+jump.
 """
 
 from __future__ import annotations

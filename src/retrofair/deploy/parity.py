@@ -99,19 +99,13 @@ def other_batches(
     """The answers again, with some rows, spread over all, asked in batches of other sizes."""
     rows = len(inputs[0])
     singles = np.linspace(0, rows - 1, min(SINGLE, rows)).round().astype(np.int64)
-    odd = np.linspace(0, rows - 1, min(ODD, rows - 1 + rows % 2)).round().astype(np.int64)
+    most = min(ODD, at_once(inputs) - 1)
+    odd = np.linspace(0, rows - 1, min(most, rows - 1 + rows % 2)).round().astype(np.int64)
     for batches in ([singles[at : at + 1] for at in range(len(singles))], [odd]):
         chance, decision = (each.copy() for each in whole)
         for batch in batches:
             chance[batch], decision[batch] = run([each[batch] for each in inputs])
         yield chance, decision
-
-
-def shorter(inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Of tokens, the first half of each row's."""
-    return [
-        each[:, : max(1, (each.shape[1] + 1) // 2)] if each.ndim > 1 else each for each in inputs
-    ]
 
 
 def margins(rule: Rule, chance: Array, group: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class Rows:
     @property
     def group_names(self) -> tuple[str, ...]:
         return self.data.group_names
+
+    def of_tokens(self) -> Rows:
+        """The same, of which a file takes more or fewer tokens too."""
+        return replace(self, inputs=self.form.inputs(self.x, tokens=True))
 
     @classmethod
     def of(

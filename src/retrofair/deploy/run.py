@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -22,15 +23,16 @@ from retrofair.debiasers.head import HeadedNetwork
 from retrofair.debiasers.result import decide
 from retrofair.deploy.decisions import Coin, decision_of
 from retrofair.deploy.exported import ABOUT, Exported
-from retrofair.deploy.form import ROWS, TOKENS, Input
+from retrofair.deploy.form import GROUP, ROWS, Input
 from retrofair.deploy.formats import Format, Run, format_of, quiet
 from retrofair.deploy.heads import steady
-from retrofair.deploy.parity import Parity, answers, margins, other_batches, shorter
+from retrofair.deploy.parity import Parity, answers, margins, other_batches
 from retrofair.deploy.prepared import PreparedTable
 from retrofair.deploy.rows import Rows
 from retrofair.deploy.served import Served, example, frozen
 from retrofair.deploy.silent import silent
 from retrofair.deploy.timing import timed
+from retrofair.deploy.widths import narrowed, widths_taken
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing
 from retrofair.metrics import Array
@@ -100,11 +102,13 @@ def export(
         rows = Rows.of(data, preparation, False)
         model, rule = _network(subject, rows, threshold, outputs)
     model = copy.deepcopy(model).cpu().eval()
+    widths = widths_taken(_original(model, rule, rows), rows.form, _features(rows))
+    rows = rows.of_tokens() if widths else rows
     module = _served(model, rule, rows, kind)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         _write(kind, module, rows, draft)
-        done = _tried(kind, model, module, rule, rows, draft, path)
+        done = _tried(kind, model, module, rule, rows, draft, path, widths)
         if done.written:
             _place(done, draft, rows.preparation)
     return done
@@ -183,7 +187,7 @@ def _write(kind: Format, module: Served, rows: Rows, path: Path) -> None:
 
 
 def _inputs(rows: Rows, module: Served) -> tuple[Input, ...]:
-    return (*rows.inputs, Input("group", "int64", (ROWS,))) if module.groups else rows.inputs
+    return (*rows.inputs, Input(GROUP, "int64", (ROWS,))) if module.groups else rows.inputs
 
 
 def _tried(
@@ -194,15 +198,11 @@ def _tried(
     rows: Rows,
     draft: Path,
     path: Path,
+    widths: Sequence[int],
 ) -> Exported:
     """The file, read again, beside the network on all rows."""
 
-    def original(each: Sequence[Tensor]) -> tuple[Array, Array]:
-        *parts, group = each
-        x = rows.form.joined(parts)
-        return decide(model, rule, x, group.numpy() if rule.needs_group else None)
-
-    features = [*rows.form.parts(rows.x), rows.group]
+    original, features = _original(model, rule, rows), _features(rows)
     given = [*rows.given, rows.codes] if module.groups else [*rows.given]
     with quiet():
         run = _read(kind, draft)
@@ -213,11 +213,12 @@ def _tried(
         group = rows.group.numpy()
         away = margins(rule, ours[0], group)
         found = [Parity.of(ours, each, away, rows.kept) for each in again]
-        if any(TOKENS in each.shape for each in rows.inputs):  # as of shorter texts
-            ours = answers(original, shorter(features))
-            theirs = answers(run, shorter(given))
-            away = margins(rule, ours[0], group)
-            found.append(Parity.of(ours, theirs, away, rows.kept))
+        for width in widths:
+            index, some = narrowed(rows.form, features, width)
+            ours = answers(original, some)
+            theirs = answers(run, [*some[:-1], rows.codes[index]][: len(given)])
+            away = margins(rule, ours[0], group[index.numpy()])
+            found.append(Parity.of(ours, theirs, away, np.arange(len(index))))
     return Exported(
         path=path,
         format=kind.name,
@@ -229,6 +230,21 @@ def _tried(
         bytes=draft.stat().st_size,
         sha256=hashlib.sha256(draft.read_bytes()).hexdigest(),
     )
+
+
+def _original(model: nn.Module, rule: rules.Rule, rows: Rows) -> Run:
+    """The network and its rule, of x's tensors and the group."""
+
+    def run(each: Sequence[Tensor]) -> tuple[Array, Array]:
+        *parts, group = each
+        x = rows.form.joined(parts)
+        return decide(model, rule, x, group.numpy() if rule.needs_group else None)
+
+    return run
+
+
+def _features(rows: Rows) -> list[Tensor]:
+    return [*rows.form.parts(rows.x), rows.group]
 
 
 def _read(kind: Format, draft: Path) -> Run:
@@ -245,10 +261,11 @@ def _read(kind: Format, draft: Path) -> Run:
         try:
             return run(inputs)
         except Exception as error:  # one that holds the number of rows it was recorded with
+            shape = " x ".join(f"{size:,}" for size in inputs[0].shape)
             raise InputError(
                 f"this network was written as {kind.name}, but the file fails on a batch of "
-                f"{len(inputs[0]):,} rows: {_reason(error)}; choose another format, or a network "
-                "that asks for no fixed number of rows (format=, --format)"
+                f"{shape}: {_reason(error)}; choose another format, or a network that asks for no "
+                "fixed number of rows or tokens (format=, --format)"
             ) from error
 
     return tried

@@ -108,5 +108,5 @@ def put_moments(optimiser: Any, tensors: Mapping[str, Tensor]) -> None:
     # A fused step walks weights and moments together in memory: both in one layout, or it is wrong.
     for parameter, state in optimiser.state.items():
         for name, value in state.items():
-            if value.shape == parameter.shape:
+            if parameter.ndim and value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter).copy_(value)
