@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrofair.debiasers.head import HeadedNetwork
+from retrofair.debiasers.head import HeadedNetwork, between
 from retrofair.deploy.form import Form, at_once
 from retrofair.metrics import Array
 from retrofair.networks.memory import split_rows
@@ -49,10 +49,9 @@ def steady(head: HeadedNetwork, x: Any) -> HeadedNetwork:
 
 def _between(values: Array, knot: float) -> float:
     """The middle of the gap that holds the knot; where there is none, the knot."""
-    below, above = values[values <= knot], values[values > knot]
-    if not len(below) or not len(above):
-        return knot
-    return float((np.float64(below.max()) + np.float64(above.min())) / 2)
+    distinct = np.unique(values)
+    inside = distinct[0] <= knot < distinct[-1]
+    return float(between(distinct, np.array([knot]))[0]) if inside else knot
 
 
 def _own(head: HeadedNetwork, x: Any) -> Tensor:
