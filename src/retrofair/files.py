@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 
 @contextmanager
@@ -30,6 +34,28 @@ def write_json(path: Path, values: Any) -> None:
     """Write plain values as JSON; nan and infinity become null."""
     with replacing(path) as temporary:
         temporary.write_text(json_text(values) + "\n", encoding="utf-8")
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors, from any device, and what is said about them as safetensors.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk.
+    """
+    places: set[int] = set()
+    plain: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        plain[name] = value.detach().cpu().contiguous()
+        place = plain[name].untyped_storage().data_ptr()
+        if place in places:  # safetensors refuses tensors that share memory, as tied weights do
+            plain[name] = plain[name].clone()
+        places.add(place)
+    try:
+        save_file(plain, path, None if about is None else dict(about))
+    except SafetensorError as error:  # which is no OSError, whatever it was
+        raise OSError(f"{path}: {error}") from None
 
 
 def json_text(values: Any, indent: int | None = 2) -> str:

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 import retrofair as rf
 from retrofair.data import Batches, in_order
@@ -106,6 +115,84 @@ def test_a_dataloader_gives_its_dataset_and_not_its_order() -> None:
     data = rf.StreamedData.of(loader, NAMES)
     assert [x[0, 0].item() for x, _, _ in data] == [0, 3, 6, 9]
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler": SubsetRandomSampler([7, 2, 5]), "batch_size": 2},
+        {"sampler": [5, 2, 7]},
+        {"batch_sampler": [[5], [7, 2]]},
+        {"batch_sampler": BatchSampler(SubsetRandomSampler([2, 5, 7]), 2, drop_last=True)},
+    ],
+)
+def test_the_rows_that_a_sampler_names(options: Any, workers: int) -> None:
+    for kind in (Numbers, Blocks):
+        loader = DataLoader(kind(), num_workers=workers, **options)
+        state = torch.get_rng_state()
+        data = rf.StreamedData.of(loader, NAMES)
+        assert torch.cat([x for x, _, _ in data])[:, 0].tolist() == [2, 5, 7]
+        assert (data.y.tolist(), data.group.tolist()) == ([0, 1, 1], [2, 2, 1])
+        assert data.notes == ("3 of 10 rows: the sampler's",)
+        assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 3, "drop_last": True},
+        {"batch_size": 3, "drop_last": True, "shuffle": True},
+        {"batch_sampler": BatchSampler(range(10), 4, drop_last=True)},
+        {"sampler": torch.randperm(10).tolist()},
+    ],
+)
+def test_all_rows_where_a_loader_only_orders_them(options: Any) -> None:
+    data = rf.StreamedData.of(DataLoader(Numbers(), **options), NAMES)
+    assert data.index.tolist() == list(range(10))
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampler": WeightedRandomSampler([1.0] * 10, 4)}, "got a WeightedRandomSampler"),
+        ({"sampler": RandomSampler(range(10), replacement=True)}, "got a RandomSampler"),
+        ({"sampler": RandomSampler(range(10), num_samples=4)}, "draws others each time"),
+        ({"sampler": [1, 2, 1]}, "Subset"),
+        ({"batch_sampler": [[1], [2, 1]]}, "names each row once, got a list"),
+        ({"sampler": ["a"]}, "sampler of rows"),
+    ],
+)
+def test_samplers_that_name_no_rows(options: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        rf.StreamedData.of(DataLoader(Numbers(), **options), NAMES)
+
+
+class Unsplit(IterableDataset[Any]):
+    """Rows one after the other, which every worker would give."""
+
+    def __iter__(self) -> Any:
+        return (Numbers()[i] for i in range(10))
+
+
+def test_workers_do_not_repeat_rows() -> None:
+    data = rf.StreamedData.of(DataLoader(Unsplit(), batch_size=4, num_workers=2), NAMES)
+    assert data.x[:, 0].tolist() == list(range(10))
+
+
+class Broken(Numbers):
+    def __getitem__(self, i: int) -> Any:
+        if i == 7:
+            raise InputError("expected a good row, got the seventh")
+        return super().__getitem__(i)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_ours_comes_out_of_workers_as_it_is(workers: int) -> None:
+    with pytest.raises(InputError) as error:
+        rf.StreamedData.of(Broken(), NAMES, workers=workers)
+    assert str(error.value) == "expected a good row, got the seventh"
 
 
 def test_x_of_several_parts() -> None:

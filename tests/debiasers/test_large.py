@@ -486,6 +486,10 @@ def test_a_difference_to_another_structure(net: ConvNet, data: Any, tmp_path: Pa
     result = rf.debias(net, data, GOAL, "threshold")
     with pytest.raises(InputError, match="another structure"):
         result.save(tmp_path, base=nn.Linear(3, 1))
+    wider = copy.deepcopy(net)
+    wider.fc = nn.Linear(net.fc.in_features, net.fc.out_features + 1)
+    with pytest.raises(InputError, match="another structure"):  # though names are the same
+        result.save(tmp_path, base=wider)
     assert not (tmp_path / "result.json").exists()
 
 

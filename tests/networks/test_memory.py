@@ -13,7 +13,15 @@ import retrofair as rf
 from convnets import ConvNet, pictures, trained
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks.layers import representation
-from retrofair.networks.memory import halved, joined, part_of, ran_out, rows_of, split_rows
+from retrofair.networks.memory import (
+    halved,
+    joined,
+    part_of,
+    ran_out,
+    rows_of,
+    split_rows,
+    until_it_fits,
+)
 from retrofair.networks.outputs import logits
 
 GOAL = rf.Constrained("spd", epsilon=0.05)
@@ -56,6 +64,22 @@ def test_debiasing_and_audits_go_on(method: str) -> None:
         warnings.simplefilter("error")  # it is known for this network
         audit = rf.audit(net, data)
     assert audit["spd"].value == rf.audit(trained(), data)["spd"].value
+
+
+def test_a_step_that_failed_drew_nothing() -> None:
+    drawn, rows = list[float](), [4]
+    averages, generator = torch.zeros(2), torch.Generator().manual_seed(3)
+
+    def work() -> None:
+        averages.add_(1)
+        drawn.append(float(torch.rand(()) + torch.rand((), generator=generator)))
+        if rows[0] > 1:
+            raise MemoryError
+
+    until_it_fits(work, lambda: rows.insert(0, rows.pop() // 2), generator, [averages])
+    assert len(drawn) == 3
+    assert len(set(drawn)) == 1
+    assert averages.tolist() == [1, 1]
 
 
 def test_memory_for_no_row() -> None:

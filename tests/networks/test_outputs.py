@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from retrofair.audit import audit
 from retrofair.data import GroupedData, grouped
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import LogitOf, as_logits, logits, probabilities, probability
@@ -206,13 +208,38 @@ def test_an_assertion_in_the_users_network_is_the_reason_given() -> None:
         as_logits(Says(fails), data())
 
 
-def test_a_network_of_doubles_says_what_does_not_fit() -> None:
-    with pytest.raises(InputError, match="same dtype"):
-        as_logits(linear().double(), data())
-    doubles = GroupedData(
-        x=data().x.double(), y=data().y, group=data().group, group_names=("a", "b")
-    )
-    assert as_logits(linear().double(), doubles) is not None
+def test_doubles_and_singles_in_networks_and_in_data() -> None:
+    doubles = dataclasses.replace(data(), x=data().x.double())
+    right = logits(linear(), data())
+    for network in (linear(), linear().double()):
+        for rows in (data(), doubles):
+            assert torch.allclose(logits(as_logits(network, rows), rows), right, atol=1e-6)
+    assert doubles.x.dtype == torch.float64
+
+
+class Scales(nn.Module):
+    """Normalises its input in place, as networks do that own their batches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sub_(0.5).div_(0.25)[:, 0]
+
+
+def test_a_network_that_writes_to_its_input_does_not_reach_the_data() -> None:
+    rows, network = data(), Scales()
+    before = rows.x.clone()
+    found = [logits(network, rows) for _ in range(3)]
+    audit(as_logits(network, rows, "logits"), rows)
+    assert torch.equal(rows.x, before)
+    assert torch.equal(found[0], (before[:, 0] - 0.5) / 0.25)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_a_network_that_leaves_its_input_alone_gets_no_copy_after_the_first_call() -> None:
+    seen: list[int] = []
+    network, x = Says(lambda x: seen.append(x.data_ptr()) or x[:, 0]), data().x
+    for _ in range(3):
+        forward(network, x)
+    assert [place == x.data_ptr() for place in seen] == [False, True, True]
 
 
 @pytest.mark.parametrize("network", [lambda x: x, nn.Linear, None])

@@ -14,9 +14,11 @@ from numpy.lib.format import open_memmap
 
 import retrofair as rf
 from convnets import ConvNet, pictures, streamed, trained
+from disks import full_after
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import recording
-from retrofair.networks.kept import Kept
+from retrofair.networks.digest import digest
+from retrofair.networks.kept import LOOKS, Kept
 from retrofair.networks.layers import representation
 from retrofair.networks.outputs import logits
 
@@ -146,6 +148,27 @@ def test_the_folder_tells_networks_and_data_apart(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_the_folder_tells_rows_apart_that_look_alike(
+    net: ConvNet, data: rf.GroupedData, tmp_path: Path
+) -> None:
+    n = len(data)
+    looks = torch.linspace(0, n - 1, LOOKS).long()  # the rows that are looked at
+    other = data.x.flip(3)
+    other[looks] = data.x[looks]
+    twice = dataclasses.replace(
+        data,
+        x=torch.cat([data.x, other]),
+        y=torch.cat([data.y, data.y]),
+        group=torch.cat([data.group, data.group]),
+    )
+    rows = streamed(twice)
+    for part in (rows[:n], rows[n:]):
+        with recording.recording(tmp_path):
+            found = recording.recorded(net, part).outputs
+        assert torch.allclose(found, logits(net, part), atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_records_cannot_be_changed_through_what_is_read(
     net: ConvNet, data: rf.GroupedData, tmp_path: Path
 ) -> None:
@@ -233,6 +256,7 @@ def test_buffers_and_attributes_that_are_not_stored_count(
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x) + self.by
 
+    assert digest(Shifted(0.0, True)) == digest(Shifted(0.0, True)) != digest(Shifted(0.7, True))
     for buffer in (False, True):
         for by in (0.0, 0.7):
             shifted = Shifted(by, buffer).eval()
@@ -243,9 +267,6 @@ def test_buffers_and_attributes_that_are_not_stored_count(
 def test_a_process_that_is_not_the_writer_keeps_nothing(
     net: ConvNet, data: rf.GroupedData, tmp_path: Path
 ) -> None:
-    from retrofair.networks.digest import digest
-    from retrofair.networks.kept import Kept
-
     with recording.recording(tmp_path):
         recording.recorded(net, data)
     place = next(tmp_path.iterdir())
@@ -266,6 +287,12 @@ def test_passes_side_by_side_do_not_mix(net: ConvNet, data: rf.GroupedData) -> N
         found = list(pool.map(lambda k: recording.passed(net, parts[k % 2], ["fc"]), range(40)))
     for k, each in enumerate(found):
         assert torch.allclose(each.inputs["fc"], right[k % 2], atol=1e-6)
+
+
+def test_a_disk_that_is_full_is_said(net: ConvNet, data: rf.GroupedData, tmp_path: Path) -> None:
+    with full_after(1_000), pytest.raises(InputError, match=r"room for representations.*\(cache\)"):
+        rf.debias(net, data, GOAL, "threshold", cache=tmp_path)
+    assert bias_before(net, data, tmp_path) == rf.audit(net, data)["spd"].value
 
 
 def test_a_record_larger_than_memory_is_read(tmp_path: Path) -> None:

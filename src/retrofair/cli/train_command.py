@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from safetensors.torch import save_file
 
 from retrofair.audit import audit
 from retrofair.cli import notes
 from retrofair.cli import options as o
 from retrofair.cli import reporting as r
 from retrofair.cli.tables import show_audit
-from retrofair.files import json_text, replacing, write_json
+from retrofair.files import json_text, replacing, save_tensors, write_json
 from retrofair.networks import train_mlp
 from retrofair.networks.train import cache_folder
 from retrofair.report import sections
@@ -73,7 +72,7 @@ def train(
     found = audit(network, splits.test)
     reporting.begin()
     with replacing(out / "network.safetensors") as temporary:
-        save_file(network.state_dict(), temporary)
+        save_tensors(temporary, network.state_dict())
     preparation = splits.train.preparation
     about = {
         "data": choice.data,

@@ -134,7 +134,12 @@ class ImageFiles:
     def identity(self, names: Sequence[str]) -> list[Any]:
         """What changes when an image is replaced: sizes and times, or a zip's checksums."""
         if self.folder:
-            found = [(self.source / name).stat() for name in names]
+            try:
+                found = [(self.source / name).stat() for name in names]
+            except OSError as error:
+                raise MissingFileError(
+                    f"expected the images of these data where they were, but {error} (--images)"
+                ) from None
             return [(each.st_size, each.st_mtime_ns) for each in found]
         archive = self._opened()
         return [archive.getinfo(name).CRC for name in names]

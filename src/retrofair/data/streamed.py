@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from retrofair.data.batches import alike, checked, codes
 from retrofair.data.grouped import Batch, GroupedData, as_index, check_favourable, check_groups
+from retrofair.data.sampled import sampled
 from retrofair.data.spooled import SpooledRows
 from retrofair.errors import InputError
 
@@ -85,11 +86,13 @@ class StreamedData:
         """From a dataset of rows (x, y, group), or from a DataLoader of one.
 
         Of a DataLoader the dataset, its collation, batch size and number of workers are taken, and
-        not its order: rows come in the dataset's. Labels and groups are the dataset's `y` and
+        the rows that its sampler names; not its order: rows come in the dataset's, all of them
+        where it shuffles or drops the last batch. Labels and groups are the dataset's `y` and
         `group`, one per row, where it has them; otherwise all rows are read once for them.
 
         Methods draw rows by index. A torch `IterableDataset`, or a DataLoader of one, has none: it
-        is read to its end once, in its own order, into a copy on the disk that goes with the data.
+        is read to its end once, in its own order, into a copy on the disk that goes with the data;
+        by one worker at most, as several would each give every row.
 
         Args:
             group_names: the G names, the privileged group's last.
@@ -99,7 +102,7 @@ class StreamedData:
 
         Raises:
             InputError: what is neither, rows that are no (x, y, group), codes of groups without a
-                name, or no room for a copy.
+                name, a sampler that names a row twice, or no room for a copy.
 
         Example:
             >>> rows = [(torch.ones(3, 8, 8), k % 2, k // 2) for k in range(4)]
@@ -124,27 +127,32 @@ class StreamedData:
                 rows,
                 batch_size=None if whole else batch_rows,  # the dataset itself gives batches
                 collate_fn=collate or (None if whole else alike),
-                num_workers=workers,
+                num_workers=min(workers, 1),
             )
             rows, workers = SpooledRows(loader, spool), 0  # nothing is left to prepare
+            source = None  # nor to choose
         if not (hasattr(rows, "__getitem__") and hasattr(rows, "__len__")):
             raise InputError(
                 "expected a dataset with rows by index, rows[i] and len(rows), torch's "
                 f"IterableDataset, or a DataLoader of either, got {type(source).__name__}"
             )
-        n = len(rows)
+        index = sampled(source) if isinstance(source, DataLoader) else None
+        notes = () if index is None else (f"{len(index):,} of {len(rows):,} rows: the sampler's",)
+        index = torch.arange(len(rows)) if index is None else index
+        n = len(index)
         made = cls(
             rows=rows,
             y=torch.zeros(n),
             group=torch.zeros(n, dtype=torch.long),
             group_names=tuple(group_names),
-            index=torch.arange(n),
+            index=index,
             batch_rows=batch_rows,
             workers=workers,
             collate=collate or alike,
+            notes=notes,
         )
         if hasattr(rows, "y") and hasattr(rows, "group"):
-            y, group = codes(rows.y, "y"), codes(rows.group, "group")
+            y, group = codes(rows.y, "y")[index], codes(rows.group, "group")[index]
         else:
             y, group = _labels(made)
         return dataclasses.replace(made, y=y, group=group)
@@ -174,7 +182,7 @@ class StreamedData:
             for part in parts:
                 yield checked(self.rows.batch(part))
             return
-        batches: Any = _Batches(self.rows, self.collate)
+        batches: Any = _BatchesAhead(self.rows, self.collate)
         loader: DataLoader[Any] = DataLoader(
             batches,
             sampler=[part.tolist() for part in parts],
@@ -182,7 +190,10 @@ class StreamedData:
             num_workers=self.workers,
             generator=torch.Generator().manual_seed(_seed()),  # or it draws from torch's own
         )
-        yield from map(checked, loader)
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield checked(batch)
 
     def sample(self, rows: int, generator: torch.Generator) -> Batch:
         """`rows` rows drawn with replacement."""
@@ -284,3 +295,13 @@ class _Batches:
         many = getattr(self.rows, "__getitems__", None)
         found = many(index) if many is not None else [self.rows[i] for i in index]
         return self.collate(found)
+
+
+class _BatchesAhead(_Batches):
+    """The same in worker processes, out of which an error of ours comes as it is."""
+
+    def __getitem__(self, index: list[int]) -> Any:
+        try:
+            return super().__getitem__(index)
+        except InputError as error:  # raised, it would have the worker's traceback in its text
+            return error

@@ -201,7 +201,7 @@ class Debiased(Reported):
                 changed that is a file of some kilobytes.
 
         Raises:
-            InputError: the folder is a file, or the base is another network.
+            InputError: the folder is a file, or the base has another structure.
         """
         from retrofair.debiasers.stored import write_result  # it reads this file's class
 

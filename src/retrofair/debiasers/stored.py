@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrofair.data import Preparation
@@ -25,7 +25,7 @@ from retrofair.debiasers.effects import Effects
 from retrofair.debiasers.head import HeadedNetwork, headed
 from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError
-from retrofair.files import json_text, replacing
+from retrofair.files import json_text, replacing, save_tensors
 from retrofair.networks.digest import digest
 from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import LogitOf, settable
@@ -43,14 +43,12 @@ def write_result(result: Debiased, folder: Path, base: nn.Module | None = None) 
     """Write a result into a folder, as what differs from `base` where one is given.
 
     Raises:
-        InputError: the folder is a file, or the base is not the network that was debiased.
+        InputError: the folder is a file, or the base is no network of the structure that was
+            debiased.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected a folder to save to, but {folder} is a file")
-    state = {
-        name: value.detach().cpu().clone().contiguous()
-        for name, value in result.model.state_dict().items()
-    }
+    state = {name: value.detach().cpu() for name, value in result.model.state_dict().items()}
     alike: list[str] = [] if base is None else same_tensors(state, base)
     state = {name: value for name, value in state.items() if name not in alike}
     about = _about(result)
@@ -60,7 +58,7 @@ def write_result(result: Debiased, folder: Path, base: nn.Module | None = None) 
     with ExitStack() as stack:
         text = stack.enter_context(replacing(folder / ABOUT))
         weights = stack.enter_context(replacing(folder / WEIGHTS))
-        save_file(state, weights)
+        save_tensors(weights, state)
         files = {WEIGHTS: _sha256(weights)}
         if result.preparation is not None:
             place = stack.enter_context(replacing(folder / PREPARATION))
@@ -110,7 +108,11 @@ def same_tensors(state: dict[str, Tensor], base: nn.Module) -> list[str]:
     """
     own = base.state_dict()
     for prefix in PREFIXES:
-        if all(prefix + name in state for name in own):
+        theirs = [state.get(prefix + name) for name in own]
+        if all(
+            found is not None and found.shape == value.shape
+            for found, value in zip(theirs, own.values(), strict=True)
+        ):
             return [
                 prefix + name
                 for name, value in own.items()

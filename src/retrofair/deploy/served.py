@@ -12,7 +12,7 @@ from retrofair.data.learned import LARGEST
 from retrofair.debiasers.head import GivenHead
 from retrofair.deploy.form import Form
 from retrofair.deploy.prepared import PreparedTable, every
-from retrofair.networks.outputs import forward
+from retrofair.networks.outputs import applied
 
 NONE = -1  # the decision on a row that cannot be decided
 
@@ -76,7 +76,7 @@ class Served(nn.Module):
         if group is not None and isinstance(self.network, GivenHead):
             return self.network.given(self.network.features(x), group)
         # "forward" reads (n, 1) as (n,), as everywhere in the library
-        return forward(self.network, x)
+        return applied(self.network, x)
 
     def _chances(self, logit: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities, and what the rule decides from: with K classes, their logarithms."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrofair.errors import InputError
-from retrofair.files import json_text, replacing
+from retrofair.files import json_text, replacing, save_tensors
 
 FILE = "training.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -50,8 +50,7 @@ class Checkpoint:
             "epochs": json_text(list(weights), None),
         }
         with replacing(self.file) as temporary:
-            copies = {n: value.detach().clone().contiguous() for n, value in tensors.items()}
-            save_file(copies, temporary, metadata=about)
+            save_tensors(temporary, tensors, about)
 
     def read(
         self, model: nn.Module, optimiser: torch.optim.Optimizer

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from retrofair.certifiers import Certificate, Domain, Step, Verdict
 from retrofair.certifiers.distances import NetworkNorm
 from retrofair.certifiers.pairs import Pairs
 from retrofair.errors import InputError
-from retrofair.files import json_text, replacing, write_json
+from retrofair.files import json_text, replacing, save_tensors, write_json
 from retrofair.individual.judged import Performance
 from retrofair.individual.repaired import Repair, RepairStatus, Round
 
@@ -124,7 +124,7 @@ def save_repair(repair: Repair, folder: Path) -> Path:
     # both are written before either takes its place: no new weights with an old history
     with replacing(folder / ABOUT) as text, replacing(folder / WEIGHTS) as weights:
         text.write_text(json_text(about) + "\n", encoding="utf-8")
-        save_file(_state(repair.network), weights)
+        save_tensors(weights, repair.network.state_dict())
     return folder
 
 
@@ -177,7 +177,7 @@ def identity(pairs: Pairs) -> list[object]:
 def save_weights(network: nn.Module, path: Path) -> None:
     """A network's weights as safetensors; a file of that name is replaced whole or not at all."""
     with replacing(path) as temporary:
-        save_file(_state(network), temporary)
+        save_tensors(temporary, network.state_dict())
 
 
 def with_weights(network: nn.Module, path: Path) -> nn.Module:
@@ -195,12 +195,6 @@ def with_weights(network: nn.Module, path: Path) -> nn.Module:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the weights in {path} do not fit this network: {reason}") from None
     return made
-
-
-def _state(network: nn.Module) -> dict[str, Tensor]:
-    # safetensors takes no two names for one storage
-    state = network.state_dict()
-    return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
 
 def _values(path: Path) -> dict[str, Any]:

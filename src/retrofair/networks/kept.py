@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import (
+    header_data_from_array_1_0,
+    open_memmap,
+    read_array_header_1_0,
+    read_magic,
+    write_array_header_1_0,
+)
 from torch import Tensor
 
 from retrofair.data import Batches, GroupedData, StreamedData
@@ -37,7 +44,6 @@ class Kept:
     def __init__(self, place: Path, layers: Sequence[str], total: int) -> None:
         self.place, self.layers, self.total = place, tuple(layers), total
         self.rows = self._done()
-        self._files: list[Array] = []
 
     @classmethod
     def of(cls, folder: Path, network: str, data: Batches, layers: Sequence[str]) -> Kept:
@@ -68,13 +74,20 @@ class Kept:
         return self.rows == self.total
 
     def add(self, found: Sequence[Tensor]) -> None:
-        """The next rows: the network's outputs, then what each layer read."""
-        if not self._files:
-            self._files = [self._open(k, each) for k, each in enumerate(found)]
+        """The next rows: the network's outputs, then what each layer read.
+
+        Raises:
+            InputError: the disk is full, or what was written before is gone.
+        """
         end = self.rows + len(found[0])
-        for file, each in zip(self._files, found, strict=True):
-            file[self.rows : end] = each.numpy()
-            file.flush()  # type: ignore[attr-defined]
+        try:
+            for k, each in enumerate(found):
+                self._write(k, np.ascontiguousarray(each.numpy(), dtype=np.float32))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"expected room for representations in {self.place}, got {error}: name another "
+                "folder, or go without (cache)"
+            ) from None
         self.rows = end
         write_json(self.place / ABOUT, {"rows": end, "of": self.total, "layers": self.layers})
 
@@ -84,22 +97,27 @@ class Kept:
         found = dict(zip(self.layers, map(torch.from_numpy, inputs), strict=True))
         return torch.from_numpy(np.array(outputs)), found
 
-    def _open(self, k: int, first: Tensor) -> Array:
-        if self.rows:
-            return self._mapped(k)
-        self.place.mkdir(parents=True, exist_ok=True)
-        shape: Any = (self.total, *first.shape[1:])
-        return open_memmap(self._file(k), mode="w+", dtype=np.float32, shape=shape)
+    def _write(self, k: int, values: Array) -> None:
+        # not through a memory map, in which a full disk ends the process
+        if not self.rows:
+            self.place.mkdir(parents=True, exist_ok=True)
+            with self._file(k).open("wb") as file:
+                about = header_data_from_array_1_0(values)
+                write_array_header_1_0(file, {**about, "shape": (self.total, *values.shape[1:])})
+        with self._file(k).open("r+b") as file:
+            read_magic(file)
+            read_array_header_1_0(file)
+            place = file.tell() + self.rows * values[0].nbytes
+            if file.seek(0, os.SEEK_END) < place:
+                raise ValueError(f"{self._file(k)} with fewer than its {self.rows:,} rows")
+            file.seek(place)
+            file.write(values.data)
 
     def _mapped(self, k: int) -> Array:
         try:
-            found: Array
-            if not self.whole:
-                found = open_memmap(self._file(k), mode="r+")
-                return found
             # what readers write must not reach the file
             read: Any = open_memmap(self._file(k), mode="r")
-            found = mapped(self._file(k), read.offset).view(read.dtype).reshape(read.shape)
+            found: Array = mapped(self._file(k), read.offset).view(read.dtype).reshape(read.shape)
             return found
         except (OSError, ValueError) as error:
             raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from retrofair.networks.memory import halved, part_of, ran_out
 Outputs = Literal["logits", "probabilities"]
 Run = Callable[[nn.Module, Any], Tensor]
 EDGE = 1e-7
-HALVES = (torch.float16, torch.bfloat16)
+_gentle: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # those that leave their input alone
 
 
 class LogitOf(nn.Module):
@@ -31,7 +32,7 @@ class LogitOf(nn.Module):
         self.network = network
 
     def forward(self, *x: Any, **named: Any) -> Tensor:
-        return self.of(forward(self.network, named or (x[0] if len(x) == 1 else x)))
+        return self.of(applied(self.network, named or (x[0] if len(x) == 1 else x)))
 
     @staticmethod
     def of(chance: Tensor) -> Tensor:
@@ -101,14 +102,27 @@ def answers(model: nn.Module, x: Any) -> Tensor:
 
 def forward(model: nn.Module, x: Any) -> Tensor:
     """One output per row, (n,), or one per class, (n, K), of a batch's x: a tensor, a tuple or a
-    dict of tensors."""
+    dict of tensors, which stays as it is whatever the network does to its input."""
+    if model in _gentle:
+        return applied(model, x)
+    parts = list(x.values()) if isinstance(x, dict) else [x] if isinstance(x, Tensor) else list(x)
+    copies = [part.clone() for part in parts]
+    given: Any = tuple(copies) if isinstance(x, tuple | list) else copies[0]
+    out = applied(model, dict(zip(x, copies, strict=True)) if isinstance(x, dict) else given)
+    if all(map(torch.equal, parts, copies)):
+        _gentle.add(model)
+    return out
+
+
+def applied(model: nn.Module, x: Any) -> Tensor:
+    """As `forward`, where a network runs inside another."""
     weight = next(model.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
-    half = weight.dtype if weight is not None and weight.dtype in HALVES else None
+    kind = weight.dtype if weight is not None and weight.is_floating_point() else None
 
     def placed(value: Tensor) -> Tensor:
-        # a network in half precision reads numbers in half precision
-        return value.to(device, half if value.is_floating_point() else None)
+        # a network in half or double precision reads numbers in that
+        return value.to(device, kind if value.is_floating_point() else None)
 
     if isinstance(x, dict):
         out = model(**{name: placed(value) for name, value in x.items()})

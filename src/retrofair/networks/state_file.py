@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from retrofair.errors import InputError
-from retrofair.files import json_text, replacing
+from retrofair.files import json_text, replacing, save_tensors
 
 FILE = "training.safetensors"
 NOTE = "training"  # under which the header holds all that is no tensor, as JSON
@@ -44,9 +43,7 @@ class StateFile:
         """Replace the state on disk by this one; nan and infinity become null."""
         note = json_text({"about": self.about, "values": dict(values)}, None)
         with replacing(self.file) as temporary:
-            # copies: safetensors refuses tensors that share memory, as tied weights do
-            copies = {n: value.detach().cpu().clone().contiguous() for n, value in tensors.items()}
-            save_file(copies, temporary, metadata={NOTE: note})
+            save_tensors(temporary, tensors, {NOTE: note})
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The tensors and the other values; None where there are none yet.

@@ -14,13 +14,13 @@ from pathlib import Path
 import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from retrofair.data import GroupedData
 from retrofair.errors import InputError
-from retrofair.files import replacing
+from retrofair.files import replacing, save_tensors
 from retrofair.networks.mlp import MLP
 from retrofair.networks.randomness import generator_of, seeded
 from retrofair.networks.threads import fitting_threads
@@ -166,7 +166,7 @@ def fitted(
     if file is not None:
         with replacing(file) as temporary:
             about = {"seconds": f"{seconds:.3f}", "epochs": str(epochs)}
-            save_file(network.state_dict(), temporary, metadata=about)
+            save_tensors(temporary, network.state_dict(), about)
     return Trained(network.eval(), seconds, epochs, fresh=True)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrofair.debiasers.result import Status
 from retrofair.errors import InputError
-from retrofair.files import json_text, replacing
+from retrofair.files import json_text, replacing, save_tensors
 from retrofair.networks.memory import rows_of
 from retrofair.networks.outputs import as_input, checked, evaluating
 from retrofair.regression.found import RegressionAudit
@@ -71,10 +71,6 @@ class BoundedLoss:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"expected a folder to save to, but {folder} is a file")
-        state = {
-            name: value.detach().cpu().clone().contiguous()
-            for name, value in self.model.state_dict().items()
-        }
         values = {
             "format": FORMAT,
             "objective": {"bound": float(self.objective.bound), "loss": self.objective.loss},
@@ -88,7 +84,7 @@ class BoundedLoss:
         # both are written before either takes its place: no new weights with old figures
         with replacing(folder / ABOUT) as text, replacing(folder / WEIGHTS) as weights:
             text.write_text(json_text(values) + "\n", encoding="utf-8")
-            save_file(state, weights)
+            save_tensors(weights, self.model.state_dict())
         return folder
 
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrofair.data import Splits
-from retrofair.files import replacing
+from retrofair.files import replacing, save_tensors
 from retrofair.networks import Fitting, resnet, train_with
 from retrofair.networks.digest import digest
 from retrofair.networks.outputs import probabilities
@@ -113,8 +113,7 @@ class ImageNetworkCell:
         )
         with replacing(_file(place)) as temporary:
             about = {"seconds": f"{trained.seconds:.3f}", "epochs": str(trained.epochs)}
-            state = {k: v.cpu().contiguous() for k, v in trained.network.state_dict().items()}
-            save_file(state, temporary, metadata=about)
+            save_tensors(temporary, trained.network.state_dict(), about)
         shutil.rmtree(place, ignore_errors=True)  # the checkpoint has done its work
         return dataclasses.replace(trained, fresh=True)
 
