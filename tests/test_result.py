@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from retrofair.data import GroupedData, grouped
 from retrofair.debiasers import Debiased, Random, Status, debias, load_result, result, stored
 from retrofair.errors import InputError, RetrofairWarning
-from retrofair.files import json_text, replacing, write_json
+from retrofair.files import json_text, replacing, save_tensors, write_json
 from retrofair.networks import MLP, LogitOf
 from retrofair.objective import Constrained, Weighted
 
@@ -294,7 +293,7 @@ def test_fields_that_are_missing_or_wrong(values: dict[str, Any], tmp_path: Path
         load_result(tmp_path, network())
 
 
-@pytest.mark.parametrize("part", ["save_file", "json_text"])
+@pytest.mark.parametrize("part", ["save_tensors", "json_text"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
 def test_a_failure_while_saving_leaves_the_old_result(
     part: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -318,12 +317,12 @@ def test_a_failure_while_saving_leaves_the_old_result(
 def test_weights_cut_short_by_a_full_disk_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def half(state: Any, path: Path) -> None:
-        save_file(state, path)
+    def half(path: Path, state: Any) -> None:
+        save_tensors(path, state)
         path.write_bytes(path.read_bytes()[:20])
         raise OSError("disk full")
 
-    monkeypatch.setattr(stored, "save_file", half)
+    monkeypatch.setattr(stored, "save_tensors", half)
     with pytest.raises(OSError, match="disk full"):
         found().save(tmp_path)
     assert list(tmp_path.iterdir()) == []

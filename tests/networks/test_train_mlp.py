@@ -211,7 +211,7 @@ def test_an_interrupted_training_leaves_nothing_in_the_cache(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    for name in ("_fit", "save_file"):
+    for name in ("_fit", "save_tensors"):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, interrupted)
             with pytest.raises(KeyboardInterrupt):
