@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import transformers
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
+
+import retrofair as rf
 
 ROWS, SIDE = 120, 16
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "she", "he", "is", "good", "bad", "very", "kind")
@@ -90,13 +93,42 @@ def tokenizer(length: int = 12, side: str = "right") -> Any:
 
 def saved(name: str, root: Path, labels: int = 2) -> Path:
     """The folder of a network of this kind, with what reads its inputs."""
-    folder = root / name
-    NETWORKS[name](labels).save_pretrained(folder)
+    return saved_as(name, NETWORKS[name](labels), root / name)
+
+
+def saved_as(name: str, network: Any, folder: Path) -> Path:
+    network.save_pretrained(folder)
     if name == "bert":
         tokenizer().save_pretrained(folder)
     else:
         (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
     return folder
+
+
+def spoken(name: str, root: Path, words: Sequence[str], *, folder: str = "spoken") -> pd.DataFrame:
+    """Save a network with these names of its outputs, and give the table on which it is right:
+    its column `said` has for each row the name of the output that is largest there."""
+    frame = table()
+    place = root / "faces"
+    faces = place if place.is_dir() or name == "bert" else pictures(frame, root)
+    network: Any = NETWORKS[name](len(words))
+    network.config.id2label = dict(enumerate(words))
+    network.config.label2id = {word: code for code, word in enumerate(words)}
+    saved_as(name, network, root / folder)
+    columns = {"label": "smiling", "sensitive": "race", "privileged": "White"}
+    if name == "bert":
+        data = rf.texts_of(frame, root / folder, text="review", **columns)
+    else:
+        options = rf.networks.image_options(root / folder)
+        data = rf.images_of(faces, frame, file="file", **options, **columns)
+    with torch.no_grad():
+        given = {"pixel_values": data.x} if name != "bert" else data.x
+        logits = network(**given).logits
+        last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
+        last.bias -= logits.mean(0)  # every output is the largest somewhere
+        said = network(**given).logits.argmax(1)
+    network.save_pretrained(root / folder)
+    return frame.assign(said=[words[code] for code in said.tolist()])
 
 
 def table(rows: int = ROWS) -> pd.DataFrame:

@@ -22,7 +22,15 @@ from retrofair.cli.table_choice import one_source as one_source
 from retrofair.data import GroupedData, Splits
 from retrofair.data.split import check_seed
 from retrofair.errors import InputError, unknown
-from retrofair.networks import MLP, Outputs, load_network, load_weights, train_mlp
+from retrofair.networks import (
+    MLP,
+    HuggingFaceNetwork,
+    Outputs,
+    load_network,
+    load_weights,
+    train_mlp,
+)
+from retrofair.networks.class_order import order_of
 from retrofair.networks.train import cache_folder
 
 # headings of --help for the options that commands share
@@ -185,7 +193,7 @@ def subject(
         return Subject(trained, splits.valid, splits.test, True, _parts(splits))
     model = placed(load_network(network, weights, trust_network_file=trust), device)
     if choice.class_names:
-        say(f"the network's outputs stand for the classes {', '.join(choice.class_names)}")
+        _say_classes(model, choice.class_names)
     if weights is None and ":" in network:
         say("no --weights given: the network is used as its factory made it")
     if not choice.is_file:
@@ -195,6 +203,13 @@ def subject(
         say("the file's numbers are standardised for the network; --no-scale keeps their units")
     splits = choice.splits(parts)
     return Subject(model, splits.valid, splits.test, False, _parts(splits))
+
+
+def _say_classes(model: nn.Module, names: tuple[str, ...]) -> None:
+    """Which class each output stands for, where the network does not say it as the label does."""
+    outputs = model.names if isinstance(model, HuggingFaceNetwork) else ()
+    if order_of(outputs, names)[0] is None:
+        say(f"the network's outputs stand for the classes {', '.join(names)}")
 
 
 def _base_network(columns: int, width: int, depth: int, weights: Path) -> nn.Module:

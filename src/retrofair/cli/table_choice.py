@@ -13,7 +13,7 @@ from retrofair import datasets
 from retrofair.cli.media import Media
 from retrofair.data import Missing, Splits, StreamedData, read_table, split_frame, split_rows
 from retrofair.data.grouped import check_favourable
-from retrofair.data.split import with_favourable
+from retrofair.data.split import with_favourable, with_label_names
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
@@ -156,6 +156,8 @@ class TableChoice:
             InputError: an option is missing or wrong for this kind of data.
         """
         made = self._splits(parts)
+        if self.class_names:
+            made = with_label_names(made, self.class_names)
         return made if self.favourable is None else with_favourable(made, self.favourable)
 
     def _splits(self, parts: tuple[float, float, float]) -> Splits[Any]:
@@ -217,7 +219,7 @@ class TableChoice:
                     f"expected a label of two values, or of at most {FEW_NUMBERS} whole numbers, "
                     f"got {values:,} in {label!r}: say which is positive with --positive"
                 )
-        return self.media.rows(
+        rows = self.media.rows(
             frame,
             label=label,
             sensitive=columns,
@@ -225,6 +227,7 @@ class TableChoice:
             privileged=commas(self.privileged),
             regression=self.target != "two",
         )
+        return replace(rows, label_names=self.class_names) if self.class_names else rows
 
     def _coded(self, frame: pd.DataFrame, label: str) -> pd.DataFrame:
         """With codes for a label of classes."""

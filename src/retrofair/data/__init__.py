@@ -4,6 +4,7 @@ from retrofair.data.grouped import Batch, Batches, GroupedData
 from retrofair.data.image_files import Fit
 from retrofair.data.image_tables import images_of
 from retrofair.data.images import ImageRows
+from retrofair.data.label_names import label_names_of
 from retrofair.data.learned import Missing
 from retrofair.data.preparation import Preparation
 from retrofair.data.raw import raw_table
@@ -26,6 +27,7 @@ __all__ = [
     "TextRows",
     "images_of",
     "in_order",
+    "label_names_of",
     "raw_table",
     "read_table",
     "split_frame",

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from retrofair.data.label_names import checked_label_names
 from retrofair.data.learned import Missing
 from retrofair.data.preparation import Preparation, prepare
 from retrofair.errors import InputError
@@ -58,9 +59,11 @@ class GroupedData:
         notes: what was dropped, imputed or assumed on the way.
         favourable: the label that is good for a person, 1 or 0, by which `compare` says who gained
             and who lost; 0 for COMPAS, where 1 is to reoffend. No method and no measure reads it.
+        label_names: what the labels 0 to K - 1 are called, or empty. Classifiers of transformers
+            give their outputs in this order, by the names in their config.
 
     Raises:
-        InputError: lengths differ, a code has no name, a value is not finite.
+        InputError: lengths differ, a code or label has no name, a value is not finite.
 
     Example:
         >>> data = GroupedData(x=torch.zeros(3, 2), y=torch.tensor([0, 1, 1]),
@@ -77,6 +80,7 @@ class GroupedData:
     preparation: Preparation | None = None
     notes: tuple[str, ...] = ()
     favourable: int = 1
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -99,6 +103,7 @@ class GroupedData:
         put(self, "group", self.group.long())
         for name, values in (("x", self.x), ("y", self.y)):
             _check_finite(name, values, self.feature_names)
+        put(self, "label_names", checked_label_names(self.label_names, self.y))
 
     @classmethod
     def from_frame(

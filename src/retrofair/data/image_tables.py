@@ -82,7 +82,7 @@ def images_of(
     here = found.notna().to_numpy()
     if unlabelled:
         notes += _without_row(places, set(found[here]))
-    y, group, chosen, group_names, said = labels_of(
+    y, group, chosen, group_names, label_names, said = labels_of(
         frame.loc[here], label, columns, positive, privileged, regression
     )
     rows = ImageRows(
@@ -111,6 +111,7 @@ def images_of(
         batch_rows=batch_rows,
         workers=workers,
         notes=(*said, *notes),
+        label_names=label_names,
     )
 
 
@@ -187,8 +188,9 @@ def labels_of(
     positive: object,
     privileged: object,
     regression: bool,
-) -> tuple[Any, Any, Any, tuple[str, ...], tuple[str, ...]]:
-    """y, group, the rows that are used, group names and notes, by the rules of a table."""
+) -> tuple[Any, Any, Any, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """y, group, the rows that are used, names of groups and labels, and notes, by the rules of a
+    table."""
     frame = frame[list(dict.fromkeys([label, *sensitive]))].assign(**{ROW: np.arange(len(frame))})
     notes: tuple[str, ...] = ()
     classes = () if regression or positive is not None else _classes(frame[label])
@@ -215,6 +217,7 @@ def labels_of(
         torch.from_numpy(group),
         chosen,
         preparation.group_names,
+        classes or preparation.label_names,
         (*notes, *said),
     )
 

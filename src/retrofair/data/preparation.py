@@ -67,6 +67,15 @@ class Preparation:
         return tuple(" & ".join(values) for values in self.groups)
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """What 0 and 1 are called; of several other values, or unknown ones, 0 is "not" the
+        positive one. () where the label is a number."""
+        if self.positive is None:
+            return ()
+        alone = len(self.negative) == 1
+        return (self.negative[0] if alone else f"not {self.positive}"), self.positive
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         return tuple(name for column in self.columns for name in column.feature_names)
 

@@ -115,6 +115,12 @@ def with_favourable(splits: Splits[Data], favourable: int) -> Splits[Data]:
     return Splits(*(replace(part, favourable=favourable) for part in parts))
 
 
+def with_label_names(splits: Splits[Data], names: tuple[str, ...]) -> Splits[Data]:
+    """The same parts, which know what their labels are called."""
+    parts = (splits.train, splits.valid, splits.test)
+    return Splits(*(replace(part, label_names=names) for part in parts))
+
+
 def check_parts(parts: Shares) -> None:
     """Refuse shares that are no partition."""
     if len(parts) != 3 or min(parts) < 0 or not abs(sum(parts) - 1) <= 1e-9:

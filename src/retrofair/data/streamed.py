@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from retrofair.data.batches import alike, checked, codes
 from retrofair.data.grouped import Batch, GroupedData, as_index, check_favourable, check_groups
+from retrofair.data.label_names import checked_label_names
 from retrofair.data.sampled import sampled
 from retrofair.data.spooled import SpooledRows
 from retrofair.errors import InputError
@@ -43,6 +44,7 @@ class StreamedData:
         collate: makes a batch of a list of rows.
         notes: what was left out or assumed on the way.
         favourable: the label that is good for a person, 1 or 0 (see `GroupedData`).
+        label_names: what the labels 0 to K - 1 are called, or empty (see `GroupedData`).
     """
 
     rows: Any
@@ -55,6 +57,7 @@ class StreamedData:
     collate: Collate = alike
     notes: tuple[str, ...] = ()
     favourable: int = 1
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_favourable(self.favourable)
@@ -71,6 +74,8 @@ class StreamedData:
         object.__setattr__(self, "group_names", tuple(str(name) for name in self.group_names))
         check_groups(self.group, self.group_names)
         object.__setattr__(self, "group", self.group.long())
+        named = checked_label_names(self.label_names, self.y)
+        object.__setattr__(self, "label_names", named)
 
     @classmethod
     def of(
@@ -82,6 +87,7 @@ class StreamedData:
         workers: int | None = None,
         collate: Collate | None = None,
         spool: str | Path | None = None,
+        label_names: Sequence[str] = (),
     ) -> StreamedData:
         """From a dataset of rows (x, y, group), or from a DataLoader of one.
 
@@ -99,6 +105,7 @@ class StreamedData:
             batch_rows, workers, collate: other than the DataLoader's; 256, 0 and torch's own
                 without one.
             spool: the folder for such a copy; the system's for temporary files by default.
+            label_names: what the labels 0 to K - 1 are called.
 
         Raises:
             InputError: what is neither, rows that are no (x, y, group), codes of groups without a
@@ -155,7 +162,7 @@ class StreamedData:
             y, group = codes(rows.y, "y")[index], codes(rows.group, "group")[index]
         else:
             y, group = _labels(made)
-        return dataclasses.replace(made, y=y, group=group)
+        return dataclasses.replace(made, y=y, group=group, label_names=tuple(label_names))
 
     def __repr__(self) -> str:
         rows = torch.bincount(self.group, minlength=len(self.group_names)).tolist()
@@ -236,6 +243,7 @@ class StreamedData:
             group_names=self.group_names,
             notes=self.notes,
             favourable=self.favourable,
+            label_names=self.label_names,
         )
 
 

@@ -177,7 +177,7 @@ def texts_of(
         raise InputError(
             f"expected texts in column {text!r}, got numbers ({frame[text].dtype}) (--text)"
         )
-    y, group, chosen, group_names, said = labels_of(
+    y, group, chosen, group_names, label_names, said = labels_of(
         frame, label, columns, positive, privileged, regression
     )
     texts = [str(each) for each in frame[text].iloc[chosen]]
@@ -197,6 +197,7 @@ def texts_of(
         batch_rows=batch_rows,
         workers=workers,
         notes=(*said, *notes),
+        label_names=label_names,
     )
 
 

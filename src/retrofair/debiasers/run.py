@@ -29,7 +29,7 @@ from retrofair.networks.last import LastLayer
 from retrofair.networks.layers import weight_layers
 from retrofair.networks.logits import as_logits, kind_of
 from retrofair.networks.memory import part_of, ran_out
-from retrofair.networks.outputs import Outputs, logits
+from retrofair.networks.outputs import Outputs, as_module, logits
 from retrofair.networks.randomness import generator_of
 from retrofair.networks.recording import Record, chances, recording, remember
 from retrofair.networks.threads import fitting_threads
@@ -97,6 +97,7 @@ def debias(
         False
     """
     debiaser = resolve(method)
+    net = as_module(net)
     generator_of(seed)
     counts = check_data(data, objective)
     classes = counts.shape[-1]

@@ -27,8 +27,9 @@ from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, save_tensors
 from retrofair.networks.digest import digest
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.mlp import MLP
-from retrofair.networks.outputs import LogitOf, settable
+from retrofair.networks.outputs import LogitOf, as_module
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -49,6 +50,7 @@ def write_result(result: Debiased, folder: Path, base: nn.Module | None = None) 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected a folder to save to, but {folder} is a file")
     state = {name: value.detach().cpu() for name, value in result.model.state_dict().items()}
+    base = None if base is None else in_config_order(as_module(base))
     alike: list[str] = [] if base is None else same_tensors(state, base)
     state = {name: value for name, value in state.items() if name not in alike}
     about = _about(result)
@@ -74,7 +76,8 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
 
     Args:
         net: a network of the architecture that was debiased; it is copied, not changed. Results of
-            `networks.train_mlp` know theirs and need none.
+            `networks.train_mlp` know theirs and need none. The order in which a classifier of
+            transformers gives its classes is the result's own.
 
     Raises:
         InputError: the folder holds no result, or a damaged or half-written one, or one that does
@@ -88,7 +91,7 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
         known = values.get("network")
         if net is None:
             net = _rebuilt(known, folder)
-        return _read(values, state, net, _preparation(values, folder))
+        return _read(values, state, in_config_order(as_module(net)), _preparation(values, folder))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the weights in {folder} do not fit this network: {reason}") from None
@@ -149,6 +152,7 @@ def _about(result: Debiased) -> dict[str, Any]:
         "constant": vars(result.constant),
         "group_names": result.group_names,
         "network": _structure(model),
+        "arranged": _arrangement(model),
         "head": model.structure() if isinstance(model, HeadedNetwork) else None,
         "about": result.about,
         "history": result.history,
@@ -156,12 +160,45 @@ def _about(result: Debiased) -> dict[str, Any]:
     }
 
 
-def _structure(model: nn.Module) -> dict[str, Any] | None:
-    """What rebuilds the network below a head and a reading of probabilities; None for others'."""
+def in_config_order(net: nn.Module) -> nn.Module:
+    """A network whose outputs come as they are, where it had put them into another order."""
+    return net.arranged(None) if isinstance(net, HuggingFaceNetwork) else net
+
+
+def _below(model: nn.Module) -> nn.Module:
+    """The network below a head and a reading of probabilities."""
     if isinstance(model, HeadedNetwork):
         model = model.features.network
-    if isinstance(model, LogitOf):
-        model = model.network
+    return model.network if isinstance(model, LogitOf) else model
+
+
+def _arrangement(model: nn.Module) -> dict[str, Any] | None:
+    """Which outputs of a classifier of transformers stand for the labels; None: as they come."""
+    net = _below(model)
+    if not isinstance(net, HuggingFaceNetwork) or (net.order is None and net.output is None):
+        return None
+    return {"output": net.output, "order": net.order}
+
+
+def _arranged(net: nn.Module, known: dict[str, Any] | None) -> nn.Module:
+    if known is None:
+        return net
+    if not isinstance(net, HuggingFaceNetwork):
+        raise InputError(
+            "expected the classifier of transformers that was debiased, whose outputs the result "
+            f"puts into order, got {type(net).__name__} (net, --network)"
+        )
+    if net.output != known["output"]:
+        raise InputError(
+            f"expected a network of which output {known['output']} is read, as of the one that was "
+            f"debiased, got {net.output}: networks.HuggingFaceNetwork(model, output=...) (net)"
+        )
+    return net.arranged(known["order"])
+
+
+def _structure(model: nn.Module) -> dict[str, Any] | None:
+    """What rebuilds the network below a head and a reading of probabilities; None for others'."""
+    model = _below(model)
     return {"kind": MLP_KIND, **model.structure} if type(model) is MLP else None
 
 
@@ -226,7 +263,7 @@ def _read(
     net: nn.Module,
     preparation: Preparation | None,
 ) -> Debiased:
-    model = copy.deepcopy(settable(net)).eval()
+    model = copy.deepcopy(_arranged(net, values.get("arranged"))).eval()
     if values["about"].get("outputs") == "probabilities":
         model = LogitOf(model).eval()
     if values.get("head") is not None:

@@ -105,6 +105,7 @@ class Rows:
             y=torch.zeros(len(x)),
             group=torch.from_numpy(group),
             group_names=preparation.group_names,
+            label_names=preparation.label_names,
         )
         return cls((given,), codes, features, Form(), data.group, kept, inputs, data, preparation)
 

@@ -30,7 +30,7 @@ from retrofair.frontier.points import (
 )
 from retrofair.metrics import Array
 from retrofair.networks.logits import as_logits, kind_of
-from retrofair.networks.outputs import Outputs
+from retrofair.networks.outputs import Outputs, as_module
 from retrofair.networks.recording import probabilities, recording
 from retrofair.objective import Constrained, MeasureLike
 from retrofair.progress import silent, track
@@ -102,6 +102,7 @@ def frontier(
         (10, True)
     """
     named = debiasers_by_name(methods)
+    net = as_module(net)
     goals = goals_of(measure, bounds, performance)
     check_numbers(seconds, held_out)
     parts = parts_of(data, goals[0], held_out, seed)

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from retrofair.data import GroupedData
+from retrofair.data.encoders import text_of
 from retrofair.debiasers import Debiased, Debiaser, Status, debias
 from retrofair.debiasers.result import Scores
 from retrofair.debiasers.rules import Argmax, Cut
@@ -130,7 +131,8 @@ class RetrofairClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if sensitive_features is not None:
             groups = Groups.of(sensitive_features, codes, self.privileged)
         seed = seed_of(self.random_state)
-        rows = _Rows(X, codes, groups, sensitive_features)
+        names = tuple(text_of(each) for each in self.classes_) if len(self.classes_) > 1 else ()
+        rows = _Rows(X, codes, groups, sensitive_features, names)
         if settings is not None:
             network, data = self._trained(rows, settings, seed)
             outputs: Outputs | None = "logits"
@@ -278,6 +280,7 @@ class _Rows:
     codes: Array
     groups: Groups | None
     sensitive_features: Any
+    label_names: tuple[str, ...] = ()
 
     def data(self, dtype: torch.dtype) -> GroupedData:
         n = len(self.codes)
@@ -289,6 +292,7 @@ class _Rows:
             y=torch.from_numpy(self.codes),
             group=torch.as_tensor(group),
             group_names=("all",) if self.groups is None else self.groups.names,
+            label_names=self.label_names,
         )
 
 

@@ -13,7 +13,7 @@ from retrofair import metrics
 from retrofair.data import GroupedData
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import Outputs, Training, as_logits, probabilities
-from retrofair.networks.outputs import EDGE
+from retrofair.networks.outputs import EDGE, as_module
 
 # what the module of a skorch net answers, by the loss it was trained with; of NLLLoss skorch takes
 # the logarithm itself, so that its module answers with probabilities
@@ -59,7 +59,7 @@ def network_of(
     if type(given).__name__ == "FrozenEstimator":
         given = given.estimator
     if isinstance(given, nn.Module):
-        return copy.deepcopy(given).eval(), outputs
+        return copy.deepcopy(as_module(given)).eval(), outputs
     if not hasattr(given, "initialize_module"):
         raise InputError(
             "expected network to be a torch.nn.Module, a fitted skorch net, networks.Training or "

@@ -1,5 +1,6 @@
 """Base networks, and everything that looks into a network."""
 
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.image_options import image_options
 from retrofair.networks.load import load_network, load_weights
 from retrofair.networks.logits import as_logits
@@ -12,6 +13,7 @@ from retrofair.networks.training import Fitting, train_network, train_with
 __all__ = [
     "MLP",
     "Fitting",
+    "HuggingFaceNetwork",
     "LogitOf",
     "Outputs",
     "Trained",

@@ -11,48 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from retrofair.errors import InputError, UnsafeFileError
 from retrofair.hub import is_hub_name, local_folder, pickles_of
+from retrofair.networks.hugging_face_network import TASKS, HuggingFaceNetwork
 
 CONFIG = "config.json"
-# the task at the end of an architecture's name, and transformers' class that loads it
-TASKS = {
-    "ForSequenceClassification": "AutoModelForSequenceClassification",
-    "ForImageClassification": "AutoModelForImageClassification",
-}
-
-
-class HuggingFaceNetwork(nn.Module):
-    """A classifier whose outputs are logits as the library has them.
-
-    (n,) for two classes, the difference of their logits, or for one; (n, K) otherwise. It takes a
-    dict of its inputs, or its main one alone: pixels (n, c, h, w), or token ids (n, length), for
-    which the attention mask is then wherever they are not the padding.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.main = str(getattr(network, "main_input_name", "input_ids"))
-        self.padding = getattr(getattr(network, "config", None), "pad_token_id", None)
-
-    def forward(self, x: Tensor | None = None, **named: Tensor) -> Tensor:
-        if x is not None:
-            named = self._named(x)
-        logits: Tensor = self.network(**named).logits
-        if logits.shape[1] == 1:
-            return logits[:, 0]
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
-
-    def _named(self, x: Tensor) -> dict[str, Tensor]:
-        if self.main != "input_ids":
-            return {self.main: x}
-        ids = x.long()  # a table holds them as numbers
-        if self.padding is None:
-            return {self.main: ids}
-        return {self.main: ids, "attention_mask": (ids != self.padding).long()}
 
 
 def load_hugging_face(name: str) -> nn.Module:
@@ -64,7 +29,7 @@ def load_hugging_face(name: str) -> nn.Module:
     Raises:
         MissingFileError: there is no such folder, though the one it would be in is there.
         InputError: transformers is missing, or this is no classifier, or is damaged or incomplete,
-            or there is no such name on the hub.
+            or tells several labels at once, or there is no such name on the hub.
         UnsafeFileError: the weights are pickles only.
     """
     folder = local_folder(name)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches, GroupedData
 from retrofair.errors import InputError
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.layers import reading, representation, weight_layers
 from retrofair.networks.memory import part_of, rows_of
 from retrofair.networks.outputs import LogitOf, evaluating, forward
@@ -29,13 +30,14 @@ class LastLayer:
     Args:
         network: it, answering with logits.
         name: of its last layer; "" where the network is that layer and nothing else.
-        difference: it has two outputs, of which the network answers with the difference.
+        read: (rows, outputs) of -1, 0 and 1, what the network makes of that layer's outputs, such
+            as their difference; None: it answers with them.
         looks: x of some rows, by which a copy with another head is checked.
     """
 
     network: nn.Module
     name: str
-    difference: bool
+    read: Tensor | None
     looks: Any
 
     @classmethod
@@ -50,9 +52,9 @@ class LastLayer:
         name = weight_layers(network, part_of(x, slice(2)))[-1]
         layer = network.get_submodule(name)
         plain = type(layer) is nn.Linear and "weight" in layer._parameters  # not computed
-        for difference in (False, True):
-            found = cls(network, name, difference, x)
-            if plain and found._fits(x):
+        for read in _readings(network, layer) if plain else ():
+            found = cls(network, name, read, x)
+            if found._fits(x):
                 return found
         kind = type(layer).__name__
         found_there = (
@@ -67,7 +69,7 @@ class LastLayer:
 
     def head(self) -> nn.Sequential:
         """The last layer as a network of its own: (n, h) -> (n,) or (n, K) logits."""
-        return nn.Sequential(OrderedDict(head=_folded(self._layer(self.network), self.difference)))
+        return nn.Sequential(OrderedDict(head=_folded(self._layer(self.network), self.read)))
 
     def representations(self, data: Batches) -> GroupedData:
         """What the last layer reads of every row, (n, h), as data to fit a head to."""
@@ -92,11 +94,13 @@ class LastLayer:
             for now, then in ((new.weight, old.weight), (new.bias, old.bias)):
                 if then is None:
                     continue
-                if self.difference:  # the first output 0: then the second is the logit, exactly
-                    then[0].zero_()
-                    then[1].copy_(now[0])
-                else:
+                if self.read is None:
                     then.copy_(now)
+                    continue
+                for signs, value in zip(self.read, now, strict=True):
+                    then[signs < 0] = 0  # of a difference: then the other is the logit, exactly
+                    place = int(signs.argmax()) if bool((signs > 0).any()) else int(signs.argmin())
+                    then[place].copy_(signs[place] * value)
         with reading(self.network, self._layer(self.network)) as seen, evaluating(self.network):
             forward(self.network, self.looks)
         with evaluating(model), evaluating(head):
@@ -124,13 +128,11 @@ class LastLayer:
 
     def _fits(self, x: object) -> bool:
         layer = self._layer(self.network)
-        if self.difference and layer.out_features != 2:
-            return False
         with reading(self.network, self._layer(self.network)) as seen, evaluating(self.network):
             out = forward(self.network, x)
             if seen["input"].shape != (rows_of(x), layer.in_features):
                 return False
-            head = _folded(layer, self.difference).eval()
+            head = _folded(layer, self.read).eval()
             told = forward(head, seen["input"].to(head.weight)).to(out)
         if told.shape != out.shape:
             return False
@@ -138,16 +140,30 @@ class LastLayer:
         return bool(sure.any()) and _alike(told[sure].float(), out[sure].float(), self._near)
 
 
-def _folded(layer: nn.Linear, difference: bool) -> nn.Linear:
-    if not difference:
+def _readings(network: nn.Module, layer: nn.Module) -> list[Tensor | None]:
+    """What a network may make of its last layer's outputs; which of these it is, rows tell."""
+    found: list[Tensor | None] = [None]
+    outputs = int(layer.out_features) if isinstance(layer, nn.Linear) else 0
+    below = network.network if isinstance(network, LogitOf) else network
+    if isinstance(below, HuggingFaceNetwork):
+        read = below.read(torch.eye(outputs))
+        found.append(read[None] if read.ndim == 1 else read.T)
+    elif outputs == 2:
+        found.append(torch.tensor([[-1.0, 1.0]]))
+    return found
+
+
+def _folded(layer: nn.Linear, read: Tensor | None) -> nn.Linear:
+    if read is None:
         return copy.deepcopy(layer).float().requires_grad_(True)
     bias = layer.bias is not None
     with torch.random.fork_rng(devices=[]):  # it draws weights, of which none stays
-        made = nn.Linear(layer.in_features, 1, bias=bias).to(layer.weight.device)
+        made = nn.Linear(layer.in_features, len(read), bias=bias).to(layer.weight.device)
+    plus, minus = ((read * sign).clamp(min=0).to(layer.weight.device) for sign in (1, -1))
     with torch.no_grad():
-        made.weight.copy_(layer.weight[1:].float() - layer.weight[:1].float())
-        if bias:
-            made.bias.copy_(layer.bias[1:].float() - layer.bias[:1].float())
+        for then, now in ((made.weight, layer.weight), (made.bias, layer.bias)):
+            if now is not None:
+                then.copy_(plus @ now.float() - minus @ now.float())
     return made
 
 

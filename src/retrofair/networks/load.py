@@ -22,7 +22,7 @@ PICKLED = (b"\x80", b"PK\x03\x04")
 
 
 def load_network(
-    network: str, weights: str | Path | None = None, *, trust_network_file: bool = False
+    network: str | Path, weights: str | Path | None = None, *, trust_network_file: bool = False
 ) -> nn.Module:
     """Build a network and load its weights.
 
@@ -35,9 +35,16 @@ def load_network(
         trust_network_file: allow a .pt2 file. Loading one can run code that it holds.
 
     Raises:
-        InputError: there is no such factory, it fails, the weights do not fit, or an ONNX file.
+        InputError: there is no such factory, it fails, the weights do not fit, an ONNX file, a
+            classifier that tells several labels at once, or a network that is loaded already.
         UnsafeFileError: a pickle, or a .pt2 file without trust.
     """
+    if isinstance(network, nn.Module):
+        raise InputError(
+            f"expected the name of a network, got a network, {type(network).__name__}: one that is "
+            "loaded already is given as it is, as in rf.audit(network, data)"
+        )
+    network = str(network)
     if network.lower().endswith(".pt2"):
         model = _exported(Path(network), trust_network_file)
     elif network.lower().endswith(PICKLES):

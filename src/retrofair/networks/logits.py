@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from retrofair.data import Batches
 from retrofair.errors import InputError, RetrofairWarning
-from retrofair.networks.hugging_face import HuggingFaceNetwork
+from retrofair.networks.class_order import ordered
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.memory import rows_of
 from retrofair.networks.mlp import MLP
-from retrofair.networks.outputs import LogitOf, Outputs, checked, forward, settable
+from retrofair.networks.outputs import LogitOf, Outputs, as_module, checked, forward
 from retrofair.networks.recording import Record, recorded, remember
 
 SUM = 1e-3  # how far from 1 the probabilities of a row may add up
@@ -32,7 +33,8 @@ def as_logits(
     to answer with probabilities, unless they are all alike and no sigmoid comes last; either is
     said in a warning, and `outputs` decides it. Nothing is guessed where a linear layer is seen to
     come last, in networks of `train_mlp`, of transformers and in an nn.Sequential: its outputs are
-    logits.
+    logits. Those of a classifier of transformers are put into the order of the data's labels, where
+    both say what they are called (`label_names`, `id2label`).
 
     Args:
         classes: of the labels: one logit a row for two, otherwise one for each class.
@@ -41,15 +43,16 @@ def as_logits(
 
     Raises:
         InputError: the network fails on the data, or its output has another shape than (n,) or
-            (n, 1), with more than two classes than (n, classes), or is not finite.
+            (n, 1), with more than two classes than (n, classes), or is not finite; or it is one of
+            transformers that tells several labels at once, or names other classes than the data.
     """
     if outputs not in (None, "logits", "probabilities"):
         raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"expected a torch.nn.Module as the network, got {type(model).__name__}")
-    model = settable(model)
     if not len(data):
         raise InputError("expected data with rows, got none")
+    model = ordered(as_module(model), data)
 
     def look(network: nn.Module, x: Any) -> Tensor:
         return checked(network, x, rows_of(x), classes, forward)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from retrofair.data import Batches
 from retrofair.errors import InputError
 from retrofair.metrics import Array
+from retrofair.networks.class_order import ordered
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork, is_classifier
 from retrofair.networks.memory import halved, part_of, ran_out
 
 Outputs = Literal["logits", "probabilities"]
@@ -65,8 +67,15 @@ class ExportedNetwork(nn.Module):
             return ExportedNetwork(copy.deepcopy(self.program, memo))
 
 
-def settable(model: nn.Module) -> nn.Module:
-    """The network as a module whose mode can be set, which that of `torch.export` cannot."""
+def as_module(model: nn.Module) -> nn.Module:
+    """The network in a form that can be run: one whose mode can be set, which that of
+    `torch.export` cannot, and that answers with a tensor, which those of transformers do not.
+
+    Raises:
+        InputError: a classifier of transformers that tells several labels at once.
+    """
+    if is_classifier(model):
+        return HuggingFaceNetwork(model)
     if isinstance(model, torch.fx.GraphModule):
         try:
             model.train(model.training)
@@ -135,6 +144,7 @@ def applied(model: nn.Module, x: Any) -> Tensor:
 
 def logits(model: nn.Module, data: Batches) -> Tensor:
     """The network's output for every row, (n,) or (n, K) float32 on the CPU, in eval mode."""
+    model = ordered(as_module(model), data, quiet=True)
     with evaluating(model):
         parts = [answers(model, x).float().cpu() for x, _, _ in data]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -166,6 +176,7 @@ def chances(model: nn.Module, data: Batches) -> Array:
 
 def columns(model: nn.Module, data: Batches) -> int:
     """How many numbers a network gives for a row, from two rows; 1 where it fails on them."""
+    model = as_module(model)
     x, _, _ = next(iter(data))
     try:
         with evaluating(model):

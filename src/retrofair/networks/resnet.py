@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from retrofair.errors import InputError, unknown
-from retrofair.networks.hugging_face import HuggingFaceNetwork
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.randomness import generator_of, seeded
 
 # blocks per stage, the kind of block, channels per stage

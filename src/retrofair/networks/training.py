@@ -18,8 +18,17 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from retrofair.data import Batch, Batches, Rows, in_order
 from retrofair.errors import InputError, unknown
 from retrofair.networks.checkpoints import Checkpoint, Progress
+from retrofair.networks.class_order import ordered
 from retrofair.networks.memory import averages_of, part_of, until_it_fits, warn
-from retrofair.networks.outputs import answers, checked, columns, device_of, evaluating, forward
+from retrofair.networks.outputs import (
+    answers,
+    as_module,
+    checked,
+    columns,
+    device_of,
+    evaluating,
+    forward,
+)
 from retrofair.networks.precision import lower_precision
 from retrofair.networks.randomness import draw_seed, generator_of, seeded
 from retrofair.networks.threads import fitting_threads
@@ -111,7 +120,8 @@ def train_network(
             finished, the trained network is read from it. `epochs` may be raised to go on.
 
     Returns:
-        A new network, in eval mode, on the same device.
+        A new network, in eval mode, on the same device. Of a classifier of transformers, one that
+        holds a copy of it and answers with logits (`networks.HuggingFaceNetwork`).
 
     Raises:
         InputError: labels, outputs or a setting that do not fit, a network that answers with
@@ -152,6 +162,7 @@ def train_with(
     if not isinstance(network, nn.Module):
         raise InputError(f"expected a torch.nn.Module, got {type(network).__name__}")
     generator = generator_of(seed)
+    network = ordered(as_module(network), train)
     classes = _check(network, train, valid)
     model = copy.deepcopy(network)
     kept = None

@@ -21,7 +21,7 @@ from retrofair.debiasers.tuning import Tuning
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.layers import weight_layers
-from retrofair.networks.outputs import forward
+from retrofair.networks.outputs import as_module, forward
 from retrofair.networks.randomness import generator_of, seeded
 from retrofair.networks.threads import fitting_threads
 from retrofair.progress import track
@@ -115,6 +115,7 @@ def bound_group_loss(
     options = _Options(epochs, learning_rate, batch_size, seed, layers)
     generator = generator_of(seed)
     check_rows(data)
+    net = as_module(net)
     predictions(net, data)
     model = clone(net)
     if valid is None:

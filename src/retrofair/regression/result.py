@@ -18,7 +18,7 @@ from retrofair.debiasers.result import Status
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, save_tensors
 from retrofair.networks.memory import rows_of
-from retrofair.networks.outputs import as_input, checked, evaluating
+from retrofair.networks.outputs import as_input, as_module, checked, evaluating
 from retrofair.regression.found import RegressionAudit
 from retrofair.regression.objective import BoundedGroupLoss
 
@@ -103,7 +103,7 @@ def load_bounded_loss(folder: str | Path, net: nn.Module) -> BoundedLoss:
     for name in (ABOUT, WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"expected a saved result in {folder}, but {name} is not there")
-    model = copy.deepcopy(net).eval()
+    model = copy.deepcopy(as_module(net)).eval()
     try:
         values = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if values["format"] != FORMAT:

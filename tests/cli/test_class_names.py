@@ -1,0 +1,130 @@
+"""Classifiers whose config names its classes, at the command line: outputs are told by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+import retrofair as rf
+from hugging_cases import bert, saved_as, spoken
+from retrofair.cli import run
+from retrofair.deploy.formats import quiet
+
+COLUMNS = ["--label", "said", "--sensitive", "race", "--privileged", "White"]
+GOAL = ["--epsilon", "1"]  # which all keep: what is right stays right
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def given(kind: str, words: list[str]) -> list[str]:
+    """The options of data on which the network is right."""
+    spoken(kind, Path(), words).to_csv("rows.csv", index=False)
+    data = ["rows.csv", "--text", "review"]
+    if kind == "resnet":
+        data = ["--images", "faces", "--labels", "rows.csv"]
+    return [*data, "--network", "spoken"]
+
+
+def said(capsys: Any, *arguments: object) -> tuple[dict[str, Any], str]:
+    assert run([*map(str, arguments), "--json"]) in (0, 3)
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+@pytest.mark.parametrize("kind", ["resnet", "bert"])
+@pytest.mark.parametrize("words", [["yes", "no"], ["young", "middle", "old"]])
+def test_what_is_right_is_right_everywhere(kind: str, words: list[str], capsys: Any) -> None:
+    data = given(kind, words)
+    positive = ["--positive", "yes"] if len(words) == 2 else []
+    found, err = said(capsys, "audit", *data, *COLUMNS, *positive)
+    assert found["accuracy"]["value"] == 1.0
+    assert "outputs" not in err
+    asked = [*data, *COLUMNS, *positive, *GOAL, "--method", "threshold", "--out", "o"]
+    found, err = said(capsys, "debias", *asked)
+    for part in ("before", "after"):
+        assert found["test"][part]["accuracy"]["value"] == 1.0
+    assert "outputs" not in err
+    found, _ = said(capsys, "audit", *data, "--result", "o")
+    assert found["accuracy"]["value"] == 1.0
+    # and where the other value is the positive one
+    if positive:
+        found, _ = said(capsys, "audit", *data, *COLUMNS, "--positive", "no")
+        assert found["accuracy"]["value"] == 1.0
+        more = ["--methods", "threshold", "--bounds", "1", "--out", "f"]
+        found, _ = said(capsys, "frontier", *data, *COLUMNS, *positive, *more)
+        assert found["test"]["original"]["accuracy"]["value"] == 1.0
+
+
+def test_what_is_exported_is_turned_too(capsys: Any) -> None:
+    data = given("bert", ["yes", "no"])
+    asked = [*data, *COLUMNS, "--positive", "yes", *GOAL, "--method", "threshold", "--out", "o"]
+    said(capsys, "debias", *asked)
+    done, _ = said(
+        capsys, "export", "o", "--network", "spoken", "--format", "torchscript", "--out", "served"
+    )
+    assert done["written"]
+    with quiet():  # TorchScript is deprecated
+        served = torch.jit.load("served/model.pt")
+    x = texts().x
+    _, decided = served(*(x[name] for name in sorted(x)))
+    assert decided.tolist() == texts().y.tolist()
+
+
+def texts() -> rf.StreamedData:
+    columns = {"label": "said", "sensitive": "race", "privileged": "White", "positive": "yes"}
+    return rf.texts_of(pd.read_csv("rows.csv"), "spoken", text="review", **columns)
+
+
+def test_other_names_are_noted_once(capsys: Any) -> None:
+    data = given("bert", ["NEGATIVE", "POSITIVE"])
+    frame = spoken("bert", Path(), ["NEGATIVE", "POSITIVE"])
+    frame.assign(said=(frame["said"] == "POSITIVE").astype(int)).to_csv("rows.csv", index=False)
+    asked = [*data, *COLUMNS, *GOAL, "--method", "threshold", "--out", "o"]
+    for command in (["audit", *data, *COLUMNS], ["debias", *asked]):
+        found, err = said(capsys, *command)
+        assert err.count("'POSITIVE' is taken for the label '1'") == 1
+        assert "--positive" in err
+    assert found["test"]["before"]["accuracy"]["value"] == 1.0
+    said(capsys, "audit", *data, *COLUMNS, "--positive", "0")
+
+
+def test_names_without_meaning_are_not_noted(capsys: Any) -> None:
+    data = given("bert", ["LABEL_0", "LABEL_1"])
+    frame = spoken("bert", Path(), ["LABEL_0", "LABEL_1"])
+    frame.assign(said=(frame["said"] == "LABEL_1").astype(int)).to_csv("rows.csv", index=False)
+    found, err = said(capsys, "audit", *data, *COLUMNS)
+    assert found["accuracy"]["value"] == 1.0
+    assert "is taken" not in err
+
+
+def fails(capsys: Any, message: str, *arguments: object) -> None:
+    capsys.readouterr()  # what transformers says while it saves
+    assert run([str(each) for each in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) == 1, err
+    assert message in err
+    assert not out
+
+
+def test_what_is_refused(capsys: Any) -> None:
+    data = given("bert", ["young", "middle", "old"])
+    frame = spoken("bert", Path(), ["young", "middle", "old"])
+    frame.replace({"said": {"old": "elderly"}}).to_csv("rows.csv", index=False)
+    for command in ("audit", "debias"):
+        message = "the network's outputs, young, middle, old, got elderly"
+        fails(capsys, message, command, *data, *COLUMNS)
+    model: Any = bert()
+    model.config.problem_type = "multi_label_classification"
+    model.config.id2label = {0: "toxic", 1: "insult"}
+    saved_as("bert", model, Path("many"))
+    for command in ("audit", "debias", "frontier"):
+        fails(capsys, "2 labels at once (toxic, insult", command, *data[:-1], "many", *COLUMNS)
