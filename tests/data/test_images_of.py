@@ -165,7 +165,7 @@ def test_two_images_of_one_name_need_their_folder(tmp_path: Path) -> None:
     data = images_of(place, table, label="y", sensitive="g", privileged="m", size=4)
     assert data.rows.files == ("a/1.png", "b/1.png")
     short = table.assign(name="1.png")
-    with pytest.raises(InputError, match="are not there"):
+    with pytest.raises(InputError, match=r"2 of 2 rows whose name fits.*1\.png both a/1.* and b/1"):
         images_of(place, short, label="y", sensitive="g", file="name", size=4)
 
 
@@ -249,3 +249,70 @@ def split_where(data: GroupedData, seed: int) -> list[float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return split_rows(data, seed).test.x[:, 0].tolist()
+
+
+GIVEN: dict = {"label": "smiles", "positive": "yes", "sensitive": "old", "size": 4}
+
+
+@pytest.mark.parametrize("below", ["", "set/one/"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "before", ["/data/images/{}", "images/{}", "./{}", "x\\images\\{}", "C:\\me\\{}", ".\\{}"]
+)
+def test_names_as_people_have_them(tmp_path: Path, before: str, packed: bool, below: str) -> None:
+    place = images(tmp_path, packed, below=below)
+    inner = below.replace("/", "\\") if "\\" in before else below
+    table = LABELS.assign(name=[before.format(f"{inner}{name}") for name in LABELS["name"]])
+    data = images_of(place, table.iloc[::-1], **GIVEN)
+    assert shade(data) == [5, 4, 3, 2, 1, 0]
+    assert data.notes == ()
+
+
+def test_the_longest_end_decides_and_a_whole_name_comes_first(tmp_path: Path) -> None:
+    shades = {"1.png": 0, "a/1.png": 1, "b/a/1.png": 2, "c/2.png": 3}
+    files = {name: picture((40 * k, 0, 0), (4, 4)) for name, k in shades.items()}
+    table = LABELS.iloc[:5].assign(
+        name=["1.png", "/x/a/1.png", "/x/b/a/1.png", "./c/2.png", "/gone/b/a/1.png"]
+    )
+    data = images_of(put(tmp_path, files, False), table.iloc[:4], **GIVEN)
+    assert shade(data) == [0, 1, 2, 3]
+    assert data.notes == ()
+    files["d/2.png"] = files["c/2.png"]
+    table = LABELS.iloc[:4].assign(name=["1.png", "a/1.png", "/x/e/2.png", "b/a/1.png"])
+    place = put(tmp_path, files, False)
+    with pytest.raises(InputError, match=r"1 of 4 rows whose.*/x/e/2\.png both c/2\.png and d/2"):
+        images_of(place, table, **GIVEN)
+    with pytest.warns(RetrofairWarning, match="left out 1 of 4 rows whose name fits several"):
+        data = images_of(place, table, **GIVEN, on_error="skip", unlabelled=False)
+    assert shade(data) == [0, 1, 2]
+
+
+def test_another_folder_than_the_table_says_is_said(tmp_path: Path) -> None:
+    table = LABELS.assign(name="train/" + LABELS["name"])
+    place = images(tmp_path, below="test/")
+    with pytest.warns(RetrofairWarning, match=r"found 6 images by the end.*train/0\.png as test/0"):
+        data = images_of(place, table, **GIVEN)
+    assert shade(data) == [0, 1, 2, 3, 4, 5]
+
+
+def test_rows_that_say_the_same_of_an_image_are_merged(tmp_path: Path) -> None:
+    # the same image under two names, and the column that nobody asked for may differ
+    table = pd.concat([LABELS, LABELS.iloc[1:3].assign(name=["./1.png", "2.png"], sex="M")])
+    with pytest.warns(RetrofairWarning, match=r"merged 2 of 8 rows .* again: 1\.png, 2\.png"):
+        data = images_of(images(tmp_path), table, **GIVEN)
+    assert shade(data) == [0, 1, 2, 3, 4, 5]
+    assert len(data.notes) == 1
+
+
+@pytest.mark.parametrize(("column", "value"), [("smiles", "yes"), ("old", 0)])
+def test_rows_that_contradict_each_other_are_refused(
+    tmp_path: Path, column: str, value: object
+) -> None:
+    table = pd.concat([LABELS, LABELS.iloc[1:2].assign(**{column: value})])
+    for on_error in ("raise", "skip"):
+        with pytest.raises(InputError, match=r"of 1 image rows .* 'smiles', 'old': 1\.png; leave"):
+            images_of(images(tmp_path), table, **GIVEN, on_error=on_error)
+    table.iloc[6, table.columns.get_loc(column)] = None  # dropped, as any row without a value
+    with pytest.warns(RetrofairWarning, match="left out 1|dropped 1|1 of 7|1 row"):
+        data = images_of(images(tmp_path), table, **GIVEN)
+    assert shade(data) == [0, 1, 2, 3, 4, 5]

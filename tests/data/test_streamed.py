@@ -372,3 +372,13 @@ def test_random_transforms_are_others_on_each_pass() -> None:
         other = data.x
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_one_hot_labels_are_one_clear_error() -> None:
+    x, group = torch.randn(8, 3), torch.arange(8) % 2
+    one_hot = torch.eye(2)[torch.arange(8) // 2 % 2]
+    rows = torch.utils.data.TensorDataset(x, one_hot, group)
+    with pytest.raises(InputError, match=r"y of each row .* shape \(2,\): .* y\.argmax\(-1\)"):
+        rf.StreamedData.of(rows, ("a", "b"))
+    column = torch.utils.data.TensorDataset(x, one_hot[:, 1:], group)
+    assert rf.StreamedData.of(column, ("a", "b")).y.tolist() == one_hot[:, 1].tolist()

@@ -27,13 +27,23 @@ def checked(batch: Any) -> Batch:
 
 
 def codes(values: Any, name: str) -> Tensor:
-    """A number of each row, (b,)."""
+    """A number of each row, (b,), also where they come as (b, 1).
+
+    Raises:
+        InputError: no numbers, or several a row, as one-hot labels are.
+    """
     try:
-        return torch.as_tensor(values).detach().cpu().reshape(-1)
+        found = torch.as_tensor(values).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
             f"expected {name} of each row to be a number, got {type(values).__name__}"
         ) from None
+    if found.ndim > 1 and found.shape[1:].numel() != 1:
+        raise InputError(
+            f"expected {name} of each row to be a number, got several, of shape "
+            f"{tuple(found.shape[1:])}: of a one-hot {name} give {name}.argmax(-1), its code"
+        )
+    return found.reshape(-1)
 
 
 def plain(x: Any) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -46,7 +47,8 @@ def images_of(
     """Data of images in a folder or zip, and a table with a row for each.
 
     Labels and groups follow the rules of `GroupedData.from_frame`. Rows without label or group
-    are dropped, and images without a row ignored, with a note and a warning.
+    are dropped, rows that say the same of an image again merged, and images without a row
+    ignored, with a note and a warning.
 
     Args:
         source: a folder (images anywhere below it) or a zip.
@@ -57,9 +59,10 @@ def images_of(
         sensitive: the protected column, or several: their intersections are the groups.
         privileged: the privileged value, one per sensitive column; its group comes last.
         regression: keep the label's numbers as they are.
-        file: the column with the images' names: their place below the folder or in the zip, or
-            their last part alone where that is unique. None: the column most of whose values are
-            such names.
+        file: the column with the images' names: their place below the folder or in the zip, more
+            than that (an absolute path, the folder's own name first) or less (the last part alone).
+            The longest end of a name that an image's has decides, with "/" or "\\". None: the
+            column most of whose values are such names.
         size, mean, std, keep, fit: see `ImageRows`.
         on_error: "raise" the first time an image is absent or cannot be read, or "skip": read all
             once, leave those rows out, and say so.
@@ -68,7 +71,8 @@ def images_of(
 
     Raises:
         MissingFileError: there is no such folder, zip or table.
-        InputError: a column is unknown, images are absent, a label of one class, or as above.
+        InputError: a column is unknown, images are absent, a name fits several images, rows that
+            name one image contradict each other, a label of one class, or as above.
     """
     if on_error not in ("raise", "skip"):
         raise unknown("choice for on_error=", on_error, ("raise", "skip"))
@@ -78,10 +82,12 @@ def images_of(
     places = _Places(ImageFiles(source).names())
     names = _names(frame, places, file, source)
     found = pd.Series([places.of(name) for name in names], dtype=object)
-    notes = _absent(frame, names, found, source, on_error)
-    here = found.notna().to_numpy()
+    notes = _absent(frame, names, found, source, on_error, places)
+    notes += _elsewhere(names, found, places)
+    here, again = _once(frame, list(dict.fromkeys([label, *columns])), found)
+    notes += again
     if unlabelled:
-        notes += _without_row(places, set(found[here]))
+        notes += _without_row(places, set(found.dropna()))
     y, group, chosen, group_names, label_names, said = labels_of(
         frame.loc[here], label, columns, positive, privileged, regression
     )
@@ -116,17 +122,90 @@ def images_of(
 
 
 class _Places:
-    """Images by their whole name, or by its last part where only one has it."""
+    """Images by their whole name, or by the longest end of it that only one has."""
 
     def __init__(self, names: set[str]) -> None:
         self.names = names
-        self.last: dict[str, str | None] = {}
-        for name in names:
-            last = PurePosixPath(name).name
-            self.last[last] = None if last in self.last else name
+        self.ends: dict[tuple[str, ...], list[str]] = {}  # two names at most
+        for name in sorted(names):
+            parts = _parts(name)
+            for start in range(len(parts)):
+                known = self.ends.setdefault(parts[start:], [])
+                if start == 0:  # a whole name comes before the end of another
+                    known[:] = [name]
+                elif len(known) < 2 and (not known or _parts(known[0]) != parts[start:]):
+                    known.append(name)
 
-    def of(self, name: str | None) -> str | None:
-        return None if name is None else name if name in self.names else self.last.get(name)
+    def of(self, name: object) -> str | None:
+        """The one image that a name stands for, if there is one."""
+        found = self.candidates(name)
+        return found[0] if len(found) == 1 else None
+
+    def candidates(self, name: object) -> list[str]:
+        """The images with the longest end of a name, two of them at most."""
+        if not isinstance(name, str):
+            return []
+        if name in self.names:
+            return [name]
+        parts = _parts(name)
+        return next((self.ends[p] for k in range(len(parts)) if (p := parts[k:]) in self.ends), [])
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Of a path as any system writes it."""
+    return tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _elsewhere(names: list[str | None], found: pd.Series, places: _Places) -> list[str]:
+    """The note on images that lie in another folder than the table says."""
+    moved = []
+    for name, place in zip(names, found, strict=True):
+        if name is None or place is None or name == place:
+            continue
+        one, other = _parts(name), _parts(place)
+        shared = min(len(one), len(other))
+        if one[-shared:] != other[-shared:]:
+            moved.append(f"{name} as {place}")
+    if not moved:
+        return []
+    return [
+        f"found {len(moved):,} images by the end of their names alone, in another folder than the "
+        f"table says: {', '.join(moved[:SHOWN])}{', ...' if len(moved) > SHOWN else ''}"
+    ]
+
+
+def _once(
+    frame: pd.DataFrame, columns: list[str], found: pd.Series
+) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    """Which rows have an image that no row before them has, and a note on the others.
+
+    Copies of one image in two parts of a split would make a test of what was seen.
+    """
+    here = found.notna().to_numpy()
+    told = pd.DataFrame({k: as_text(frame[name]).to_numpy() for k, name in enumerate(columns)})
+    usable = here & frame[columns].notna().all(axis=1).to_numpy()  # the others are dropped later
+    told = told.assign(image=found.to_numpy())[usable]
+    again = told.duplicated("image").to_numpy()
+    if not again.any():
+        return here, []
+    different = told.drop_duplicates()
+    against = list(dict.fromkeys(different["image"][different.duplicated("image")]))
+    if against:
+        more = ", ..." if len(against) > SHOWN else ""
+        raise InputError(
+            "expected one label and group for each image, but of "
+            f"{len(against):,} {'image' if len(against) == 1 else 'images'} rows of the table say "
+            f"different things in {', '.join(map(repr, columns))}: "
+            f"{', '.join(against[:SHOWN])}{more}; leave one row for each"
+        )
+    kept = here.copy()
+    kept[np.flatnonzero(usable)[again]] = False
+    images = told["image"][again].unique()
+    more = ", ..." if len(images) > SHOWN else ""
+    return kept, [
+        f"merged {int(again.sum()):,} of {len(frame):,} rows that say the same of an image again: "
+        f"{', '.join(images[:SHOWN])}{more}"
+    ]
 
 
 def _names(
@@ -154,17 +233,37 @@ def _absent(
     found: pd.Series,
     source: str | Path,
     on_error: OnError,
+    places: _Places,
 ) -> list[str]:
-    """The note on rows whose image is not there, or the error."""
-    gone = [name for name, place in zip(names, found, strict=True) if place is None]
-    if not gone:
+    """The notes on rows whose image is not there or not known, or the error."""
+    none = [name for name, place in zip(names, found, strict=True) if place is None]
+    if not none:
         return []
+    several = {name: places.candidates(name) for name in none if places.candidates(name)}
+    unclear = [name for name in none if name in several]
+    notes = []
+    if unclear:
+        first = unclear[0]
+        what = (
+            f"{len(unclear):,} of {len(frame):,} rows whose name fits several images, such as "
+            f"{first} both {' and '.join(several[first])}"
+        )
+        if on_error == "raise" or len(none) == len(frame):
+            raise InputError(
+                f"expected names of one image each, got {what}; name the folder too, or leave "
+                "these rows out with on_error='skip' (--on-error skip)"
+            )
+        notes = [f"left out {what}"]
+    gone = [name for name in none if name not in several]
+    if not gone:
+        return notes
     first = ", ".join("(no name)" if name is None else name for name in gone[:SHOWN])
     more = ", ..." if len(gone) > SHOWN else ""
-    if on_error == "skip" and len(gone) < len(frame):
+    if on_error == "skip" and len(none) < len(frame):
         return [
+            *notes,
             f"left out {len(gone):,} of {len(frame):,} rows without an image in {source}: "
-            f"{first}{more}"
+            f"{first}{more}",
         ]
     raise InputError(
         f"expected the images of {len(frame):,} rows in {source}, but {len(gone):,} are not there: "

@@ -18,6 +18,13 @@ from retrofair.errors import InputError, unknown
 from retrofair.metrics import Array
 from retrofair.networks.layers import representation, weight_layers
 from retrofair.networks.memory import part_of
+from retrofair.networks.parametrized import (
+    PLAIN,
+    has_signs,
+    is_computed,
+    own_parameters,
+    signed_note,
+)
 from retrofair.networks.randomness import draw_seed
 from retrofair.objective import Objective
 from retrofair.progress import track
@@ -35,7 +42,9 @@ class Layerwise:
     differ (overall and given the label), and the one along which the labels differ. A point says
     how much each direction is strengthened, weakened, erased or reversed on its way through the
     layer, with the mean left in place. `space="weights"` is the papers' space, a box of 2.2
-    standard deviations around each weight.
+    standard deviations around each weight, or around what a weight is computed of
+    (torch.nn.utils.parametrizations; orthogonal ones by Householder's map stay as they are). Layers
+    with computed weights have no directions and are left out.
 
     The optimiser is the papers' GBRT with a lower confidence bound; `optimizer="random"` spends
     the same budget at random, as the control. The original weights count as an evaluation, and
@@ -89,12 +98,14 @@ class Layerwise:
         names = [
             name
             for name in weight_layers(model, part_of(x, slice(2)))
-            if self.space == "weights" or _is_plain(model.get_submodule(name))
+            if self._takes(model.get_submodule(name))
         ][-(self.layers or 0) :]
         if not names:
             raise InputError(
-                "expected a linear or ungrouped convolution layer for space='directions', got none:"
-                " use space='weights'"
+                "expected a linear or ungrouped convolution layer with a weight of its own for "
+                f"space={self.space!r}, got none: use "
+                + ("another method" if self.space == "weights" else "space='weights'")
+                + f", or, where weights are computed (parametrizations), {PLAIN} on a copy first"
             )
         searched = {id(p) for name in names for p in model.get_submodule(name).parameters()}
         for parameter in model.parameters():  # no other weights change, nor need be kept
@@ -118,7 +129,11 @@ class Layerwise:
             history.append(record(objective, choice, layer=name, trial=trial))
         best.restore()
         trainable(model)
-        return Fit(model, Cut(best.choice.threshold), tuple(history))
+        notes = signed_note(model) if self.space == "weights" else ()
+        return Fit(model, Cut(best.choice.threshold), tuple(history), notes=notes)
+
+    def _takes(self, layer: nn.Module) -> bool:
+        return not has_signs(layer) if self.space == "weights" else _is_plain(layer)
 
     def _space(self, model: nn.Module, name: str, data: Batches) -> tuple[int, Edit]:
         layer = model.get_submodule(name)
@@ -130,10 +145,9 @@ class Layerwise:
 
 def _is_plain(layer: nn.Module) -> bool:
     """Whether the layer is its weight times its input: others have no directions to scale."""
-    computed = torch.nn.utils.parametrize.is_parametrized(layer)
     linear = isinstance(layer, nn.Linear)
     kernel = isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.groups == 1
-    return (linear or kernel) and not computed and "weight" in dict(layer.named_parameters())
+    return (linear or kernel) and not is_computed(layer)
 
 
 def _nothing(_point: Array) -> None:
@@ -141,8 +155,9 @@ def _nothing(_point: Array) -> None:
 
 
 def _weight_box(layer: nn.Module) -> tuple[int, Edit]:
-    """All weights of the layer; a point is in standard deviations of each tensor."""
-    parameters = list(layer.parameters(recurse=False))
+    """All weights of the layer, or what they are computed of; a point is in standard deviations of
+    each tensor."""
+    parameters = own_parameters(layer)
     originals = [p.detach().clone() for p in parameters]
     spreads = [float(o.std(correction=0)) for o in originals]
 

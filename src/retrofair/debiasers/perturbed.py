@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from retrofair.data import Batches
 from retrofair.errors import InputError
 from retrofair.metrics import class_count
 from retrofair.networks.outputs import device_of, evaluating
+from retrofair.networks.parametrized import has_signs, named_layers
 from retrofair.networks.threads import SMALL
 
 TOGETHER = 32  # trials at once of a small network on a GPU
@@ -126,7 +128,9 @@ class Flat(Weights):
             out: Tensor = torch.func.functional_call(self.model, {**state, **own}, (x,))
             return out.reshape(len(x), -1)[:, 0]
 
-        with evaluating(self.model):
+        with evaluating(self.model), warnings.catch_warnings():
+            # of torch's own, where it has no faster way, as under weight_norm
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             parts = [
                 torch.func.vmap(run, (0, None))(weights, x.to(self.original.device)).double()
                 for x, _, _ in data
@@ -218,10 +222,16 @@ class Draws:
 def _names(model: nn.Module, batch_norm: bool) -> list[str]:
     """Of the parameters to perturb; tied ones count once."""
     found: dict[int, str] = {}
+    signs = {
+        id(p)
+        for _, module in named_layers(model)
+        if has_signs(module)
+        for p in module.get_submodule("parametrizations.weight").parameters()
+    }
     for path, module in model.named_modules():
         if batch_norm or not isinstance(module, NORMS):
             for name, parameter in module.named_parameters(path, recurse=False):
-                if parameter.is_floating_point():
+                if parameter.is_floating_point() and id(parameter) not in signs:
                     found.setdefault(id(parameter), name)
     if not found:
         raise InputError("expected a network with weights to perturb, got none")

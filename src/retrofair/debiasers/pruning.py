@@ -16,6 +16,7 @@ from retrofair.debiasers.tuning import Tuning
 from retrofair.errors import InputError
 from retrofair.networks.layers import weight_layers
 from retrofair.networks.memory import part_of
+from retrofair.networks.parametrized import PLAIN, columns_of, is_computed, weight_of
 from retrofair.objective import Objective
 from retrofair.progress import track
 
@@ -28,6 +29,11 @@ class Pruning:
     What that does to the smooth bias is told to first order by the gradient: minus the sum of
     weight times slope. After each round the exact best threshold is chosen; the best round wins,
     the original network included. A network with a single layer has no units, and stays as it is.
+
+    Of a weight that is computed (torch.nn.utils.parametrizations) the columns of what it is
+    computed of are set to 0, where that makes its own 0: weight_norm and spectral_norm then scale
+    the others anew, as they do in training. Units that an orthogonal weight reads cannot be
+    removed: the layer is left as it is, with a note.
 
     Args:
         rounds: at most.
@@ -70,7 +76,16 @@ class Pruning:
         history = [record(objective, best.choice, removed=0)]
         x, _, _ = next(iter(data))
         names = weight_layers(model, part_of(x, slice(2)))[1:]
-        weights = [model.get_submodule(name).get_parameter("weight") for name in names]
+        layers = {name: model.get_submodule(name) for name in names}
+        columns = {name: columns_of(layer) for name, layer in layers.items()}
+        weights = [each for each in columns.values() if each is not None]
+        left = [name for name, each in columns.items() if each is None]
+        if left and not weights:
+            raise InputError(
+                "expected a layer after the first whose units can be removed for pruning, but the "
+                f"weight of {', '.join(left)} is computed, and no column of it can be made 0: use "
+                f"another method, or {PLAIN} on a copy first"
+            )
         removed = [torch.zeros(weight.shape[1], dtype=torch.bool) for weight in weights]
         units = sum(map(len, removed))
         tuning = Tuning(model, data, trained=(), option="rows")
@@ -87,11 +102,18 @@ class Pruning:
             if not len(chosen):
                 break
             _remove(weights, removed, chosen)
+            if not all(map(_is_finite, layers.values())):
+                break  # a normalised weight with nothing left is no number
             history.append(
                 record(objective, best.look(), removed=int(sum(g.sum() for g in removed)))
             )
         best.restore()
-        return Fit(model, Cut(best.choice.threshold), tuple(history))
+        note = (
+            f"No units that {', '.join(left)} reads were removed, as its weight is computed and no "
+            "column of it can be made 0."
+        )
+        notes = (note,) if left else ()
+        return Fit(model, Cut(best.choice.threshold), tuple(history), notes=notes)
 
     def _gains(
         self,
@@ -132,6 +154,11 @@ def gains(bias: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:
         product = weight.detach() * (0.0 if slope is None else slope)
         found.append(product.transpose(0, 1).flatten(1).sum(1).cpu())
     return found
+
+
+def _is_finite(layer: nn.Module) -> bool:
+    weight = weight_of(layer) if is_computed(layer) else None
+    return weight is None or bool(torch.isfinite(weight).all())
 
 
 def _remove(weights: list[nn.Parameter], removed: list[Tensor], chosen: Tensor) -> None:

@@ -15,6 +15,7 @@ from retrofair.debiasers.perturbed import Draws, Factors, perturbed
 from retrofair.errors import InputError
 from retrofair.networks.memory import AtOnce
 from retrofair.networks.outputs import device_of
+from retrofair.networks.parametrized import signed_note
 from retrofair.objective import Objective
 from retrofair.progress import track
 from retrofair.thresholds import Choice
@@ -30,6 +31,9 @@ class Random:
     `batch_norm=False` neither is touched. The original weights count as trial 0, which the papers
     leave out, so that the result is never worse than choosing a threshold alone. With more than two
     classes each trial gets good offsets near the best ones so far, and the winner the best.
+
+    Of weights that are computed (torch.nn.utils.parametrizations) what they are computed of is
+    perturbed; orthogonal ones by Householder's map stay as they are, with a note.
 
     The winner is kept as the state of the generator, not as weights, and drawn again at the end: of
     a large network there is one copy, whatever the number of trials. On a GPU the next trial's
@@ -84,7 +88,12 @@ class Random:
         else:
             weights.scale_by(draws.again(winner))
         best.restore()
-        return Fit(model, rule_of(best.choice), records(objective, choices))
+        return Fit(
+            model,
+            rule_of(best.choice),
+            records(objective, choices),
+            notes=signed_note(model),
+        )
 
     def _steps(
         self, draws: Draws, best: Best, together: int

@@ -29,6 +29,7 @@ from retrofair.networks.memory import (
     warn,
 )
 from retrofair.networks.outputs import device_of, forward
+from retrofair.networks.parametrized import is_innermost, named_layers
 from retrofair.networks.precision import lower_precision
 from retrofair.networks.state_file import StateFile, moments, part, put_moments, under
 from retrofair.objective import Objective
@@ -49,7 +50,8 @@ class Tuning:
 
     A minibatch in parts gives the same gradients as in one: what the parts' activations were is
     forgotten and computed again on the way back. Layers that are not trained are as in eval mode;
-    in parts, so are the statistics of BatchNorm, which each part would have its own of.
+    in parts, so are the statistics of BatchNorm and the power iteration of spectral_norm: each part
+    would have its own.
 
     Args:
         layers: how many of the last layers with weights are trained; None: all.
@@ -81,15 +83,15 @@ class Tuning:
 
     def _freeze(self, names: list[str], x: Any) -> None:
         """All but these layers and what runs after the first of them, such as its BatchNorm."""
-        order = running_order(self.model, x, _innermost)
+        order = running_order(self.model, x, is_innermost)
         first = min(order.index(name) for name in names)
         after = {name for name in order[first:] if name not in order[:first]}
-        leaves = [(n, m) for n, m in self.model.named_modules() if _innermost(m)]
+        leaves = [(n, m) for n, m in named_layers(self.model) if is_innermost(m)]
         frozen = {id(module) for name, module in leaves if name not in after}
         self._frozen = [  # with what is made of such layers alone
             module
-            for module in self.model.modules()
-            if all(id(m) in frozen for m in module.modules() if _innermost(m))
+            for _, module in named_layers(self.model)
+            if all(id(m) in frozen for _, m in named_layers(module) if is_innermost(m))
         ]
         kept = {id(p) for name, module in leaves if name in after for p in module.parameters()}
         for parameter in self.model.parameters():
@@ -143,10 +145,6 @@ class Tuning:
             f"out of memory with {now:,} rows at once: going on with {self.rows:,} in each part of "
             f"a minibatch; fewer from the start with {self.option}="
         )
-
-
-def _innermost(module: nn.Module) -> bool:
-    return not list(module.children())
 
 
 class Rounds:

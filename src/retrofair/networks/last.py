@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from retrofair.data import Batches, GroupedData
 from retrofair.errors import InputError
@@ -16,6 +17,7 @@ from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.layers import reading, representation, weight_layers
 from retrofair.networks.memory import part_of, rows_of
 from retrofair.networks.outputs import LogitOf, evaluating, forward
+from retrofair.networks.parametrized import PLAIN
 from retrofair.networks.recording import recorded
 
 LOOKS = 32  # rows by which the last layer is known
@@ -56,7 +58,13 @@ class LastLayer:
             found = cls(network, name, read, x)
             if found._fits(x):
                 return found
-        kind = type(layer).__name__
+        kind = type_before_parametrizations(layer).__name__
+        if type_before_parametrizations(layer) is nn.Linear and not plain:
+            raise InputError(
+                "expected a network that ends in a linear layer with a weight of its own, for "
+                f"head_only=True, but that of {name or 'it'} is computed (parametrizations): leave "
+                f"head_only out (--head-only), or {PLAIN} on a copy first"
+            )
         found_there = (
             f"after {name} ({kind}), the last to run, more follows"
             if name

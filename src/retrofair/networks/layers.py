@@ -14,6 +14,7 @@ from retrofair.data import Batches
 from retrofair.errors import InputError, unknown
 from retrofair.networks.memory import halved, part_of, rows_of
 from retrofair.networks.outputs import evaluating, forward
+from retrofair.networks.parametrized import named_layers, weight_of
 
 ONE_AT_A_TIME = threading.RLock()  # what a layer reads is noted by hooks on the network itself
 
@@ -43,7 +44,7 @@ def running_order(model: nn.Module, x: Any, chosen: Callable[[nn.Module], bool])
 
     hooks = [
         module.register_forward_pre_hook(noter(name))
-        for name, module in model.named_modules()
+        for name, module in named_layers(model)
         if chosen(module)
     ]
     try:
@@ -99,7 +100,7 @@ def last_layer(
         InputError: the network has no such layer.
     """
     if name is not None:
-        choices = [known for known, module in model.named_modules() if _has_weight(module)]
+        choices = [known for known, module in named_layers(model) if _has_weight(module)]
         if name not in choices:
             raise unknown("layer", name, choices)
     order = weight_layers(model, part_of(x, slice(2)))
@@ -159,5 +160,7 @@ def as_rows(values: Tensor) -> Tensor:
 
 
 def _has_weight(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    return isinstance(weight, Tensor) and weight.ndim >= 2 and not isinstance(module, nn.Embedding)
+    if isinstance(module, nn.Embedding):
+        return False
+    weight = weight_of(module)
+    return weight is not None and weight.ndim >= 2

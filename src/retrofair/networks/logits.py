@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from retrofair.data import Batches
 from retrofair.errors import InputError, RetrofairWarning
@@ -94,6 +95,8 @@ def _surely_logits(model: nn.Module) -> bool:
         shaping = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)
         kept = [layer for layer in model if not isinstance(layer, shaping)]
         return bool(kept) and _surely_logits(kept[-1])
+    if type_before_parametrizations(model) is nn.Linear:  # under weight_norm, say
+        return True
     # exact types: what a subclass does is not known
     return type(model) in (MLP, nn.Linear, LogitOf, HuggingFaceNetwork)
 

@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from retrofair.errors import InputError, RetrofairWarning
 
 R = TypeVar("R")
 T = TypeVar("T")
-NORMS = (nn.modules.batchnorm._NormBase,)
+# what a pass in train mode changes: averages, and those of the power iteration of spectral_norm
+NORMS = (nn.modules.batchnorm._NormBase, ParametrizationList)
 _most: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 
@@ -93,7 +95,8 @@ class AtOnce:
 
 
 def averages_of(model: nn.Module) -> list[Tensor]:
-    """Those of BatchNorm in train mode, which a pass changes and no gradient knows of."""
+    """Those of BatchNorm and spectral_norm in train mode, which a pass changes and no gradient
+    knows of."""
     return [
         buffer
         for module in model.modules()
