@@ -26,6 +26,7 @@ from retrofair.networks.parametrized import (
     signed_note,
 )
 from retrofair.networks.randomness import draw_seed
+from retrofair.networks.replay import Replay
 from retrofair.objective import Objective
 from retrofair.progress import track
 
@@ -115,16 +116,18 @@ class Layerwise:
         steps = [(name, trial) for name in names for trial in range(1, self.evaluations + 1)]
         optimiser = GBRT(1, np.random.default_rng(0))
         edit: Edit = _nothing
+        replay: Replay | None = None
         for name, trial in track(steps, "layer-wise optimisation"):
             if trial == 1:
                 edit(np.zeros(optimiser.dims))  # the layer before gets its weights back
                 random = np.random.default_rng(draw_seed(generator))
-                dims, edit = self._space(model, name, data)
+                replay = Replay.of(model, data, name)  # or every evaluation runs all layers
+                dims, edit = self._space(model, name, data, replay)
                 initial = self.evaluations if self.optimizer == "random" else 10
                 optimiser = GBRT(dims, random, initial=initial, kappa=self.kappa)
             point = optimiser.ask()
             edit(self.box * point)
-            choice = best.look()
+            choice = best.look() if replay is None else best.judge(replay.chances())
             optimiser.tell(point, -choice.rank)
             history.append(record(objective, choice, layer=name, trial=trial))
         best.restore()
@@ -135,11 +138,13 @@ class Layerwise:
     def _takes(self, layer: nn.Module) -> bool:
         return not has_signs(layer) if self.space == "weights" else _is_plain(layer)
 
-    def _space(self, model: nn.Module, name: str, data: Batches) -> tuple[int, Edit]:
+    def _space(
+        self, model: nn.Module, name: str, data: Batches, replay: Replay | None
+    ) -> tuple[int, Edit]:
         layer = model.get_submodule(name)
         if self.space == "weights":
             return _weight_box(layer)
-        inputs = representation(model, data, layer)
+        inputs = representation(model, data, layer) if replay is None else replay.inputs
         return _directions(layer, inputs, data.y.float(), data.group, len(data.group_names))
 
 
