@@ -407,3 +407,54 @@ def test_a_label_that_is_a_number(kind: str, capsys: Any) -> None:
     after = found["fit"]["after"]["overall"]["loss"]["value"]
     assert after < found["fit"]["before"]["overall"]["loss"]["value"]
     assert Path("fair/model.safetensors").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::retrofair.errors.RetrofairWarning")
+def test_a_network_of_one_channel_gets_grey_images(capsys: Any) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=16,
+        patch_size=8,
+        num_channels=1,
+    )
+    torch.manual_seed(0)
+    transformers.ViTForImageClassification(config).save_pretrained("grey")
+    arguments = of_images("grey", "--method", "threshold", "--out", "fair")
+    assert run(["debias", *arguments]) in (0, 3)
+    assert "grey images, as the network's config.json says" in capsys.readouterr().err
+    new = ["--images", "faces", "--labels", "labels.csv", "--network", "grey"]
+    assert run(["audit", *new, "--result", "fair", "--json"]) == 0
+    capsys.readouterr()
+    asked = ["export", "fair", "--network", "grey", "--out", "file", "--format", "torch_export"]
+    assert run(asked) == 0
+    assert "16 x 16 pixels, grey, (value" in " ".join(capsys.readouterr().err.split())
+    says = "3 channels here: images_of(..., channels=1) makes grey ones"
+    assert run(["debias", *arguments, "--channels", "3"]) == 2
+    assert says in capsys.readouterr().err
+    fails(
+        capsys,
+        "no --channels with a saved result",
+        *["audit", *new, "--result", "fair"],
+        "--channels",
+        1,
+    )
+    assert run(["debias", *of_images("vit", "--method", "threshold", "--channels", 1)]) == 2
+    assert (
+        "of one channel in vit/preprocessor_config.json, got [0.5, 0.4, 0.3]; channels=3"
+        in capsys.readouterr().err
+    )
+    assert run(["debias", *of_images("vit", "--method", "threshold", "--channels", 2)]) == 2
+    assert "choice for --channels" in capsys.readouterr().err
+    fails(
+        capsys,
+        "expected --images with --channels",
+        "audit",
+        "labels.csv",
+        *COLUMNS,
+        "--channels",
+        1,
+    )

@@ -50,6 +50,26 @@ def test_mean_and_std_are_options(tmp_path: Path) -> None:
     assert np.allclose(x[0, :, 0, 0].numpy(), [10 / 255, 20 / 255, 60 / 255])
 
 
+@pytest.mark.parametrize("size", [None, 4])
+def test_grey_images_are_the_luma_of_the_colours(tmp_path: Path, size: int | None) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+    shade = values[..., 0]
+    place = put(tmp_path, {"a.png": of_array(values), "b.png": of_array(shade)}, False)
+    given = {"source": place, "files": ("a.png", "b.png"), "size": size}
+    given |= {"y": torch.zeros(2), "group": torch.zeros(2)}
+    made = ImageRows(**given, channels=1, mean=(0.5,), std=(0.25,))
+    x, _, _ = pickle.loads(pickle.dumps(made)).batch(torch.arange(2))
+    assert x.shape == (2, 1, 4, 4)
+    pixels = (x[:, 0] * 0.25 + 0.5) * 255
+    luma = torch.from_numpy(values @ np.array([0.299, 0.587, 0.114])).float()
+    assert (pixels[0] - luma).abs().max() < 0.51
+    assert torch.allclose(pixels[1], torch.from_numpy(shade).float(), atol=1e-3)  # as it was
+    usual = ImageRows(**given, channels=1)
+    assert usual.mean == pytest.approx((sum(MEAN) / 3,))
+    assert usual.std == pytest.approx((sum(STD) / 3,))
+    assert usual.identity() != ImageRows(**given).identity()
+
+
 def test_one_row_is_a_row_of_a_batch(tmp_path: Path) -> None:
     made = rows(source(tmp_path))
     x, y, group = made[3]
@@ -165,6 +185,9 @@ def test_a_broken_image_is_named(tmp_path: Path, packed: bool, kind: str) -> Non
         ({"size": 0}, "size to be a whole number of pixels or None, got 0"),
         ({"size": 8.0}, "size to be a whole number of pixels"),
         ({"mean": (0.5,)}, "three colours"),
+        ({"channels": 2}, r"channels=3 \(RGB\) or channels=1 \(grey\), got 2"),
+        ({"channels": 1, "mean": (0.5, 0.4, 0.3)}, "one channel"),
+        ({"channels": 1, "std": (0.5, 0.4, 0.3)}, "one channel"),
         ({"std": (1, 1, 0)}, "std positive"),
         ({"y": torch.zeros(3)}, "of one length, got 5, 3 and 5"),
     ],

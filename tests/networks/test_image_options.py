@@ -104,6 +104,44 @@ def test_without_the_file_imagenets_are_said(tmp_path: Path) -> None:
         assert rf.networks.image_options(None, usual=64)["size"] == 64
 
 
+GREY = {"size": 9, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "asked", "channels"),
+    [
+        ({"num_channels": 1}, GREY, None, 1),
+        ({"vision_config": {"num_channels": 1}}, GREY, None, 1),
+        ({}, GREY | {"image_mean": [0.5], "image_std": [0.25]}, None, 1),
+        ({"num_channels": 1}, {"size": 9, "image_mean": 0.5, "image_std": 0.25}, None, 1),
+        ({"num_channels": 1}, GREY, 3, 3),
+        ({"num_channels": 3}, GREY, None, 3),
+        ({"num_channels": 3}, GREY, 1, 1),
+        ({}, GREY, None, 3),
+    ],
+)
+def test_channels_are_those_of_the_network(
+    config: Any, values: Any, asked: int | None, channels: int, tmp_path: Path
+) -> None:
+    folder_of(config, tmp_path, "config.json")
+    found = rf.networks.image_options(folder_of(values, tmp_path), channels=asked)
+    assert found["channels"] == channels
+    assert found["mean"] == (0.5,) * channels
+    assert found["std"] == (0.25,) * channels
+    assert ours(found, noise(9, 12), tmp_path).shape == (channels, 9, 9)
+
+
+def test_grey_without_the_file(tmp_path: Path) -> None:
+    folder_of({"image_size": 8, "num_channels": 1}, tmp_path, "config.json")
+    with pytest.warns(RetrofairWarning, match="8 x 8"):
+        found = rf.networks.image_options(tmp_path)
+    assert (found["channels"], found["mean"], found["std"]) == (1, (0.449,), (0.226,))
+    assert ours(found, noise(9, 12), tmp_path).shape == (1, 8, 8)
+    folder_of({"size": 8, "image_mean": [0.5, 0.4, 0.3]}, tmp_path)
+    with pytest.raises(InputError, match="image_mean of one channel"):
+        rf.networks.image_options(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

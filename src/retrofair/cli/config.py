@@ -23,7 +23,7 @@ from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.studies.toml_table import Table, read_toml, shown, typed
 
-IMAGES = ("images", "labels", "image_column", "size", "on_error")
+IMAGES = ("images", "labels", "image_column", "size", "channels", "on_error")
 # an option, and those it stands instead of: one given on the command line, of any of the file; one
 # in a command's table, of those above all tables
 INSTEAD_OF = {
@@ -45,7 +45,7 @@ INSTEAD_OF = {
     # a saved result brings what it was fitted with
     "result": (
         *("label", "positive", "sensitive", "privileged", "blind", "missing", "drop", "no_scale"),
-        *("prediction", "threshold", "outputs", "size", "max_length"),
+        *("prediction", "threshold", "outputs", "size", "channels", "max_length"),
     ),
 }
 NUMBERS = ("tolerance", "weight")  # a table of one number each

@@ -86,6 +86,7 @@ def frontier(
     labels: g.Labels = None,
     image_column: g.ImageColumn = None,
     size: g.Size = None,
+    channels: g.Channels = None,
     on_error: g.OnError = None,
     text: g.Text = None,
     max_length: g.MaxLength = None,

@@ -38,6 +38,10 @@ Size = Annotated[
     int | None,
     of_media(min=1, help="Side in pixels; else as the network's preprocessor_config.json says."),
 ]
+Channels = Annotated[
+    int | None,
+    of_media(min=1, max=3, help="3: RGB, 1: grey; else as the network's folder says, or 3."),
+]
 OnError = Annotated[
     str | None, of_media(help="An image that is absent or broken: raise (default) or skip.")
 ]
@@ -79,7 +83,7 @@ Checkpoint = Annotated[
     of_large(help="lagrangian, adversarial: folder of the state, to go on after an interruption."),
 ]
 TUNING = ("layers", "micro_rows", "mixed", "checkpoint")
-OF_IMAGES = ("image_column", "size", "on_error")
+OF_IMAGES = ("image_column", "size", "channels", "on_error")
 
 
 @dataclass(frozen=True)
@@ -215,9 +219,11 @@ def _media(given: Mapping[str, Any], data: str) -> Media | None:
         max_length=given["max_length"],
     )
     if given.get("result") is not None:  # which brings what prepares them
-        _refuse(given, ("size", "max_length"), None)
+        _refuse(given, ("size", "channels", "max_length"), None)
         return dataclasses.replace(made, network=network)
-    return made.like(network, given["size"], data)
+    if given["channels"] not in (None, 1, 3):
+        raise unknown("choice for --channels", str(given["channels"]), ("1", "3"))
+    return made.like(network, given["size"], data, given["channels"])
 
 
 def _refuse(given: Mapping[str, Any], names: tuple[str, ...], needed: str | None) -> None:

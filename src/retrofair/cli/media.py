@@ -30,7 +30,8 @@ class Media:
         text: the column of texts.
         network: the folder that holds the tokenizer.
         column: the one with the images' names.
-        size, mean, std, short, stretch, resample: how images are prepared (`ImageRows`, `Fit`).
+        size, mean, std, short, stretch, resample, channels: how images are prepared (`ImageRows`,
+            `Fit`).
         max_length: tokens.
     """
 
@@ -44,6 +45,7 @@ class Media:
     short: int | None = None
     stretch: bool = False
     resample: str = "bilinear"
+    channels: int = 3
     on_error: str = "raise"
     batch_rows: int = ROWS
     workers: int = 0
@@ -67,7 +69,9 @@ class Media:
         """The option that names them."""
         return "--images" if self.text is None else "--text"
 
-    def like(self, network: str | None, size: int | None, data: str) -> Media:
+    def like(
+        self, network: str | None, size: int | None, data: str, channels: int | None = None
+    ) -> Media:
         """The same, prepared as a network's folder wants its images.
 
         Args:
@@ -80,13 +84,17 @@ class Media:
         own = {known.name for known in datasets.ALL if known.images is not None}
         small = self.images is None and data in own
         usual = {"usual": SMALL} if small else {}
-        found = image_options(folder, size, **usual)
+        found = image_options(folder, size, channels=channels, **usual)
         fit = found["fit"]
         if folder is not None and (folder / FILE).is_file():
             say(
                 f"images of {found['size']} x {found['size']} pixels, prepared as the network's "
-                f"{FILE} says" + (", in the size of --size" if size is not None else "")
+                f"{FILE} says"
+                + (", in the size of --size" if size is not None else "")
+                + (", grey" if found["channels"] == 1 else "")
             )
+        elif found["channels"] == 1 and channels is None:
+            say("grey images, as the network's config.json says (--channels)")
         return replace(
             self,
             network=network,
@@ -96,6 +104,7 @@ class Media:
             short=fit.short,
             stretch=fit.stretch,
             resample=fit.resample,
+            channels=found["channels"],
         )
 
     def options(self) -> dict[str, Any]:
@@ -103,6 +112,7 @@ class Media:
         made: dict[str, Any] = {
             "size": self.size,
             "fit": Fit(self.short, self.stretch, cast(Any, self.resample)),
+            "channels": self.channels,
             "on_error": cast(OnError, self.on_error),
             "batch_rows": self.batch_rows,
             "workers": self.workers,

@@ -144,8 +144,9 @@ class ImageFiles:
         archive = self._opened()
         return [archive.getinfo(name).CRC for name in names]
 
-    def pixels(self, name: str, size: int | None, fit: Fit = Fit()) -> Array:
-        """One image as (3, height, width) uint8, RGB: as it is, or a square of a `size`.
+    def pixels(self, name: str, size: int | None, fit: Fit = Fit(), channels: int = 3) -> Array:
+        """One image as (channels, height, width) uint8, RGB or, with one channel, grey: as it is,
+        or a square of a `size`.
 
         Of sixteen bits a pixel the upper eight count. A camera's note on how to turn it is ignored,
         as most data sets of images that networks are trained on ignore it.
@@ -166,10 +167,12 @@ class ImageFiles:
                 if image.mode in DEEP:
                     deep = np.asarray(image).astype(np.int64).clip(0, 65_535)
                     image = image_type.fromarray((deep // 256).astype(np.uint8))
-                rgb = image.convert("RGB")
+                made = image.convert("RGB")
+                if channels == 1:
+                    made = made.convert("L")  # the colours weighted as in television
                 if size is not None:
-                    rgb = fit.square(rgb, size)
-                return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+                    made = fit.square(made, size)
+                return np.ascontiguousarray(np.atleast_3d(np.asarray(made)).transpose(2, 0, 1))
         except (*BROKEN, zipfile.BadZipFile, image_type.DecompressionBombError) as error:
             raise BrokenImageError(f"{type(error).__name__}: {_plain(error)}") from None
 

@@ -43,6 +43,7 @@ def images_of(
     workers: int = 0,
     unlabelled: bool = True,
     fit: Fit = Fit(),  # noqa: B008 - frozen
+    channels: int = 3,
 ) -> StreamedData:
     """Data of images in a folder or zip, and a table with a row for each.
 
@@ -64,6 +65,7 @@ def images_of(
             The longest end of a name that an image's has decides, with "/" or "\\". None: the
             column most of whose values are such names.
         size, mean, std, keep, fit: see `ImageRows`.
+        channels: 3 for RGB, 1 for a network that takes grey images.
         on_error: "raise" the first time an image is absent or cannot be read, or "skip": read all
             once, leave those rows out, and say so.
         batch_rows, workers: see `StreamedData`.
@@ -101,6 +103,7 @@ def images_of(
         std=std,
         keep=keep,
         fit=fit,
+        channels=channels,
     )
     index = torch.arange(len(rows))
     if on_error == "skip":

@@ -21,6 +21,7 @@ from retrofair.progress import track
 # of the images that most pretrained networks saw
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)  # the average of the colours
 KEPT_BYTES = 2**30  # of decoded images that are kept without being asked
 SIZE = 64
 SHOWN = 5  # names in a message
@@ -30,8 +31,8 @@ SHOWN = 5  # names in a message
 class ImageRows:
     """A dataset of images for `StreamedData`: rows[i] = (x, y, group).
 
-    x is float32, (3, size, size): (value / 255 - mean) / std, RGB. It pickles without what it has
-    decoded, so that worker processes of any kind can read it.
+    x is float32, (channels, size, size): (value / 255 - mean) / std, RGB or grey. It pickles
+    without what it has decoded, so that worker processes of any kind can read it.
 
     Args:
         source: a folder or a zip.
@@ -40,14 +41,17 @@ class ImageRows:
         size: side in pixels; unless `fit` says otherwise the shorter side is resized to it and the
             centre cut out. None: the images as they are, all of one height and width.
         fit: how they become squares.
-        mean, std: of each colour, on the scale from 0 to 1.
+        channels: 3: RGB; 1: grey, the luma of the colours (ITU-R 601-2).
+        mean, std: of each channel, on the scale from 0 to 1; by default those of ImageNet, of one
+            channel their average.
         keep: keep decoded images (one byte per number) from the first time they are read. None:
             where all of them take less than 1 GiB. Forked workers keep them in memory that they
             share with the process they come from.
 
     Raises:
         MissingFileError: there is no such folder or zip.
-        InputError: lengths differ, a size or std that is not positive; on reading, an image that
+        InputError: lengths differ, a size or std that is not positive, other channels than 1 and 3,
+            or not a mean and std for each; on reading, an image that
             is absent or broken, by its name.
     """
 
@@ -60,6 +64,7 @@ class ImageRows:
     std: tuple[float, ...] = STD
     keep: bool | None = None
     fit: Fit = field(default=Fit())
+    channels: int = 3
     _files: ImageFiles = field(init=False)
     _shape: tuple[int, ...] = field(init=False)
     _kept: _Kept | None = field(init=False)
@@ -67,7 +72,8 @@ class ImageRows:
     def identity(self) -> list[Any]:
         """What tells these images from others: files, and how they are prepared."""
         how = (self.size, self.mean, self.std, self.fit)
-        return [self.files, how, *self._files.identity(self.files)]
+        grey = ["grey"] if self.channels == 1 else []  # absent for RGB, as names were without it
+        return [self.files, how, *grey, *self._files.identity(self.files)]
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -77,10 +83,15 @@ class ImageRows:
                 "expected files, y and group of one length, got "
                 f"{len(self.files):,}, {len(self.y):,} and {len(self.group):,}"
             )
-        _check_options(self.size, self.mean, self.std)
+        if self.channels == 1:
+            put(self, "mean", GREY_MEAN if tuple(self.mean) == MEAN else self.mean)
+            put(self, "std", GREY_STD if tuple(self.std) == STD else self.std)
+        _check_options(self.size, self.mean, self.std, self.channels)
         put(self, "_files", ImageFiles(self.source))
         side = self.size
-        put(self, "_shape", (3, side, side) if side is not None else self._first_shape())
+        put(
+            self, "_shape", (self.channels, side, side) if side is not None else self._first_shape()
+        )
         bytes_all = len(self.files) * int(np.prod(self._shape))
         keep = bytes_all < KEPT_BYTES if self.keep is None else self.keep
         put(self, "_kept", _Kept(len(self.files), self._shape) if keep and bytes_all else None)
@@ -106,13 +117,13 @@ class ImageRows:
         return x[0], y[0], group[0]
 
     def batch(self, index: Tensor) -> Batch:
-        """The rows of an index tensor: x (b, 3, height, width), y (b,), group (b,)."""
+        """The rows of an index tensor: x (b, channels, height, width), y (b,), group (b,)."""
         x = torch.from_numpy(self.pixels(index.numpy())).to(torch.float32)
         mean, std = (torch.tensor(each).reshape(-1, 1, 1) for each in (self.mean, self.std))
         return x.div_(255).sub_(mean).div_(std), self.y[index], self.group[index]
 
     def pixels(self, index: Array) -> Array:
-        """Images as they are decoded, (b, 3, height, width) uint8."""
+        """Images as they are decoded, (b, channels, height, width) uint8."""
         if self._kept is None:
             different, back = np.unique(index, return_inverse=True)  # draws may repeat a row
             return np.stack([self._decoded(int(row)) for row in different])[back]
@@ -138,13 +149,13 @@ class ImageRows:
         """Of the first image that can be read."""
         for name in self.files:
             try:
-                return tuple(self._files.pixels(name, None).shape)
+                return tuple(self._files.pixels(name, None, channels=self.channels).shape)
             except BrokenImageError:
                 continue
-        return (3, 0, 0)
+        return (self.channels, 0, 0)
 
     def _read(self, row: int) -> Array:
-        pixels = self._files.pixels(self.files[row], self.size, self.fit)
+        pixels = self._files.pixels(self.files[row], self.size, self.fit, self.channels)
         if pixels.shape != self._shape:
             (_, *one), (_, *other) = self._shape, pixels.shape
             raise BrokenImageError(
@@ -178,10 +189,15 @@ class _Kept:
         self.there[row] = True  # last: another process may look at it
 
 
-def _check_options(size: int | None, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+def _check_options(
+    size: int | None, mean: tuple[float, ...], std: tuple[float, ...], channels: int
+) -> None:
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise InputError(f"expected size to be a whole number of pixels or None, got {size!r}")
-    if len(mean) != 3 or len(std) != 3 or not all(each > 0 for each in std):
+    if isinstance(channels, bool) or channels not in (1, 3):
         raise InputError(
-            f"expected mean and std of three colours, std positive, got {mean} and {std}"
+            f"expected channels=3 (RGB) or channels=1 (grey), got {channels!r} (--channels)"
         )
+    if not len(mean) == len(std) == channels or not all(each > 0 for each in std):
+        of = "three colours" if channels == 3 else "one channel"
+        raise InputError(f"expected mean and std of {of}, std positive, got {mean} and {std}")

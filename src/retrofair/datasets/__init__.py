@@ -85,8 +85,8 @@ def load(
         options: `target` ("binary", "regression") of boston and communities, `n` of synthetic,
             `target`, `threshold` and `others` of utkface, `target` and `rows` of celeba; of the
             split: `parts`, `privileged`; of a table `scale`, `drop` (see `split_frame`); of
-            images `images`, `size`, `mean`, `std`, `keep`, `on_error`, `batch_rows`, `workers`
-            (see `images_of`).
+            images `images`, `size`, `mean`, `std`, `channels`, `keep`, `on_error`, `batch_rows`,
+            `workers` (see `images_of`).
 
     Raises:
         InputError: a name or an option is unknown, a file is broken.

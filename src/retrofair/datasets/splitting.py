@@ -18,7 +18,9 @@ from retrofair.errors import InputError
 
 SPLIT_OPTIONS = ("parts", "privileged")
 TABLE_OPTIONS = ("drop", "scale")
-IMAGE_OPTIONS = ("size", "mean", "std", "fit", "keep", "on_error", "batch_rows", "workers")
+IMAGE_OPTIONS = (
+    *("size", "mean", "std", "fit", "channels", "keep", "on_error", "batch_rows", "workers"),
+)
 
 
 def split_options(data_set: DataSet) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retrofair.data.image_files import Fit, Resample
-from retrofair.data.images import MEAN, STD
+from retrofair.data.images import GREY_MEAN, GREY_STD, MEAN, STD
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.hub import local_folder
 
@@ -20,9 +20,13 @@ FIXED = 384  # from which side on ConvNeXt's images are not cut
 
 
 def image_options(
-    folder: str | Path | None, size: int | None = None, *, usual: int = USUAL
+    folder: str | Path | None,
+    size: int | None = None,
+    *,
+    usual: int = USUAL,
+    channels: int | None = None,
 ) -> dict[str, Any]:
-    """The options of `images_of` that a network's folder asks for: size, mean, std and fit.
+    """The options of `images_of` that a network's folder asks for: size, mean, std, fit, channels.
 
     Where it says nothing they are those of networks trained on ImageNet, at the size that the
     network's config.json names, else `usual` pixels, and a warning says so.
@@ -30,10 +34,13 @@ def image_options(
     Args:
         folder: of the network, or its name on the hub; None: it has none.
         size: side in pixels, instead of the folder's.
+        channels: 3 for RGB, 1 for grey; None: 1 where config.json names one (`num_channels`) or the
+            preprocessor's mean is of one, else 3.
 
     Raises:
         MissingFileError: there is no such folder.
-        InputError: the file is damaged, or asks for images that are not square.
+        InputError: the file is damaged, or asks for images that are not square, or for means of
+            three colours where there is one channel.
 
     Example:
         >>> import tempfile
@@ -45,13 +52,32 @@ def image_options(
     """
     place = None if folder is None else local_folder(folder)
     values, name = (None, None) if place is None else _values(place)
+    if channels is None:
+        channels = 1 if _is_grey(place, values) else 3
     if values is None:
-        return _usual(place, size, usual)
+        return _usual(place, size, usual, channels)
     own, fit = _square(values, name)
     if size is not None and size != own:
         fit = Fit(stretch=fit.stretch, resample=fit.resample)  # a cut is of the own size
-    mean, std = _scale(values, name)
-    return {"size": own if size is None else size, "mean": mean, "std": std, "fit": fit}
+    mean, std = _scale(values, name, channels)
+    return {
+        "size": own if size is None else size,
+        "mean": mean,
+        "std": std,
+        "fit": fit,
+        "channels": channels,
+    }
+
+
+def _is_grey(folder: Path | None, values: dict[str, Any] | None) -> bool:
+    """Whether a network's files say that its images have one channel."""
+    config = None if folder is None else folder / "config.json"
+    found = _json(config) if config is not None and config.is_file() else {}
+    parts = [found, found.get("vision_config")]
+    if any(isinstance(part, dict) and part.get("num_channels") == 1 for part in parts):
+        return True
+    mean = (values or {}).get("image_mean")
+    return isinstance(mean, list) and len(mean) == 1
 
 
 def _values(folder: Path) -> tuple[dict[str, Any] | None, Path]:
@@ -75,7 +101,7 @@ def _json(place: Path) -> Any:
     return values
 
 
-def _usual(folder: Path | None, size: int | None, usual: int) -> dict[str, Any]:
+def _usual(folder: Path | None, size: int | None, usual: int, channels: int) -> dict[str, Any]:
     found = size
     config = None if folder is None else folder / "config.json"
     if found is None and config is not None and config.is_file():
@@ -87,7 +113,8 @@ def _usual(folder: Path | None, size: int | None, usual: int) -> dict[str, Any]:
         RetrofairWarning,
         stacklevel=3,
     )
-    return {"size": chosen, "mean": MEAN, "std": STD, "fit": Fit()}
+    mean, std = (GREY_MEAN, GREY_STD) if channels == 1 else (MEAN, STD)
+    return {"size": chosen, "mean": mean, "std": std, "fit": Fit(), "channels": channels}
 
 
 def _square(values: dict[str, Any], place: Any) -> tuple[int | None, Fit]:
@@ -130,14 +157,18 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _scale(values: dict[str, Any], place: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _scale(
+    values: dict[str, Any], place: Any, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std on the scale from 0 to 1: (value * factor - offset - mean) / std."""
     rescaled = bool(values.get("do_rescale", True))
     factor = float(values.get("rescale_factor", BYTE)) if rescaled else 1.0
     offset = 1.0 if rescaled and values.get("rescale_offset") else 0.0
-    mean, std = [0.0] * 3, [1.0] * 3
+    mean, std = [0.0] * channels, [1.0] * channels
     if values.get("do_normalize", True):
-        mean, std = (_colours(values.get(f"image_{name}"), name, place) for name in ("mean", "std"))
+        mean, std = (
+            _colours(values.get(f"image_{name}"), name, place, channels) for name in ("mean", "std")
+        )
     unit = factor / BYTE  # of the library's scale
     return (
         tuple((each + offset) / unit for each in mean),
@@ -145,10 +176,16 @@ def _scale(values: dict[str, Any], place: Any) -> tuple[tuple[float, ...], tuple
     )
 
 
-def _colours(value: Any, name: str, place: Any) -> list[float]:
+def _colours(value: Any, name: str, place: Any, channels: int) -> list[float]:
+    if value is None and channels == 1:
+        return list(GREY_MEAN if name == "mean" else GREY_STD)
     if value is None:
         return list(MEAN if name == "mean" else STD)
-    numbers = [value] * 3 if isinstance(value, int | float) else value
-    if not isinstance(numbers, list) or len(numbers) != 3:
-        raise InputError(f"expected image_{name} of three colours in {place}, got {value!r}")
+    numbers = [value] * channels if isinstance(value, int | float) else value
+    if channels == 1 and isinstance(numbers, list) and len(numbers) == 3 and len(set(numbers)) == 1:
+        numbers = numbers[:1]  # as processors write that know nothing of channels
+    if not isinstance(numbers, list) or len(numbers) != channels:
+        of = "three colours" if channels == 3 else "one channel"
+        way = "" if channels == 3 else "; channels=3 (--channels 3) makes RGB images"
+        raise InputError(f"expected image_{name} of {of} in {place}, got {value!r}{way}")
     return [float(each) for each in numbers]

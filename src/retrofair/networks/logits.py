@@ -56,7 +56,15 @@ def as_logits(
     model = ordered(as_module(model), data)
 
     def look(network: nn.Module, x: Any) -> Tensor:
-        return checked(network, x, rows_of(x), classes, forward)
+        try:
+            return checked(network, x, rows_of(x), classes, forward)
+        except InputError as error:
+            if isinstance(x, Tensor) and x.ndim == 4 and "channel" in str(error):
+                raise InputError(
+                    f"{error}; images have {x.shape[1]} channels here: images_of(..., channels=1) "
+                    "makes grey ones, channels=3 RGB (--channels)"
+                ) from error
+            raise
 
     # all rows are looked at: one NaN in the last batch would spoil every later threshold
     record = recorded(model, data, layers, look)
