@@ -16,6 +16,7 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
     default_collate,
@@ -167,6 +168,26 @@ def test_all_rows_where_a_loader_only_orders_them(options: Any) -> None:
 def test_samplers_that_name_no_rows(options: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         rf.StreamedData.of(DataLoader(Numbers(), **options), NAMES)
+
+
+class Half(Sampler[int]):
+    """Names every other one of its rows; or draws some."""
+
+    def __init__(self, draws: bool) -> None:
+        self.indices, self.draws = range(10), draws
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Any:
+        return iter(torch.randperm(10)[:5].tolist() if self.draws else self.indices[::2])
+
+
+def test_samplers_of_the_users_own() -> None:
+    loader = DataLoader(Numbers(), sampler=Half(draws=False))
+    assert rf.StreamedData.of(loader, NAMES).x[:, 0].tolist() == [0, 2, 4, 6, 8]
+    with pytest.raises(InputError, match="draws others each time"):
+        rf.StreamedData.of(DataLoader(Numbers(), sampler=Half(draws=True)), NAMES)
 
 
 class Unsplit(IterableDataset[Any]):

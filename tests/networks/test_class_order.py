@@ -229,3 +229,10 @@ def test_classifiers_are_known_without_the_package() -> None:
     assert not is_classifier(bert().bert)
     assert not is_classifier(torch.nn.Linear(1, 1))
     assert not is_classifier("bert")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels"), [(["False", "True"], ["1", "2"]), (["0", "5"], ["5", "7"])]
+)
+def test_one_number_that_is_alike_is_no_name(outputs: list[str], labels: list[str]) -> None:
+    assert order_of(outputs, labels)[0] is None

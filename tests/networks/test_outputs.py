@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from retrofair.audit import audit
 from retrofair.data import GroupedData, grouped
+from retrofair.debiasers import Adversarial, Random, debias
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import LogitOf, as_logits, logits, probabilities, probability
 from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import evaluating, forward
+from retrofair.objective import Constrained
 
 
 class Says(nn.Module):
@@ -217,11 +219,72 @@ def test_doubles_and_singles_in_networks_and_in_data() -> None:
     assert doubles.x.dtype == torch.float64
 
 
+class Warm(nn.Module):
+    """Single precision, but for a number in front."""
+
+    def __init__(self, front: Tensor) -> None:
+        super().__init__()
+        self.front, self.last = nn.Parameter(front, requires_grad=False), linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(x)
+        return out
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float8_e4m3fn])
+def test_one_weight_of_another_precision_decides_nothing(kind: torch.dtype) -> None:
+    found = forward(Warm(torch.ones(3).to(kind)), data().x)
+    assert torch.equal(found, forward(linear(), data().x))
+
+
 class Scales(nn.Module):
     """Normalises its input in place, as networks do that own their batches."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.sub_(0.5).div_(0.25)[:, 0]
+
+
+class Clamps(nn.Module):
+    """Writes to its input, in rows and modes in which that changes nothing too."""
+
+    def __init__(self, *, gentle: bool = False) -> None:
+        super().__init__()
+        self.last, self.gentle = linear(), gentle
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone() if self.gentle else x
+        x = x.clamp_(-0.5, 0.5) if self.training else x.clamp_(-1, 1)
+        out: Tensor = self.last(x)
+        return out
+
+
+def test_a_network_that_writes_what_was_there_is_known_by_it() -> None:
+    network, small, large = Clamps(), torch.zeros(3, 3), torch.full((3, 3), 7.0)
+    for mode in (True, False):
+        network.train(mode)
+        for x in (small, large):
+            before = x.clone()
+            with torch.inference_mode():
+                forward(network, x)
+            forward(network, x)
+            assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("method", ["fair_head", "layerwise", "pruning", "adversarial", "random"])
+def test_debiasing_a_network_that_writes_to_its_input(method: str) -> None:
+    rows = dataclasses.replace(data(), x=data().x * 3)
+    rows.x[:2] = 0
+    before = rows.x.clone()
+    quick = {
+        "random": Random(trials=3),
+        "adversarial": Adversarial(epochs=1, critic_steps=2, actor_steps=2),
+    }
+    result = debias(Clamps().eval(), rows, Constrained("spd"), quick.get(method, method))
+    again = torch.as_tensor(result.predict_data(rows))
+    assert torch.equal(rows.x, before)
+    assert torch.equal(result.predict(before), again)
+    twin = debias(Clamps(gentle=True).eval(), rows, Constrained("spd"), quick.get(method, method))
+    assert torch.equal(again, torch.as_tensor(twin.predict_data(rows)))
 
 
 def test_a_network_that_writes_to_its_input_does_not_reach_the_data() -> None:

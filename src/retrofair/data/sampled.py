@@ -12,6 +12,7 @@ from torch.utils.data import (
     DataLoader,
     RandomSampler,
     SequentialSampler,
+    SubsetRandomSampler,
     WeightedRandomSampler,
 )
 
@@ -29,6 +30,8 @@ def sampled(loader: DataLoader[Any]) -> Tensor | None:
     batches: Any = loader.batch_sampler
     sampler: Any = batches.sampler if type(batches) is BatchSampler else batches or loader.sampler
     kind = type(sampler)
+    if kind is SubsetRandomSampler:
+        sampler = sampler.indices
     dataset: Any = loader.dataset
     rows = len(dataset)
     if kind is SequentialSampler:
@@ -39,18 +42,22 @@ def sampled(loader: DataLoader[Any]) -> Tensor | None:
         if sampler.replacement or sampler.num_samples != rows:
             raise _other(kind)
         return None
-    named = getattr(sampler, "indices", sampler)
-    if sampler is batches:  # with batches of its own making
-        named = (row for batch in batches for row in batch)
     with torch.random.fork_rng(devices=[]):  # to look is not to draw
-        found = list(islice(named, rows + 1))
+        # twice: one that draws rows names others then
+        index, again = (_named(sampler, rows, whole=sampler is not batches) for _ in range(2))
+    if len(index.unique()) < len(index) or not torch.equal(index, again):
+        raise _other(kind)
+    return None if len(index) == rows else index
+
+
+def _named(sampler: Any, rows: int, *, whole: bool) -> Tensor:
+    """The rows that a sampler, or one of whole batches, names now, sorted; one too many at most."""
+    named = sampler if whole else (row for batch in sampler for row in batch)
+    found = list(islice(named, rows + 1))
     try:
-        index = torch.as_tensor(found, dtype=torch.long)
+        return torch.as_tensor(found, dtype=torch.long).sort().values
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"expected a sampler of rows, got one of {found[:1]}") from None
-    if len(index.unique()) < len(index):
-        raise _other(kind)
-    return None if len(index) == rows else index.sort().values
 
 
 def _other(kind: type) -> InputError:

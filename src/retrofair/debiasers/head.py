@@ -15,7 +15,7 @@ from retrofair.debiasers.chances import Chances
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.layers import ONE_AT_A_TIME, as_rows, reading
-from retrofair.networks.outputs import applied, device_of, evaluating, forward
+from retrofair.networks.outputs import device_of, evaluating, forward
 from retrofair.networks.recording import Call, recorded
 
 WEIGHTS = ("group_weight", "group_bias", "label_weight", "label_bias")
@@ -75,7 +75,7 @@ class Features(nn.Module):
         # what the layers read is noted on the network itself: one pass at a time
         with ONE_AT_A_TIME, ExitStack() as stack:
             seen = [stack.enter_context(reading(self.network, name)) for name in self.layers]
-            out = applied(self.network, x)
+            out = forward(self.network, x)
             read = [as_rows(each["input"]) for each in seen]
         return self.joined([as_rows(out), *(_tables(x) if self.inputs else [])], read)
 

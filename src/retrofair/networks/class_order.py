@@ -76,7 +76,7 @@ def order_of(outputs: Sequence[str], labels: Sequence[str]) -> tuple[Order | Non
     if generic(outputs):
         return None, ""
     if len(labels) == 2:
-        if found:
+        if found and not NUMBER.fullmatch(known[found[0]]):  # a number alone is no name
             return _order_of_two(*places, alone=alone), ""
         return None, _note_of_two(outputs, labels)
     if all(NUMBER.fullmatch(name) for name in wanted):

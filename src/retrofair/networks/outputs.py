@@ -23,7 +23,9 @@ from retrofair.networks.memory import halved, part_of, ran_out
 Outputs = Literal["logits", "probabilities"]
 Run = Callable[[nn.Module, Any], Tensor]
 EDGE = 1e-7
-_gentle: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # those that leave their input alone
+HALVES = (torch.float16, torch.bfloat16)
+# networks that leave their input alone, in eval and in train mode
+_gentle: tuple[weakref.WeakSet[nn.Module], ...] = (weakref.WeakSet(), weakref.WeakSet())
 
 
 class LogitOf(nn.Module):
@@ -112,14 +114,18 @@ def answers(model: nn.Module, x: Any) -> Tensor:
 def forward(model: nn.Module, x: Any) -> Tensor:
     """One output per row, (n,), or one per class, (n, K), of a batch's x: a tensor, a tuple or a
     dict of tensors, which stays as it is whatever the network does to its input."""
-    if model in _gentle:
+    known = _gentle[bool(model.training)]
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined,no-untyped-call]
+    if traced or model in known:
         return applied(model, x)
     parts = list(x.values()) if isinstance(x, dict) else [x] if isinstance(x, Tensor) else list(x)
-    copies = [part.clone() for part in parts]
+    with torch.inference_mode(False):  # in which tensors do not count how often they are written
+        copies = [part.clone() for part in parts]
+    before = [each._version for each in copies]
     given: Any = tuple(copies) if isinstance(x, tuple | list) else copies[0]
     out = applied(model, dict(zip(x, copies, strict=True)) if isinstance(x, dict) else given)
-    if all(map(torch.equal, parts, copies)):
-        _gentle.add(model)
+    if before == [each._version for each in copies]:
+        known.add(model)
     return out
 
 
@@ -127,10 +133,9 @@ def applied(model: nn.Module, x: Any) -> Tensor:
     """As `forward`, where a network runs inside another."""
     weight = next(model.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
-    kind = weight.dtype if weight is not None and weight.is_floating_point() else None
+    kind = None if weight is None else _read_as(model, weight.dtype)
 
     def placed(value: Tensor) -> Tensor:
-        # a network in half or double precision reads numbers in that
         return value.to(device, kind if value.is_floating_point() else None)
 
     if isinstance(x, dict):
@@ -140,6 +145,14 @@ def applied(model: nn.Module, x: Any) -> Tensor:
     else:
         out = model(placed(x))
     return out[:, 0] if isinstance(out, Tensor) and out.ndim == 2 and out.shape[1] == 1 else out
+
+
+def _read_as(model: nn.Module, first: torch.dtype) -> torch.dtype | None:
+    """In which precision a network reads numbers, by its first weight's: None for as they are."""
+    if first in HALVES or first == torch.float32:
+        return first
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return first if first == torch.float64 and all(each == first for each in floats) else None
 
 
 def logits(model: nn.Module, data: Batches) -> Tensor:

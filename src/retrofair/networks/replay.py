@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from retrofair.data import Batches
 from retrofair.metrics import Array
 from retrofair.networks.layers import reading
-from retrofair.networks.memory import part_of, ran_out, rows_of
-from retrofair.networks.outputs import evaluating, forward, log_chances, probability
+from retrofair.networks.memory import part_of, rows_of
+from retrofair.networks.outputs import evaluating, forward, log_chances, logits, probability
 
 LIMIT = 2**31  # bytes of what is kept
 LOOKS = 16  # rows by which is found out what must be kept
@@ -53,30 +53,43 @@ class Replay:
 
     @classmethod
     def of(cls, model: nn.Module, data: Batches, layer: str) -> Replay | None:
-        """From one pass; None where nothing is gained by it: before the layer nothing runs, what
-        would be kept is over 2 GiB, memory runs out, or other passes are not the same."""
-        target = model.get_submodule(layer)
+        """From two passes; None where nothing is gained by it: before the layer nothing runs, what
+        would be kept is over 2 GiB, memory runs out, or other passes are not the same.
+
+        That they are the same is tried on all rows with the layer's weights as they are and with
+        others.
+        """
+        try:
+            return cls._of(model, data, model.get_submodule(layer))
+        except Exception:  # what is wrong, ordinary passes say better, and they may do
+            return None
+
+    @classmethod
+    def _of(cls, model: nn.Module, data: Batches, target: nn.Module) -> Replay | None:
+        if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+            return None  # they may count on what the modules read, which are stand-ins
         x, _, _ = next(iter(data))
         some = part_of(x, slice(LOOKS))
         with evaluating(model):
-            parts, said = _finished(model, target, some)
-            needed, blank = _needed(model, some, parts, said) if parts else ([], False)
-            if not needed:
-                return None
-            try:
-                found = _recorded(model, target, data, list(parts), needed, blank)
-            except (RuntimeError, MemoryError) as error:
-                if ran_out(error):
-                    return None
-                raise
+            parts = _finished(model, target, some)
+            needed, blank = _needed(model, target, some, parts) if parts else ([], False)
+            found = _recorded(model, target, data, parts, needed, blank) if needed else None
         if found is None:
             return None
         batches, given, inputs, outputs = found
         made = cls(model, data, batches, given if blank else None, inputs.clone())
-        return made if _alike(made.logits, outputs) else None
+        if not torch.equal(made._replayed(), outputs):
+            return None
+        with torch.no_grad(), _other_weights(target):
+            return made if torch.equal(made._replayed(), logits(model, data)) else None
 
     def logits(self) -> Tensor:
         """As `outputs.logits`, with the layer's weights as they are now."""
+        found = self._replayed()
+        # with other weights than those it was looked at with, what was left out may be read
+        return found if bool(torch.isfinite(found).all()) else logits(self.model, self.data)
+
+    def _replayed(self) -> Tensor:
         given = (x for x, _, _ in self.data) if self.given is None else iter(self.given)
         found = []
         with evaluating(self.model):
@@ -126,15 +139,23 @@ def _is_blank(value: Tensor) -> bool:
     return value.numel() > 1 and not any(value.stride()) and value.is_floating_point()
 
 
-def _alike(run: Callable[[], Tensor], wanted: Tensor) -> bool:
+@contextmanager
+def _other_weights(layer: nn.Module) -> Iterator[None]:
+    """While open the layer has others, far from its own."""
+    generator = torch.Generator().manual_seed(0)
+    own = [(parameter, parameter.detach().clone()) for parameter in layer.parameters()]
     try:
-        return torch.equal(run(), wanted)
-    except Exception:  # the network's own code, on what it has never seen
-        return False
+        for parameter, value in own:
+            noise = torch.randn(value.shape, generator=generator).to(value)
+            parameter.copy_(value + (value.std(correction=0) + 0.1) * noise)
+        yield
+    finally:
+        for parameter, value in own:
+            parameter.copy_(value)
 
 
-def _finished(model: nn.Module, target: nn.Module, x: Any) -> tuple[Said, Tensor]:
-    """What the outermost modules that end before the layer starts say, and what the network does.
+def _finished(model: nn.Module, target: nn.Module, x: Any) -> Said:
+    """What the outermost modules that end before the layer starts say.
 
     Without those that run several times, or share a weight with the layer.
     """
@@ -152,30 +173,50 @@ def _finished(model: nn.Module, target: nn.Module, x: Any) -> tuple[Said, Tensor
         for module in model.modules():
             stack.callback(module.register_forward_pre_hook(starts).remove)
             stack.callback(module.register_forward_hook(ends).remove)
-        out = forward(model, x)
+        forward(model, x)
     if calls[target] != 1:
-        return {}, out
+        return {}
     inner = {part for module in said for part in module.modules() if part is not module}
     own = {id(parameter) for parameter in target.parameters()}
-    parts = {
+    return {
         module: value
         for module, value in said.items()
         if calls[module] == 1
         and module not in inner
         and not any(id(parameter) in own for parameter in module.parameters())
     }
-    return parts, out
 
 
-def _needed(model: nn.Module, x: Any, parts: Said, out: Tensor) -> tuple[list[nn.Module], bool]:
+def _needed(
+    model: nn.Module, target: nn.Module, x: Any, parts: Said
+) -> tuple[list[nn.Module], bool]:
     """Of which modules the numbers matter for what comes after, and whether those of x do not.
 
-    None where it would not be the same with what all of them said.
+    None where it would not be the same with what all of them said, with the layer's weights as
+    they are or with others: then what they said depends on these, in whatever way.
     """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # which might note a nan
+
+    def run(given: Any) -> list[Tensor]:
+        # what the layer reads, too: not all of that need show in what the network says
+        with reading(model, target) as seen:
+            own = forward(model, given)
+            own_input = seen["input"]
+            with _other_weights(target):
+                return [own, own_input, forward(model, given), seen["input"]]
+
+    wanted = run(x)
 
     def same(needed: Sequence[nn.Module], given: Any) -> bool:
-        with _saying({m: v if m in needed else tree_map(_blanked, v) for m, v in parts.items()}):
-            return _alike(lambda: forward(model, given), out)
+        said = {m: v if m in needed else tree_map(_blanked, v) for m, v in parts.items()}
+        try:
+            with _saying(said):
+                return all(map(torch.equal, run(given), wanted))
+        except Exception:  # the network's own code, on what it has never seen
+            return False
+        finally:
+            for buffer, value in buffers:
+                buffer.copy_(value)
 
     needed = list(parts)[-1:]  # in a chain, the last
     if not same(needed, x):
@@ -193,7 +234,7 @@ def _recorded(
     model: nn.Module,
     target: nn.Module,
     data: Batches,
-    parts: Sequence[nn.Module],
+    parts: Said,
     needed: Sequence[nn.Module],
     blank: bool,
 ) -> tuple[list[Said], list[Any], Tensor, Tensor] | None:

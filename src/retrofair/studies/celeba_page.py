@@ -29,7 +29,7 @@ Known differences from the paper:
   about that of 60 forward passes over 2,000 images (a step of training counts as three passes):
   some minutes on a CPU core, seconds on a GPU, where what runs on the CPU in between counts more.
   `random` alone has the paper's 101 trials; *random, equal budget* is random search with 61.
-  `layerwise` looks 60 times as well, but runs the layers before the one it searches once.
+  `layerwise` looks 60 times as well, but runs the layers before the one it searches twice only.
 - Searches and pruning (`random`, `layerwise`, `pruning`) look at a sample of 2,000 validation
   images, each group and label in its share, and choose the threshold there too: it is not chosen
   again on the rest. All other methods see all validation images. *Status* is what a method said of
