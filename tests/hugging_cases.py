@@ -55,6 +55,15 @@ SMALL: dict[str, Any] = {
     "num_attention_heads": 2,
     "intermediate_size": 8,
 }
+FEW: dict[str, Any] = {"epochs": 1, "critic_steps": 2, "actor_steps": 2, "batch_size": 16}
+QUICK = {
+    "random": rf.debiasers.Random(trials=3),
+    "layerwise": rf.debiasers.Layerwise(evaluations=3, layers=1),
+    "adversarial": rf.debiasers.Adversarial(**FEW, minibatches=2),
+    "bias_gradient": rf.debiasers.BiasGradient(looks=1, steps=2, batch_size=32),
+    "lagrangian": rf.debiasers.Lagrangian(epochs=1, steps=2, batch_size=32, layers=1),
+    "zhang": rf.debiasers.Zhang(**FEW),
+}
 NETWORKS = {"resnet": resnet, "vit": vit, "bert": bert}
 
 

@@ -202,32 +202,6 @@ def test_weights_are_searched_by_what_they_are_computed_of(kind: str, few: rf.Sp
 
 
 @pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm"])
-def test_pruning_removes_the_unit_that_carries_the_group(kind: str) -> None:
-    # as in test_pruning.py, under a normalised last layer
-    torch.manual_seed(0)
-    group = torch.arange(2000) % 2
-    skill = torch.randn(2000)
-    data = rf.GroupedData(
-        x=torch.stack([skill, group.float()], 1),
-        y=(skill + 0.1 * torch.randn(2000) > 0).long(),
-        group=group,
-        group_names=("a", "b"),
-    )
-    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1), nn.Flatten(0))
-    with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
-        net[0].bias.zero_()
-        net[2].weight.copy_(torch.tensor([[2.0, 1.5, -2.0]]))
-        net[2].bias.fill_(-0.5)
-    net[2] = KINDS[kind](net[2])
-    found = rf.debias(net.eval(), data, GOAL, "pruning", outputs="logits")
-    assert found.status is rf.Status.MET
-    assert [value != 0 for value in found.model[2].weight[0].tolist()] == [True, False, True]
-    assert found.history[1]["removed"] == 1
-    assert found.about["notes"] == []
-
-
-@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm"])
 def test_pruning_stops_before_a_normalised_layer_is_no_number(kind: str, few: rf.Splits) -> None:
     net = network(few.valid.x.shape[1], kind, (0, 2, 5))
     found = rf.debias(net, few.valid, GOAL, Pruning(rounds=50, share=1.0), outputs="logits")

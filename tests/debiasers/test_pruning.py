@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import retrofair as rf
 from retrofair import metrics
@@ -44,7 +46,8 @@ def test_gains_are_what_slightly_smaller_weights_gain(kernel: int | None) -> Non
         assert change == pytest.approx(step * float(found[unit].detach()), rel=0.1, abs=2e-5)
 
 
-def test_it_removes_the_unit_that_carries_the_group() -> None:
+@pytest.mark.parametrize("computed", [None, weight_norm, spectral_norm])
+def test_it_removes_the_unit_that_carries_the_group(computed: Any) -> None:
     # one hidden unit reads the group, another what matters
     torch.manual_seed(0)
     group = torch.arange(2000) % 2
@@ -61,9 +64,15 @@ def test_it_removes_the_unit_that_carries_the_group() -> None:
         network[0].bias.zero_()
         network[2].weight.copy_(torch.tensor([[2.0, 1.5, -2.0]]))
         network[2].bias.fill_(-0.5)
+    if computed is not None:
+        computed(network[2])
     found = rf.debias(network, data, rf.Constrained("spd", epsilon=0.05), "pruning")
     assert found.status is rf.Status.MET
-    assert found.model[2].weight[0].tolist() == [2.0, 0.0, -2.0]
+    weight = found.model[2].weight[0].tolist()
+    assert [value != 0 for value in weight] == [True, False, True]
+    assert computed is not None or weight == [2.0, 0.0, -2.0]
+    assert found.history[1]["removed"] == 1
+    assert found.about["notes"] == []
     assert found.after.performance > 0.9
     assert found.history[1]["removed"] == 1
 

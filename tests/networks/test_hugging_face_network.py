@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 
 import retrofair as rf
-from hugging_cases import NETWORKS, pictures, resnet, spoken, table
+from hugging_cases import NETWORKS, QUICK, pictures, resnet, spoken, table
 from retrofair import debiasers
 from retrofair.deploy.formats import quiet
 from retrofair.errors import InputError
@@ -22,15 +22,6 @@ from retrofair.networks import HuggingFaceNetwork, load_network
 from retrofair.networks.digest import digest
 
 GOAL = rf.Constrained("spd", 0.1)
-FEW: dict[str, Any] = {"epochs": 1, "critic_steps": 2, "actor_steps": 2, "batch_size": 16}
-QUICK = {
-    "random": debiasers.Random(trials=3),
-    "layerwise": debiasers.Layerwise(evaluations=3, layers=1),
-    "adversarial": debiasers.Adversarial(**FEW, minibatches=2),
-    "bias_gradient": debiasers.BiasGradient(looks=1, steps=2, batch_size=32),
-    "lagrangian": debiasers.Lagrangian(epochs=1, steps=2, batch_size=32, layers=1),
-    "zhang": debiasers.Zhang(**FEW),
-}
 COLUMNS = {"label": "said", "sensitive": "race", "privileged": "White", "positive": "yes"}
 Case = tuple[Path, nn.Module, rf.StreamedData]
 
