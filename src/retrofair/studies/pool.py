@@ -7,7 +7,6 @@ outcome too, so that the others go on.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import re
 import signal
@@ -155,9 +154,6 @@ def _started(workers: int, tasks: Iterator[Any]) -> Iterator[Iterator[Any]]:
         # An interrupt that was held comes at the end of this block.
         with _interrupts_held() if workers > 1 else contextlib.nullcontext():
             results = parallel(tasks)
-            # A pool that was given up before goes now: interrupted in the middle of it, it would
-            # leave a semaphore behind, of which joblib's tracker speaks at the end.
-            gc.collect()
         yield results
     finally:
         if results is not None:
