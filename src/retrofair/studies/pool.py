@@ -150,14 +150,31 @@ def _started(workers: int, tasks: Iterator[Any]) -> Iterator[Iterator[Any]]:
         **ONE_BY_ONE,
     )
     results = None
+    before = threading.excepthook
+    threading.excepthook = _without_what_is_given_up(before)
     try:
         # An interrupt that was held comes at the end of this block.
         with _interrupts_held() if workers > 1 else contextlib.nullcontext():
             results = parallel(tasks)
         yield results
     finally:
-        if results is not None:
-            results.close()
+        try:
+            if results is not None:
+                results.close()
+        finally:
+            threading.excepthook = before
+
+
+def _without_what_is_given_up(said: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A `threading.excepthook` without loky's thread that hands out cells: while its pool is given
+    up it may look for one that is gone, and says so."""
+
+    def hook(args: Any) -> None:
+        gone = issubclass(args.exc_type, KeyError)
+        if not (gone and getattr(args.thread, "name", None) == "ExecutorManagerThread"):
+            said(args)
+
+    return hook
 
 
 @contextlib.contextmanager
