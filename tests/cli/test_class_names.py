@@ -15,6 +15,7 @@ import retrofair as rf
 from hugging_cases import bert, saved_as, spoken
 from retrofair.cli import run
 from retrofair.deploy.formats import quiet
+from retrofair.networks import load_network
 
 COLUMNS = ["--label", "said", "--sensitive", "race", "--privileged", "White"]
 GOAL = ["--epsilon", "1"]  # which all keep: what is right stays right
@@ -128,3 +129,51 @@ def test_what_is_refused(capsys: Any) -> None:
     saved_as("bert", model, Path("many"))
     for command in ("audit", "debias", "frontier"):
         fails(capsys, "2 labels at once (toxic, insult", command, *data[:-1], "many", *COLUMNS)
+    message = "--label-output 'toxic' or a label's column that is called as one of them"
+    fails(capsys, message, "audit", *data[:-1], "many", *COLUMNS)
+    chosen = [*data[:-1], "many", *COLUMNS, "--label-output", "tosic"]
+    fails(capsys, "unknown output 'tosic': did you mean 'toxic'?", "audit", *chosen)
+    fails(capsys, "expected output from 0 to 1, got 2", "audit", *chosen[:-1], "2")
+    table = ["rows.csv", "--label", "smiling", "--sensitive", "race", "--label-output", "toxic"]
+    fails(capsys, "expected --images or --text with --label-output", "audit", *table)
+    asked = [*data, "--result", "o", "--label-output", "toxic"]
+    fails(capsys, "expected no --label-output with a saved result", "audit", *asked)
+
+
+@pytest.mark.parametrize("name", ["bert", "resnet"])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_one_of_several_labels(name: str, chosen: bool, capsys: Any) -> None:
+    names = ["toxic", "insult", "threat"]
+    frame = spoken(name, Path(), names)
+    config = Path("spoken/config.json")
+    values = json.loads(config.read_text())
+    values["problem_type"] = "multi_label_classification"
+    config.write_text(json.dumps(values))
+    column = "mean" if chosen else "Insult"
+    frame[column] = (frame["said"] == "insult").astype(int)
+    frame.to_csv("rows.csv", index=False)
+    columns = ["--label", column, "--sensitive", "race", "--privileged", "White"]
+    reads = ["--label-output", "insult"] if chosen else []
+    about = ["rows.csv", "--text", "review"]
+    if name == "resnet":
+        about = ["--images", "faces", "--labels", "rows.csv"]
+    data = [*about, "--network", "spoken"]
+    found, err = said(capsys, "audit", *data, *columns, *reads)
+    assert ("of the network's labels 'insult' is read, as the column is called" in err) != chosen
+    assert "is taken for" not in err
+
+    model: Any = load_network("spoken", output=1)
+    labels = {"label": column, "sensitive": "race", "privileged": "White"}
+    rows = (
+        rf.texts_of(frame, "spoken", text="review", **labels)
+        if name == "bert"
+        else rf.images_of("faces", frame, **rf.networks.image_options("spoken"), **labels)
+    )
+    assert found["accuracy"]["value"] == rf.audit(model, rows)["accuracy"].value
+    asked = ["--method", "threshold", "--epsilon", "0.5", "--out", "o", *reads]
+    said(capsys, "debias", *data, *columns, *asked)
+    whole, _ = said(capsys, "audit", *data, "--result", "o")
+    raw: Any = model.network  # as transformers gives it
+    assert whole["accuracy"]["value"] == rf.audit(rf.load_result("o", raw), rows)["accuracy"].value
+    written = ["o", "--network", "spoken", "--format", "torchscript", "--out", "served"]
+    assert said(capsys, "export", *written)[0]["written"]

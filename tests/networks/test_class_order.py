@@ -197,6 +197,8 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
         saved = result.save(tmp_path / f"o{head_only}")
         again = rf.load_result(saved, HuggingFaceNetwork(model, output="threat"))
         assert torch.equal(again.predict(x), result.predict(x))
+        raw = rf.load_result(saved, model)  # as transformers gives it: the result knows its output
+        assert torch.equal(raw.predict(x), result.predict(x))
         with pytest.raises(InputError, match=r"which output 2 is read.*got 0"):
             rf.load_result(saved, HuggingFaceNetwork(model, output="toxic"))
     named = rf.GroupedData(**{**vars(data), "label_names": ("threat", "harmless")})
@@ -205,6 +207,21 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
         HuggingFaceNetwork(model, output="toxci")
     with pytest.raises(InputError, match="from 0 to 2, got 3"):
         HuggingFaceNetwork(model, output=3)
+
+
+def test_one_output_of_what_a_factory_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "import torch\nfrom hugging_cases import bert\ndef make():\n    return bert(3)\n"
+    (tmp_path / "outputs_made.py").write_text(text + "plain = lambda: torch.nn.Linear(2, 3)\n")
+    x = torch.randint(2, 11, (5, 6))
+    one, model = load_network("outputs_made:make", output="2"), bert(3)
+    with torch.no_grad():
+        whole = model(input_ids=x, attention_mask=torch.ones_like(x)).logits
+        assert torch.equal(one(x), whole[:, 2])
+    with pytest.raises(InputError, match=r"which one output is read, got outputs_made:plain"):
+        load_network("outputs_made:plain", output=1)
 
 
 def test_names_of_a_config() -> None:

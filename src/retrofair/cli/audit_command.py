@@ -68,6 +68,7 @@ def audit(
     on_error: g.OnError = None,
     text: g.Text = None,
     max_length: g.MaxLength = None,
+    label_output: g.LabelOutput = None,
     batch_rows: g.BatchRows = None,
     workers: g.Workers = None,
     device: g.Device = "auto",

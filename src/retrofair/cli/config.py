@@ -37,7 +37,7 @@ INSTEAD_OF = {
     "prediction": (
         *("network", "weights", "threshold", "outputs"),
         *("blind", "missing", "drop", "no_scale"),
-        *(*IMAGES, "text", "max_length", "batch_rows", "workers"),
+        *(*IMAGES, "text", "max_length", "batch_rows", "workers", "label_output"),
     ),
     "network": ("prediction",),
     "weight": ("tolerance",),
@@ -45,7 +45,7 @@ INSTEAD_OF = {
     # a saved result brings what it was fitted with
     "result": (
         *("label", "positive", "sensitive", "privileged", "blind", "missing", "drop", "no_scale"),
-        *("prediction", "threshold", "outputs", "size", "channels", "max_length"),
+        *("prediction", "threshold", "outputs", "size", "channels", "max_length", "label_output"),
     ),
 }
 NUMBERS = ("tolerance", "weight")  # a table of one number each

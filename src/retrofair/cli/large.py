@@ -52,6 +52,12 @@ Text = Annotated[
 MaxLength = Annotated[
     int | None, of_media(min=1, help="Tokens of a text; else the tokenizer's, at most 512.")
 ]
+LabelOutput = Annotated[
+    str | None,
+    of_media(
+        help="The output to read of a network of several labels at once; else --label's name."
+    ),
+]
 BatchRows = Annotated[
     int | None, of_large(min=1, help=f"Rows of images or texts at a time; {ROWS} by default.")
 ]
@@ -189,7 +195,7 @@ def _media(given: Mapping[str, Any], data: str) -> Media | None:
     if text is None:
         _refuse(given, ("max_length",), "--text")
     if not pictures and text is None:
-        _refuse(given, ("batch_rows", "workers"), "--images or --text")
+        _refuse(given, ("batch_rows", "workers", "label_output"), "--images or --text")
         return None
     kind = "--images" if text is None else "--text"
     if given.get("prediction") is not None:
@@ -217,12 +223,14 @@ def _media(given: Mapping[str, Any], data: str) -> Media | None:
         batch_rows=given["batch_rows"] or ROWS,
         workers=given["workers"] or 0,
         max_length=given["max_length"],
+        label_output=given["label_output"],
     )
     if given.get("result") is not None:  # which brings what prepares them
-        _refuse(given, ("size", "channels", "max_length"), None)
+        _refuse(given, ("size", "channels", "max_length", "label_output"), None)
         return dataclasses.replace(made, network=network)
     if given["channels"] not in (None, 1, 3):
         raise unknown("choice for --channels", str(given["channels"]), ("1", "3"))
+    made = made.reading(network, given["label"])
     return made.like(network, given["size"], data, given["channels"])
 
 

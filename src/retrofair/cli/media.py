@@ -16,6 +16,8 @@ from retrofair.data.image_tables import OnError
 from retrofair.data.streamed import ROWS
 from retrofair.hub import is_hub_name, local_folder
 from retrofair.networks import image_options
+from retrofair.networks.hugging_face import names_of_several
+from retrofair.networks.hugging_face_network import plain
 from retrofair.networks.image_options import FILE
 
 SMALL = 64  # pixels of the images that a data set brings
@@ -29,6 +31,7 @@ class Media:
         images: a folder or zip; None: the data set's own, or texts.
         text: the column of texts.
         network: the folder that holds the tokenizer.
+        label_output: the network's output that is read, where it tells several labels at once.
         column: the one with the images' names.
         size, mean, std, short, stretch, resample, channels: how images are prepared (`ImageRows`,
             `Fit`).
@@ -38,6 +41,7 @@ class Media:
     images: str | None = None
     text: str | None = None
     network: str | None = None
+    label_output: str | None = None
     column: str | None = None
     size: int | None = None
     mean: tuple[float, ...] | None = None
@@ -69,6 +73,20 @@ class Media:
         """The option that names them."""
         return "--images" if self.text is None else "--text"
 
+    def reading(self, network: str, label: str | None) -> Media:
+        """The same, with the output to read of a network that tells several labels at once.
+
+        Without one that was named it is the one that is called as the label's column.
+        """
+        folder = _folder(network)
+        if self.label_output is not None or folder is None or label is None:
+            return self
+        called = [name for name in names_of_several(folder) if plain(name) == plain(label)]
+        if not called:
+            return self
+        say(f"of the network's labels {called[0]!r} is read, as the column is called")
+        return replace(self, label_output=called[0])
+
     def like(
         self, network: str | None, size: int | None, data: str, channels: int | None = None
     ) -> Media:
@@ -79,8 +97,7 @@ class Media:
         """
         if self.text is not None:
             return replace(self, network=network)
-        known = network is not None and (Path(network).is_dir() or is_hub_name(network))
-        folder = local_folder(network) if network is not None and known else None
+        folder = None if network is None else _folder(network)
         own = {known.name for known in datasets.ALL if known.images is not None}
         small = self.images is None and data in own
         usual = {"usual": SMALL} if small else {}
@@ -143,3 +160,9 @@ class Media:
             )
         assert self.images is not None  # a table by itself has none
         return images_of(self.images, frame, file=self.column, **self.options(), **labels)
+
+
+def _folder(network: str) -> Path | None:
+    """Where a network in Hugging Face's form lies; None: it is another."""
+    known = Path(network).is_dir() or is_hub_name(network)
+    return local_folder(network) if known else None

@@ -191,7 +191,9 @@ def subject(
             cache=cache_folder(),
         )
         return Subject(trained, splits.valid, splits.test, True, _parts(splits))
-    model = placed(load_network(network, weights, trust_network_file=trust), device)
+    output = None if choice.media is None else choice.media.label_output
+    model = load_network(network, weights, trust_network_file=trust, output=output)
+    model = placed(model, device)
     if choice.class_names:
         _say_classes(model, choice.class_names)
     if weights is None and ":" in network:

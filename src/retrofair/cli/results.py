@@ -17,6 +17,7 @@ from retrofair.cli.options import TableChoice, commas
 from retrofair.cli.table_choice import check_there
 from retrofair.data import GroupedData, Preparation, Rows, StreamedData, read_table
 from retrofair.debiasers import Debiased, load_result
+from retrofair.debiasers.stored import output_of
 from retrofair.errors import InputError, unknown
 from retrofair.networks import load_network
 
@@ -43,7 +44,9 @@ def loaded(
         if weights is not None:
             raise InputError("expected --network MODULE:FACTORY with --weights, got none")
         return load_result(folder)
-    result = load_result(folder, load_network(network, weights, trust_network_file=trust))
+    output = output_of(folder)
+    net = load_network(network, weights, trust_network_file=trust, output=output)
+    result = load_result(folder, net)
     return replace(result, model=placed(result.model, device))
 
 

@@ -27,7 +27,7 @@ from retrofair.debiasers.result import Debiased, Scores, Status
 from retrofair.errors import InputError
 from retrofair.files import json_text, replacing, save_tensors
 from retrofair.networks.digest import digest
-from retrofair.networks.hugging_face_network import HuggingFaceNetwork
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork, is_classifier
 from retrofair.networks.mlp import MLP
 from retrofair.networks.outputs import LogitOf, as_module
 
@@ -77,7 +77,8 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
     Args:
         net: a network of the architecture that was debiased; it is copied, not changed. Results of
             `networks.train_mlp` know theirs and need none. The order in which a classifier of
-            transformers gives its classes is the result's own.
+            transformers gives its classes is the result's own, and so is the one output that is
+            read of several labels.
 
     Raises:
         InputError: the folder holds no result, or a damaged or half-written one, or one that does
@@ -91,6 +92,9 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
         known = values.get("network")
         if net is None:
             net = _rebuilt(known, folder)
+        output = _output(values)
+        if output is not None and is_classifier(net):
+            net = HuggingFaceNetwork(net, output=output)
         return _read(values, state, in_config_order(as_module(net)), _preparation(values, folder))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
@@ -101,6 +105,20 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
         raise InputError(
             f"expected a saved result in {folder}, but {ABOUT} is damaged: {error!r}"
         ) from None
+
+
+def output_of(folder: Path) -> int | None:
+    """Which output of a network of several labels at once a saved result reads.
+
+    Raises:
+        InputError: as of `load_result`, of the folder alone.
+    """
+    return _output(_files(folder)[0])
+
+
+def _output(values: dict[str, Any]) -> int | None:
+    arranged = values.get("arranged")
+    return arranged.get("output") if isinstance(arranged, dict) else None
 
 
 def same_tensors(state: dict[str, Tensor], base: nn.Module) -> list[str]:

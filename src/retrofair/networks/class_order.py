@@ -35,7 +35,8 @@ def ordered(model: nn.Module, data: Any, *, quiet: bool = False) -> nn.Module:
         return model
     order, note = order_of(model.names, labels)
     if order is None:  # a result's network keeps the order it was made for
-        if note and model.order is None and not quiet:
+        # an output that was chosen stands for label 1, whatever it is called
+        if note and model.order is None and model.output is None and not quiet:
             warnings.warn(note, RetrofairWarning, stacklevel=4)
         return model
     now = model.order or tuple(range(len(order)))

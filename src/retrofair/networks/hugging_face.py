@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,21 +16,27 @@ from torch import nn
 
 from retrofair.errors import InputError, UnsafeFileError
 from retrofair.hub import is_hub_name, local_folder, pickles_of
-from retrofair.networks.hugging_face_network import TASKS, HuggingFaceNetwork
+from retrofair.networks.hugging_face_network import (
+    MANY,
+    TASKS,
+    HuggingFaceNetwork,
+    class_names,
+)
 
 CONFIG = "config.json"
 
 
-def load_hugging_face(name: str) -> nn.Module:
+def load_hugging_face(name: str, output: str | int | None = None) -> nn.Module:
     """Read a classifier of text or images.
 
     Args:
         name: a folder with config.json and safetensors, or a name on the hub, owner/model.
+        output: as of `HuggingFaceNetwork`.
 
     Raises:
         MissingFileError: there is no such folder, though the one it would be in is there.
         InputError: transformers is missing, or this is no classifier, or is damaged or incomplete,
-            or tells several labels at once, or there is no such name on the hub.
+            or tells several labels at once without `output`, or there is no such name on the hub.
         UnsafeFileError: the weights are pickles only.
     """
     folder = local_folder(name)
@@ -60,7 +67,18 @@ def load_hugging_face(name: str) -> nn.Module:
             f"{'is' if len(absent) == 1 else 'are'} missing or of another shape: fine-tune it as a "
             "classifier and save it whole"
         )
-    return HuggingFaceNetwork(model).eval()
+    return HuggingFaceNetwork(model, output=output).eval()
+
+
+def names_of_several(folder: Path) -> tuple[str, ...]:
+    """What a folder's classifier calls the labels that it tells at once; () where it tells one."""
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()  # said where the network is read
+    if not isinstance(values, dict) or values.get("problem_type") != MANY:
+        return ()
+    return class_names(SimpleNamespace(config=SimpleNamespace(**values)))
 
 
 def _checked(folder: Path, name: str) -> str:

@@ -122,8 +122,8 @@ def is_classifier(model: object) -> bool:
     )
 
 
-def class_names(network: nn.Module) -> tuple[str, ...]:
-    """The outputs' names in order, as a config has them; () where it has none.
+def class_names(network: Any) -> tuple[str, ...]:
+    """The outputs' names in order, as a network's config has them; () where it has none.
 
     `id2label` counts; `label2id` where that has the names that transformers makes up.
     """
@@ -165,11 +165,13 @@ def _in_order(names: Any) -> tuple[str, ...]:
 
 
 def _place(output: str | int, names: tuple[str, ...]) -> int:
+    known = [plain(name) for name in names]
+    if isinstance(output, str) and output.isdecimal() and plain(output) not in known:
+        output = int(output)
     if isinstance(output, int) and not isinstance(output, bool):
         if not 0 <= output < (len(names) or output + 1):
             raise InputError(f"expected output from 0 to {len(names) - 1}, got {output}")
         return output
-    known = [plain(name) for name in names]
     if plain(str(output)) not in known:
         raise unknown("output", str(output), names)
     return known.index(plain(str(output)))
@@ -184,6 +186,7 @@ def _refuse_many(network: nn.Module) -> None:
         f"expected a network whose classes exclude each other, got one of {len(names)} labels at "
         f"once ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''}; problem_type={MANY!r} "
         "in its config): choose one output, networks.HuggingFaceNetwork(model, "
-        f"output={names[0]!r}), on the command line for images by a factory that returns it "
-        "(--network MODULE:FACTORY); or audit one label's decisions as a column (--prediction)"
+        f"output={names[0]!r}), on the command line --label-output {names[0]!r} or a label's "
+        "column that is called as one of them; or audit one label's decisions as a column "
+        "(--prediction)"
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from retrofair.errors import InputError, MissingFileError, UnsafeFileError
 from retrofair.hub import is_hub_name
 from retrofair.networks.hugging_face import load_hugging_face
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork, is_classifier
 from retrofair.networks.outputs import ExportedNetwork
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
@@ -22,7 +23,11 @@ PICKLED = (b"\x80", b"PK\x03\x04")
 
 
 def load_network(
-    network: str | Path, weights: str | Path | None = None, *, trust_network_file: bool = False
+    network: str | Path,
+    weights: str | Path | None = None,
+    *,
+    trust_network_file: bool = False,
+    output: str | int | None = None,
 ) -> nn.Module:
     """Build a network and load its weights.
 
@@ -33,10 +38,13 @@ def load_network(
             file, only when trusted.
         weights: a .safetensors file.
         trust_network_file: allow a .pt2 file. Loading one can run code that it holds.
+        output: the output to read of a classifier that tells several labels at once, by its name
+            or place (`HuggingFaceNetwork`).
 
     Raises:
         InputError: there is no such factory, it fails, the weights do not fit, an ONNX file, a
-            classifier that tells several labels at once, or a network that is loaded already.
+            classifier that tells several labels at once without `output`, an `output` of another
+            kind of network, or a network that is loaded already.
         UnsafeFileError: a pickle, or a .pt2 file without trust.
     """
     if isinstance(network, nn.Module):
@@ -54,11 +62,19 @@ def load_network(
     elif _is_hugging_face(network):
         if weights is not None:
             raise InputError(f"expected no weights with {network}: it brings its own (--weights)")
-        model = load_hugging_face(network)
+        model = load_hugging_face(network, output)
     else:
         model = _factory(network)
     if weights is not None:
         load_weights(model, weights)
+    if output is not None and not isinstance(model, HuggingFaceNetwork):
+        if not is_classifier(model):
+            raise InputError(
+                f"expected a classifier in Hugging Face's form, of which one output is read, got "
+                f"{network}: let the factory's network answer with that one logit (output, "
+                "--label-output)"
+            )
+        model = HuggingFaceNetwork(model, output=output)
     return model.eval()
 
 
