@@ -236,6 +236,20 @@ def test_names_of_a_config() -> None:
     assert class_names(model) == ()
 
 
+def test_adapters_are_refused_with_the_way_out() -> None:
+    kind = type("PeftModel", (torch.nn.Module,), {"__module__": "peft.peft_model"})
+    adapted = type("PeftModelForSequenceClassification", (kind,), {})()
+    data = rf.datasets.load("synthetic", n=300).valid
+    for given in (
+        lambda: rf.audit(adapted, data),
+        lambda: rf.debias(adapted, data, GOAL, "threshold"),
+        lambda: rf.frontier(adapted, data),
+        lambda: rf.export(adapted, "m.onnx", data=data),
+    ):
+        with pytest.raises(InputError, match=r"got PeftModelFor.*merge_and_unload"):
+            given()
+
+
 def test_classifiers_are_known_without_the_package() -> None:
     class Own(type(bert())):  # type: ignore[misc]
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -131,6 +131,9 @@ def test_folders_that_are_no_classifier(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"config\.json is not there"):
         load_network(str(tmp_path / "empty"))
+    (tmp_path / "empty" / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds adapters alone.*merge_and_unload"):
+        load_network(str(tmp_path / "empty"))
     config = json.loads((saved / "config.json").read_text())
 
     def rewrite(**more: Any) -> None:

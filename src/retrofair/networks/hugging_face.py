@@ -23,7 +23,7 @@ from retrofair.networks.hugging_face_network import (
     class_names,
 )
 
-CONFIG = "config.json"
+CONFIG, ADAPTERS = "config.json", "adapter_config.json"
 
 
 def load_hugging_face(name: str, output: str | int | None = None) -> nn.Module:
@@ -84,6 +84,13 @@ def names_of_several(folder: Path) -> tuple[str, ...]:
 def _checked(folder: Path, name: str) -> str:
     """The architecture of a folder, fetched or given by name, whose files can be read safely."""
     config = folder / CONFIG
+    if (folder / ADAPTERS).is_file() and not config.is_file():
+        raise InputError(
+            f"expected a whole network in {name}, but it holds adapters alone ({ADAPTERS}): merge "
+            "them into the network they belong to, peft.AutoPeftModelForSequenceClassification"
+            f".from_pretrained({name!r}, num_labels=...).merge_and_unload().save_pretrained(folder)"
+            " (--network)"
+        )
     if not config.is_file():
         raise InputError(
             f"expected a folder with {CONFIG} and safetensors, but {config} is not there "

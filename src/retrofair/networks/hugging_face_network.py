@@ -122,6 +122,22 @@ def is_classifier(model: object) -> bool:
     )
 
 
+def refuse_adapters(model: object) -> None:
+    """Refuse a network of the package peft, whose own weights are not those that it decides by.
+
+    Raises:
+        InputError: it is one.
+    """
+    if any(
+        kind.__name__ == "PeftModel" and kind.__module__.startswith("peft")
+        for kind in type(model).__mro__
+    ):
+        raise InputError(
+            f"expected a network with weights of its own, got {type(model).__name__}, which has "
+            "adapters beside them: merge them in a copy, copy.deepcopy(model).merge_and_unload()"
+        )
+
+
 def class_names(network: Any) -> tuple[str, ...]:
     """The outputs' names in order, as a network's config has them; () where it has none.
 

@@ -17,7 +17,7 @@ from retrofair.data import Batches
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.class_order import ordered
-from retrofair.networks.hugging_face_network import HuggingFaceNetwork, is_classifier
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork, is_classifier, refuse_adapters
 from retrofair.networks.memory import halved, part_of, ran_out
 
 Outputs = Literal["logits", "probabilities"]
@@ -74,8 +74,10 @@ def as_module(model: nn.Module) -> nn.Module:
     `torch.export` cannot, and that answers with a tensor, which those of transformers do not.
 
     Raises:
-        InputError: a classifier of transformers that tells several labels at once.
+        InputError: a classifier of transformers that tells several labels at once, or one with
+            adapters beside its weights.
     """
+    refuse_adapters(model)
     if is_classifier(model):
         return HuggingFaceNetwork(model)
     if isinstance(model, torch.fx.GraphModule):
