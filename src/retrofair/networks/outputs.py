@@ -17,7 +17,11 @@ from retrofair.data import Batches
 from retrofair.errors import InputError
 from retrofair.metrics import Array
 from retrofair.networks.class_order import ordered
-from retrofair.networks.hugging_face_network import HuggingFaceNetwork, is_classifier, refuse_adapters
+from retrofair.networks.hugging_face_network import (
+    HuggingFaceNetwork,
+    is_classifier,
+    refuse_adapters,
+)
 from retrofair.networks.memory import halved, part_of, ran_out
 
 Outputs = Literal["logits", "probabilities"]
