@@ -228,6 +228,19 @@ def test_columns_of_codes_are_no_tokens(kind: str, tmp_path: Path) -> None:
     assert len(asked(kind, path, [ids, ids])[0]) == 1
 
 
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_a_head_on_codes_alone_has_no_knots(kind: str, tmp_path: Path) -> None:
+    x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).repeat(20, 1)
+    y = (x[:, 0].logical_xor(torch.arange(160) % 7 == 0)).long()
+    data = rf.GroupedData(x=x, y=y, group=x[:, 1].long(), group_names=("f", "m"))
+    net = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    result = rf.debias(net, data, GOAL, "fair_head", outputs="logits")
+    assert not len(result.model.features.knot)
+    path = tmp_path / f"m.{SUFFIXES[kind]}"
+    assert rf.export(result, path, kind, data=data).written
+    assert asked(kind, path, [x])[1].tolist() == result.predict(x).tolist()
+
+
 def test_names_that_a_file_has_itself(tmp_path: Path) -> None:
     x = {"input_ids": torch.ones(3).long(), "group": torch.ones(3).long()}
     data = rf.StreamedData.of([(x, 0, 0), (x, 1, 1)], ("a", "b"))

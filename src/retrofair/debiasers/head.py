@@ -106,6 +106,8 @@ def _tables(x: Any) -> list[Tensor]:
 
 
 def _bent(own: Tensor, column: Tensor, knot: Tensor) -> Tensor:
+    if not len(knot):  # onnx has no columns of none of them
+        return own
     above = own[:, column] - knot
     return torch.cat([own, above.clamp(min=0), (above > 0).to(own)], 1)
 
