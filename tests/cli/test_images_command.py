@@ -99,6 +99,31 @@ def test_debias_saves_what_loads_and_decides_alike(network, method, capsys) -> N
     assert found["spd"]["value"] == rf.audit(result, data)["spd"].value
 
 
+def test_blue_first_where_the_folder_says_so(capsys) -> None:
+    shutil.copytree("resnet", "blue")
+    values = {"image_processor_type": "MobileViTImageProcessor", "size": {"shortest_edge": 20}}
+    values |= {"crop_size": {"height": 16, "width": 16}}
+    Path("blue/preprocessor_config.json").write_text(json.dumps(values))
+    asked = of_images("blue", "--method", "threshold", "--out", "fair", "--json")
+    assert run(["debias", *asked]) in (0, 3)
+    assert "blue first" in capsys.readouterr().err
+    result = rf.load_result("fair", load_network("blue"))
+    labels = {"label": "smiling", "sensitive": "race", "privileged": "White"}
+    read = rf.networks.image_options("blue")
+    assert read["channels"] == "bgr"
+    data = rf.images_of("faces", "labels.csv", **labels, **read)
+    other = rf.images_of("faces", "labels.csv", **labels, **read | {"channels": 3})
+    assert torch.equal(data.x.flip(1), other.x)
+    assert rf.audit(result, data)["spd"].value != rf.audit(result, other)["spd"].value
+    names = ["--network", "blue", "--images", "faces", "--labels", "labels.csv"]
+    assert run(["audit", "--result", "fair", *names, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["spd"]["value"] == rf.audit(result, data)["spd"].value
+    asked = ["export", "fair", "--network", "blue", "--format", "torchscript", "--out", "served"]
+    assert run(asked) == 0
+    assert "16 x 16 pixels, BGR" in capsys.readouterr().err
+
+
 def test_a_report_is_written_again_from_its_folder(capsys) -> None:
     assert run(["debias", *of_images("vit", "--method", "threshold", "--out", "o")]) in (0, 3)
     assert run(["report", "o"]) == 0

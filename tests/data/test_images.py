@@ -185,7 +185,7 @@ def test_a_broken_image_is_named(tmp_path: Path, packed: bool, kind: str) -> Non
         ({"size": 0}, "size to be a whole number of pixels or None, got 0"),
         ({"size": 8.0}, "size to be a whole number of pixels"),
         ({"mean": (0.5,)}, "three colours"),
-        ({"channels": 2}, r"channels=3 \(RGB\) or channels=1 \(grey\), got 2"),
+        ({"channels": 2}, r"channels=3 \(RGB\), 1 \(grey\) or 'bgr', got 2"),
         ({"channels": 1, "mean": (0.5, 0.4, 0.3)}, "one channel"),
         ({"channels": 1, "std": (0.5, 0.4, 0.3)}, "one channel"),
         ({"std": (1, 1, 0)}, "std positive"),

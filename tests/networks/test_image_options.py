@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 import retrofair as rf
 from retrofair.data import Fit, ImageRows
 from retrofair.errors import InputError, RetrofairWarning
+from retrofair.networks.image_processor import processor_of
 
 transformers = pytest.importorskip("transformers")
 pil = pytest.importorskip("transformers.models.vit.image_processing_pil_vit")
@@ -43,31 +45,112 @@ def noise(width: int, height: int) -> Image.Image:
 CROPPED = {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}
 
 
+TWENTY = {"size": {"shortest_edge": 20}}
+
+
+def own(kind: str, values: dict[str, Any], root: Path) -> Any:
+    """A folder with transformers' processor of this kind, and it."""
+    found = getattr(transformers, f"{kind}ImageProcessorPil", None)
+    if found is None:
+        pytest.skip("this transformers has no processors that go without torchvision")
+    theirs = found(**values)
+    theirs.save_pretrained(root)
+    return theirs
+
+
+def pixels_of(processor: Any, image: Image.Image) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(processor(image, return_tensors="np")["pixel_values"]))[0]
+
+
 @pytest.mark.parametrize("shape", [(40, 30), (16, 16), (30, 40), (20, 20)])
 @pytest.mark.parametrize(
-    ("processor", "values"),
+    ("kind", "values"),
     [
-        ("vit", {"size": {"height": 16, "width": 16}, "resample": 2}),
-        ("vit", {"size": {"height": 16, "width": 16}, "resample": 3, "do_rescale": False}),
-        ("vit", {"size": {"height": 16, "width": 16}, "do_normalize": False}),
-        ("clip", {**CROPPED, "resample": 3}),
-        ("convnext", {"size": {"shortest_edge": 16}, "crop_pct": 0.8, "resample": 2}),
-        ("convnext", {"size": {"shortest_edge": 384}, "crop_pct": 0.8, "resample": 2}),
+        ("ViT", {"size": {"height": 16, "width": 16}, "resample": 2}),
+        ("ViT", {"size": {"height": 16, "width": 16}, "resample": 3, "do_rescale": False}),
+        ("ViT", {"size": {"height": 16, "width": 16}, "do_normalize": False}),
+        ("CLIP", {**CROPPED, "resample": 3}),
+        ("ConvNext", {"size": {"shortest_edge": 16}, "crop_pct": 0.8, "resample": 2}),
+        ("ConvNext", {"size": {"shortest_edge": 384}, "crop_pct": 0.8, "resample": 2}),
+        ("PoolFormer", {**TWENTY, "crop_size": {"height": 20, "width": 20}, "crop_pct": 0.9}),
+        (
+            "PoolFormer",
+            {"size": {"height": 20, "width": 20}, "crop_size": {"height": 20, "width": 20}},
+        ),
+        ("Levit", {**TWENTY, "crop_size": {"height": 20, "width": 20}}),
+        ("MobileViT", {**CROPPED}),
+        ("MobileViT", {**CROPPED, "do_flip_channel_order": False, "do_normalize": True}),
+        ("EfficientNet", {"size": {"height": 16, "width": 16}, "image_std": [0.5, 0.4, 0.3]}),
+        ("EfficientNet", {"size": {"height": 16, "width": 16}, "rescale_offset": True}),
+        ("EfficientNet", {"size": {"height": 16, "width": 16}, "include_top": False}),
+        ("EfficientNet", {"size": {"height": 16, "width": 16}, "do_normalize": False}),
+        ("Beit", {"size": {"height": 16, "width": 16}}),
+        ("Bit", {**CROPPED}),
+        ("DeiT", {"size": {"height": 20, "width": 20}, "crop_size": {"height": 16, "width": 16}}),
+        ("MobileNetV2", {**CROPPED}),
+        ("Pvt", {"size": {"height": 16, "width": 16}}),
+        ("Segformer", {"size": {"height": 16, "width": 16}}),
+        ("Siglip", {"size": {"height": 16, "width": 16}}),
     ],
 )
-def test_the_same_pixels_as_transformers(processor: str, values: Any, shape: Any, tmp_path: Path):
-    name = {"vit": "ViT", "clip": "CLIP", "convnext": "ConvNext"}[processor]
-    kind = getattr(transformers, f"{name}ImageProcessorPil", None)
-    if kind is None:
-        pytest.skip("this transformers has no processors that go without torchvision")
-    theirs = kind(**values)
-    theirs.save_pretrained(tmp_path)
-    options = rf.networks.image_options(tmp_path)
+def test_the_same_pixels_as_transformers(kind: str, values: Any, shape: Any, tmp_path: Path):
+    theirs = own(kind, values, tmp_path)
+    options = rf.networks.image_options(tmp_path)  # which warns where a picture comes out otherwise
     image = noise(*shape)
-    wanted = torch.as_tensor(np.asarray(theirs(image, return_tensors="np")["pixel_values"]))[0]
-    found = ours(options, image, tmp_path)
+    found, wanted = ours(options, image, tmp_path), pixels_of(theirs, image)
     assert found.shape == wanted.shape
     assert torch.allclose(found, wanted.float(), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "config"),
+    [
+        # as older folders have it, without what goes without saying for that kind
+        ({"feature_extractor_type": "ConvNextFeatureExtractor", "size": 224, "crop_pct": 0.9}, {}),
+        ({"size": 224, "do_normalize": True}, {"model_type": "resnet"}),
+        ({"size": 32, "image_processor_type": "ViTImageProcessor"}, {}),
+        ({"size": 40, "crop_size": 32, "feature_extractor_type": "CLIPFeatureExtractor"}, {}),
+    ],
+)
+def test_what_a_kind_of_processor_means_without_saying(
+    values: Any, config: Any, tmp_path: Path
+) -> None:
+    folder_of(config, tmp_path, "config.json")
+    options = rf.networks.image_options(folder_of(values, tmp_path))
+    theirs = processor_of(tmp_path)
+    assert theirs is not None
+    image = noise(300, 260)
+    wanted = pixels_of(theirs, image).float()
+    assert torch.allclose(ours(options, image, tmp_path), wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_ways_of_its_own_are_said(tmp_path: Path) -> None:
+    theirs = own("Perceiver", {"size": {"height": 16, "width": 16}}, tmp_path)
+    with pytest.warns(RetrofairWarning, match=r"PerceiverImage\w+ of preproc.*in a way of its own"):
+        options = rf.networks.image_options(tmp_path)
+    image = noise(40, 30)
+    wanted = pixels_of(theirs, image).float()
+    apart = (ours(options, image, tmp_path) - wanted).abs().mean() / wanted.std()
+    assert 0.1 < apart < 0.8  # on noise; it cuts before it resizes, and these would be 1.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rf.networks.image_options(tmp_path, size=24)  # which it does not speak of
+
+
+def test_what_is_no_square_picture(tmp_path: Path) -> None:
+    own("TextNet", {"size": {"shortest_edge": 64}}, tmp_path)
+    with pytest.raises(InputError, match=r"square images, but.*TextNet.*makes pixel_values of"):
+        rf.networks.image_options(tmp_path)
+    place = tmp_path / "tokens"
+    own("ImageGPT", {"size": {"height": 8, "width": 8}, "clusters": [[0, 0, 0], [1, 1, 1]]}, place)
+    with pytest.raises(InputError, match=r"ImageGPT.*makes no pixel_values.*StreamedData\.of"):
+        rf.networks.image_options(place)
+
+
+def test_a_processor_that_transformers_does_not_know(tmp_path: Path) -> None:
+    values = {"image_processor_type": "OursImageProcessor", "size": 16, "image_mean": 0.5}
+    found = rf.networks.image_options(folder_of(values, tmp_path))
+    assert (found["size"], found["mean"]) == (16, (0.5, 0.5, 0.5))
 
 
 def test_the_size_asked_for_comes_first(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def of_media(result: Debiased, folder: Path, choice: o.TableChoice) -> Asked:
 
 def say_pixels(media: Media) -> None:
     """What whoever uses the file must do to an image first."""
-    colours = "grey" if media.channels == 1 else "RGB"
+    colours = {1: "grey", 3: "RGB", "bgr": "BGR"}[media.channels]
     mean, std = (", ".join(f"{v:.4g}" for v in each or ()) for each in (media.mean, media.std))
     notes.say(
         f"the file takes images that are prepared: {media.size} x {media.size} pixels, {colours}, "

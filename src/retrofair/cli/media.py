@@ -12,6 +12,7 @@ import pandas as pd
 from retrofair import datasets
 from retrofair.cli.notes import say
 from retrofair.data import Fit, StreamedData, images_of, texts_of
+from retrofair.data.image_files import Channels
 from retrofair.data.image_tables import OnError
 from retrofair.data.streamed import ROWS
 from retrofair.hub import is_hub_name, local_folder
@@ -49,7 +50,7 @@ class Media:
     short: int | None = None
     stretch: bool = False
     resample: str = "bilinear"
-    channels: int = 3
+    channels: Channels = 3
     on_error: str = "raise"
     batch_rows: int = ROWS
     workers: int = 0
@@ -108,7 +109,7 @@ class Media:
                 f"images of {found['size']} x {found['size']} pixels, prepared as the network's "
                 f"{FILE} says"
                 + (", in the size of --size" if size is not None else "")
-                + (", grey" if found["channels"] == 1 else "")
+                + {1: ", grey", 3: "", "bgr": ", blue first"}[found["channels"]]
             )
         elif found["channels"] == 1 and channels is None:
             say("grey images, as the network's config.json says (--channels)")

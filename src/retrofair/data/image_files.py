@@ -26,6 +26,7 @@ BROKEN = (OSError, ValueError, SyntaxError, KeyError, EOFError, RuntimeError, zl
 
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+Channels = Literal[1, 3, "bgr"]  # grey, RGB, and the colours the other way round
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,11 @@ class ImageFiles:
         archive = self._opened()
         return [archive.getinfo(name).CRC for name in names]
 
-    def pixels(self, name: str, size: int | None, fit: Fit = Fit(), channels: int = 3) -> Array:
-        """One image as (channels, height, width) uint8, RGB or, with one channel, grey: as it is,
-        or a square of a `size`.
+    def pixels(
+        self, name: str, size: int | None, fit: Fit = Fit(), channels: Channels = 3
+    ) -> Array:
+        """One image as (c, height, width) uint8, RGB, BGR or, with one channel, grey: as it is, or
+        a square of a `size`.
 
         Of sixteen bits a pixel the upper eight count. A camera's note on how to turn it is ignored,
         as most data sets of images that networks are trained on ignore it.
@@ -172,7 +175,8 @@ class ImageFiles:
                     made = made.convert("L")  # the colours weighted as in television
                 if size is not None:
                     made = fit.square(made, size)
-                return np.ascontiguousarray(np.atleast_3d(np.asarray(made)).transpose(2, 0, 1))
+                colours = np.atleast_3d(np.asarray(made)).transpose(2, 0, 1)
+                return np.ascontiguousarray(colours[::-1] if channels == "bgr" else colours)
         except (*BROKEN, zipfile.BadZipFile, image_type.DecompressionBombError) as error:
             raise BrokenImageError(f"{type(error).__name__}: {_plain(error)}") from None
 

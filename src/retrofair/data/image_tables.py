@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from retrofair.data.encoders import as_text
-from retrofair.data.image_files import Fit, ImageFiles
+from retrofair.data.image_files import Channels, Fit, ImageFiles
 from retrofair.data.images import MEAN, SHOWN, SIZE, STD, ImageRows
 from retrofair.data.preparation import Preparation, check_columns, prepare
 from retrofair.data.streamed import ROWS, StreamedData
@@ -43,7 +43,7 @@ def images_of(
     workers: int = 0,
     unlabelled: bool = True,
     fit: Fit = Fit(),  # noqa: B008 - frozen
-    channels: int = 3,
+    channels: Channels = 3,
 ) -> StreamedData:
     """Data of images in a folder or zip, and a table with a row for each.
 
@@ -65,7 +65,8 @@ def images_of(
             The longest end of a name that an image's has decides, with "/" or "\\". None: the
             column most of whose values are such names.
         size, mean, std, keep, fit: see `ImageRows`.
-        channels: 3 for RGB, 1 for a network that takes grey images.
+        channels: 3 for RGB, "bgr" for a network that takes blue first, 1 for one that takes grey
+            images.
         on_error: "raise" the first time an image is absent or cannot be read, or "skip": read all
             once, leave those rows out, and say so.
         batch_rows, workers: see `StreamedData`.

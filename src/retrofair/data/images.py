@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrofair.data.encoders import Array
 from retrofair.data.grouped import Batch
-from retrofair.data.image_files import BrokenImageError, Fit, ImageFiles
+from retrofair.data.image_files import BrokenImageError, Channels, Fit, ImageFiles
 from retrofair.errors import InputError
 from retrofair.progress import track
 
@@ -31,7 +31,7 @@ SHOWN = 5  # names in a message
 class ImageRows:
     """A dataset of images for `StreamedData`: rows[i] = (x, y, group).
 
-    x is float32, (channels, size, size): (value / 255 - mean) / std, RGB or grey. It pickles
+    x is float32, (c, size, size): (value / 255 - mean) / std, of three colours or grey. It pickles
     without what it has decoded, so that worker processes of any kind can read it.
 
     Args:
@@ -41,7 +41,8 @@ class ImageRows:
         size: side in pixels; unless `fit` says otherwise the shorter side is resized to it and the
             centre cut out. None: the images as they are, all of one height and width.
         fit: how they become squares.
-        channels: 3: RGB; 1: grey, the luma of the colours (ITU-R 601-2).
+        channels: 3: RGB; "bgr": the same, blue first; 1: grey, the luma of the colours (ITU-R
+            601-2).
         mean, std: of each channel, on the scale from 0 to 1; by default those of ImageNet, of one
             channel their average.
         keep: keep decoded images (one byte per number) from the first time they are read. None:
@@ -64,7 +65,7 @@ class ImageRows:
     std: tuple[float, ...] = STD
     keep: bool | None = None
     fit: Fit = field(default=Fit())
-    channels: int = 3
+    channels: Channels = 3
     _files: ImageFiles = field(init=False)
     _shape: tuple[int, ...] = field(init=False)
     _kept: _Kept | None = field(init=False)
@@ -72,8 +73,9 @@ class ImageRows:
     def identity(self) -> list[Any]:
         """What tells these images from others: files, and how they are prepared."""
         how = (self.size, self.mean, self.std, self.fit)
-        grey = ["grey"] if self.channels == 1 else []  # absent for RGB, as names were without it
-        return [self.files, how, *grey, *self._files.identity(self.files)]
+        # nothing for RGB, as names were without it
+        colours = {1: ["grey"], "bgr": ["bgr"]}.get(self.channels, [])
+        return [self.files, how, *colours, *self._files.identity(self.files)]
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -88,10 +90,8 @@ class ImageRows:
             put(self, "std", GREY_STD if tuple(self.std) == STD else self.std)
         _check_options(self.size, self.mean, self.std, self.channels)
         put(self, "_files", ImageFiles(self.source))
-        side = self.size
-        put(
-            self, "_shape", (self.channels, side, side) if side is not None else self._first_shape()
-        )
+        side, deep = self.size, len(self.mean)
+        put(self, "_shape", (deep, side, side) if side is not None else self._first_shape())
         bytes_all = len(self.files) * int(np.prod(self._shape))
         keep = bytes_all < KEPT_BYTES if self.keep is None else self.keep
         put(self, "_kept", _Kept(len(self.files), self._shape) if keep and bytes_all else None)
@@ -152,7 +152,7 @@ class ImageRows:
                 return tuple(self._files.pixels(name, None, channels=self.channels).shape)
             except BrokenImageError:
                 continue
-        return (self.channels, 0, 0)
+        return (len(self.mean), 0, 0)
 
     def _read(self, row: int) -> Array:
         pixels = self._files.pixels(self.files[row], self.size, self.fit, self.channels)
@@ -190,14 +190,15 @@ class _Kept:
 
 
 def _check_options(
-    size: int | None, mean: tuple[float, ...], std: tuple[float, ...], channels: int
+    size: int | None, mean: tuple[float, ...], std: tuple[float, ...], channels: Channels
 ) -> None:
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise InputError(f"expected size to be a whole number of pixels or None, got {size!r}")
-    if isinstance(channels, bool) or channels not in (1, 3):
+    if isinstance(channels, bool) or channels not in (1, 3, "bgr"):
         raise InputError(
-            f"expected channels=3 (RGB) or channels=1 (grey), got {channels!r} (--channels)"
+            f"expected channels=3 (RGB), 1 (grey) or 'bgr', got {channels!r} (--channels)"
         )
-    if not len(mean) == len(std) == channels or not all(each > 0 for each in std):
-        of = "three colours" if channels == 3 else "one channel"
+    deep = 1 if channels == 1 else 3
+    if not len(mean) == len(std) == deep or not all(each > 0 for each in std):
+        of = "three colours" if deep == 3 else "one channel"
         raise InputError(f"expected mean and std of {of}, std positive, got {mean} and {std}")

@@ -49,7 +49,7 @@ def load_hugging_face(name: str, output: str | int | None = None) -> nn.Module:
         ) from None
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
     try:
-        with _quietly(transformers):
+        with quietly(transformers):
             kind = getattr(transformers, _task(architecture, name))
             model, about = kind.from_pretrained(folder, output_loading_info=True, **options)
     except InputError:
@@ -159,7 +159,7 @@ def _task(architecture: str, name: str) -> str:
 
 
 @contextmanager
-def _quietly(transformers: Any) -> Iterator[None]:
+def quietly(transformers: Any) -> Iterator[None]:
     """Without its progress bars and remarks, and with the random state as it was."""
     bars = transformers.utils.logging.is_progress_bar_enabled()
     level = logging.root.manager.disable

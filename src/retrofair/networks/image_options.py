@@ -11,12 +11,14 @@ from retrofair.data.image_files import Fit, Resample
 from retrofair.data.images import GREY_MEAN, GREY_STD, MEAN, STD
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.hub import local_folder
+from retrofair.networks.image_processor import compare, kind_of, processor_of, values_of
 
 FILE, INSIDE = "preprocessor_config.json", "processor_config.json"
 USUAL = 224  # pixels, of most networks trained on ImageNet
 SAMPLING: Any = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's numbers
 BYTE = 1 / 255
 FIXED = 384  # from which side on ConvNeXt's images are not cut
+LEVIT = 256 / 224  # times the size, to which LeViT's shorter side is resized
 
 
 def image_options(
@@ -29,7 +31,9 @@ def image_options(
     """The options of `images_of` that a network's folder asks for: size, mean, std, fit, channels.
 
     Where it says nothing they are those of networks trained on ImageNet, at the size that the
-    network's config.json names, else `usual` pixels, and a warning says so.
+    network's config.json names, else `usual` pixels, and a warning says so. Where transformers
+    knows the processor, defaults are its own, and both prepare a picture: a warning says where
+    they are not alike.
 
     Args:
         folder: of the network, or its name on the hub; None: it has none.
@@ -40,7 +44,7 @@ def image_options(
     Raises:
         MissingFileError: there is no such folder.
         InputError: the file is damaged, or asks for images that are not square, or for means of
-            three colours where there is one channel.
+            three colours where there is one channel; or its processor makes no pictures.
 
     Example:
         >>> import tempfile
@@ -54,19 +58,25 @@ def image_options(
     values, name = (None, None) if place is None else _values(place)
     if channels is None:
         channels = 1 if _is_grey(place, values) else 3
-    if values is None:
+    if values is None or name is None:
         return _usual(place, size, usual, channels)
+    processor = processor_of(name.parent)
+    values = values if processor is None else values_of(processor)
     own, fit = _square(values, name)
     if size is not None and size != own:
         fit = Fit(stretch=fit.stretch, resample=fit.resample)  # a cut is of the own size
     mean, std = _scale(values, name, channels)
-    return {
+    flipped = channels == 3 and bool(values.get("do_flip_channel_order"))
+    found = {
         "size": own if size is None else size,
         "mean": mean,
         "std": std,
         "fit": fit,
-        "channels": channels,
+        "channels": "bgr" if flipped else channels,
     }
+    if processor is not None and channels == 3 and found["size"] == own:
+        compare(processor, found, name.name)
+    return found
 
 
 def _is_grey(folder: Path | None, values: dict[str, Any] | None) -> bool:
@@ -128,7 +138,14 @@ def _square(values: dict[str, Any], place: Any) -> tuple[int | None, Fit]:
         return (_side(crop, place, "crop_size") if cut else None), Fit(resample=how)
     short = _whole(size.get("shortest_edge")) if isinstance(size, dict) else None
     share = values.get("crop_pct")
-    if short and not cut and isinstance(share, int | float) and 0 < share <= 1:  # ConvNeXt's way
+    kind = kind_of(values)
+    if cut and kind.startswith("Perceiver"):  # cuts first; its `size` is the smaller one
+        return _side(size, place, "size"), Fit(short=_side(crop, place, "crop_size"), resample=how)
+    if short and kind.startswith("Levit"):
+        short = int(short * LEVIT)
+    if isinstance(share, int | float) and 0 < share <= 1 and kind.startswith("PoolFormer"):
+        short = int((short or _side(size, place, "size")) / share)
+    elif short and not cut and isinstance(share, int | float) and 0 < share <= 1:  # ConvNeXt's way
         if short >= FIXED:
             return short, Fit(stretch=True, resample=how)
         return short, Fit(short=int(short / share), resample=how)
@@ -165,10 +182,14 @@ def _scale(
     factor = float(values.get("rescale_factor", BYTE)) if rescaled else 1.0
     offset = 1.0 if rescaled and values.get("rescale_offset") else 0.0
     mean, std = [0.0] * channels, [1.0] * channels
-    if values.get("do_normalize", True):
+    kind = kind_of(values)
+    if values.get("do_normalize", True) and not kind.startswith("MobileViT"):  # which never does
         mean, std = (
             _colours(values.get(f"image_{name}"), name, place, channels) for name in ("mean", "std")
         )
+    if kind.startswith("EfficientNet") and values.get("include_top"):  # divided once more
+        again = _colours(values.get("image_std"), "std", place, channels)
+        std = [one * other for one, other in zip(std, again, strict=True)]
     unit = factor / BYTE  # of the library's scale
     return (
         tuple((each + offset) / unit for each in mean),
