@@ -140,6 +140,36 @@ def test_what_is_refused(capsys: Any) -> None:
     fails(capsys, "expected no --label-output with a saved result", "audit", *asked)
 
 
+def test_an_output_is_not_read_of_classes_or_upside_down(capsys: Any) -> None:
+    data = given("bert", ["young", "middle", "old"])
+    message = "3 classes that exclude each other (young, middle, old)"
+    fails(capsys, message, "audit", *data, *COLUMNS, "--label-output", "old")
+    config = Path("spoken/config.json")
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"problem_type": "multi_label_classification"}))
+    frame = pd.read_csv("rows.csv")
+    frame.assign(old=(frame["said"] == "old").astype(int)).to_csv("rows.csv", index=False)
+    asked = ["--label", "old", "--sensitive", "race", "--privileged", "White"]
+    found = [said(capsys, "audit", *data, *asked, "--positive", each)[0] for each in (1, 0)]
+    assert found[0]["accuracy"]["value"] == found[1]["accuracy"]["value"]
+    spd = [each["spd"]["value"] for each in found]
+    assert spd[0] == pytest.approx(-spd[1], abs=1e-12)
+    assert spd[0] != 0
+
+
+def test_new_rows_for_a_result(capsys: Any) -> None:
+    data = given("bert", ["young", "middle", "old"])
+    said(capsys, "debias", *data, *COLUMNS, "--method", "threshold", "--out", "o")
+    frame = pd.read_csv("rows.csv")
+    late = frame["race"].ne("White") & frame["said"].eq("old")  # now others have more
+    frame[~frame["race"].eq("White") | frame["said"].ne("old") | late].to_csv("rows.csv")
+    _, err = said(capsys, "audit", *data, "--result", "o")
+    assert "privileged" not in err  # the result's is known
+    frame.replace({"said": {"old": "elderly"}}).to_csv("rows.csv", index=False)
+    message = "expected 'said' to be middle, old, young, as in the data that the result was fitted"
+    fails(capsys, message, "audit", *data, "--result", "o")
+
+
 @pytest.mark.parametrize("name", ["bert", "resnet"])
 @pytest.mark.parametrize("chosen", [True, False])
 def test_one_of_several_labels(name: str, chosen: bool, capsys: Any) -> None:

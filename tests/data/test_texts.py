@@ -11,8 +11,10 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
+from tokenizers import processors
+
 import retrofair as rf
-from hugging_cases import saved, table, tokenizer
+from hugging_cases import bert, saved, table, tokenizer
 from retrofair.data import StreamedData, TextRows
 from retrofair.errors import InputError, MissingFileError, RetrofairWarning
 from retrofair.networks.resident import Resident
@@ -97,6 +99,17 @@ def test_rows_without_a_text_are_left_out() -> None:
     with pytest.warns(RetrofairWarning, match="left out 2 of 40 rows without a text"):
         data = data_of(frame)
     assert data.y.tolist() == frame["smiling"].drop([1, 5]).tolist()
+
+
+def test_texts_without_a_token() -> None:
+    inner = tokenizer()
+    inner._tokenizer.post_processor = processors.TemplateProcessing(single="$A")  # nothing around
+    frame = table(40).assign(review=["", "  "] * 5 + ["she is good"] * 30)
+    data = rf.texts_of(frame, inner, batch_rows=10, **COLUMNS)
+    x, _, _ = next(iter(data))
+    assert x["input_ids"].tolist() == [[0]] * 10  # padding
+    assert not x["attention_mask"].any()
+    assert rf.audit(bert(), data, outputs="logits")["accuracy"].value >= 0
 
 
 def test_three_classes() -> None:

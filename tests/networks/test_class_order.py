@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,6 +203,8 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
         assert torch.equal(raw.predict(x), result.predict(x))
         with pytest.raises(InputError, match=r"which output 2 is read.*got 0"):
             rf.load_result(saved, HuggingFaceNetwork(model, output="toxic"))
+        small = result.save(tmp_path / f"d{head_only}", base=model)  # as transformers gives it
+        assert torch.equal(rf.load_result(small, model).predict(x), result.predict(x))
     named = rf.GroupedData(**{**vars(data), "label_names": ("threat", "harmless")})
     assert torch.equal(rf.networks.logits(one, named), -rf.networks.logits(one, data))
     with pytest.raises(InputError, match="toxci"):
@@ -213,8 +217,11 @@ def test_one_output_of_what_a_factory_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "import torch\nfrom hugging_cases import bert\ndef make():\n    return bert(3)\n"
-    (tmp_path / "outputs_made.py").write_text(text + "plain = lambda: torch.nn.Linear(2, 3)\n")
+    (tmp_path / "outputs_made.py").write_text(
+        "import torch\nfrom hugging_cases import bert\n\n\ndef make():\n    model = bert(3)\n"
+        "    model.config.problem_type = 'multi_label_classification'\n    return model\n\n\n"
+        "plain = lambda: torch.nn.Linear(2, 3)\nsoft = lambda: bert(3)\n"
+    )
     x = torch.randint(2, 11, (5, 6))
     one, model = load_network("outputs_made:make", output="2"), bert(3)
     with torch.no_grad():
@@ -222,6 +229,84 @@ def test_one_output_of_what_a_factory_makes(
         assert torch.equal(one(x), whole[:, 2])
     with pytest.raises(InputError, match=r"which one output is read, got outputs_made:plain"):
         load_network("outputs_made:plain", output=1)
+    # the logit of a softmax is no log-odds
+    with pytest.raises(InputError, match=r"3 classes that exclude each other.*problem_type="):
+        load_network("outputs_made:soft", output=1)
+
+
+@pytest.mark.parametrize(
+    ("label_names", "turned"),
+    [
+        (("0", "1"), False),
+        (("1", "0"), True),
+        (("False", "True"), False),
+        (("yes", "no"), True),
+        (("not no", "no"), True),
+        (("No", "other"), False),
+    ],
+)
+def test_one_output_and_labels_that_say_whether_it_holds(label_names: Any, turned: bool) -> None:
+    model: Any = bert(3)
+    model.config.problem_type = "multi_label_classification"
+    model.config.id2label = {0: "toxic", 1: "insult", 2: "threat"}
+    one = HuggingFaceNetwork(model, output="insult")
+    x = torch.randint(2, 11, (60, 6), generator=torch.Generator().manual_seed(0)).float()
+    given = {"x": x, "y": torch.arange(60) % 2, "group": torch.arange(60) // 30}
+    data = rf.GroupedData(**given, group_names=("f", "m"), label_names=label_names)
+    plain = rf.GroupedData(**given, group_names=("f", "m"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RetrofairWarning)
+        found = rf.networks.logits(one, data)
+    assert torch.equal(found, rf.networks.logits(one, plain) * (-1 if turned else 1))
+    unknown = rf.GroupedData(**given, group_names=("f", "m"), label_names=("bad", "good"))
+    with pytest.warns(RetrofairWarning, match="'insult' is taken for the label 'good'"):
+        rf.audit(one, unknown, outputs="logits")
+
+
+def test_a_result_of_all_outputs_wants_all(tmp_path: Path) -> None:
+    frame = spoken("bert", tmp_path, ["yes", "no"])
+    data = rf.texts_of(frame, tmp_path / "spoken", text="review", positive="yes", **COLUMNS)
+    plain = rf.GroupedData(
+        x=data.x["input_ids"], y=data.y, group=data.group, group_names=data.group_names
+    )
+    place = rf.debias(bert(), plain, GOAL, "threshold", outputs="logits").save(tmp_path / "o")
+    one: Any = bert()
+    one.config.problem_type = "multi_label_classification"
+    with pytest.raises(InputError, match=r"which output all is read.*got 0"):
+        rf.load_result(place, HuggingFaceNetwork(one, output=0))
+
+
+def test_a_batch_made_for_training(tmp_path: Path) -> None:
+    model: Any = bert()
+    model.config.return_dict = False
+    x = {"input_ids": torch.randint(2, 11, (5, 6)), "labels": torch.ones(5, dtype=torch.long)}
+    found = HuggingFaceNetwork(model)(**x)
+    assert torch.equal(found, HuggingFaceNetwork(bert())(input_ids=x["input_ids"]))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_result_refuses_labels_that_are_coded_otherwise(classes: int, tmp_path: Path) -> None:
+    words = ["no", "yes", "perhaps"][:classes]
+    frame = spoken("bert", tmp_path, words)
+    folder = tmp_path / "spoken"
+    positive = {"positive": "yes"} if classes == 2 else {}
+    data = rf.texts_of(frame, folder, text="review", **positive, **COLUMNS)
+    result = rf.debias(load_network(str(folder)), data, GOAL, "threshold")
+    result = rf.load_result(result.save(tmp_path / "o"), load_network(str(folder)))
+    assert rf.audit(result, data)["accuracy"].value == 1.0
+    if classes == 2:
+        other = rf.texts_of(frame, folder, text="review", positive="no", **COLUMNS)
+        match = r"no 0, yes 1, got yes 0, no 1: positive='yes'"
+    else:  # of which one does not turn up
+        frame = frame[frame["said"] != "perhaps"].assign(said=lambda f: f["said"] + "!")
+        frame = frame.replace({"said": {"yes!": "yes", "no!": "perhaps"}})
+        other = rf.texts_of(frame, folder, text="review", positive="yes", **COLUMNS)
+        match = r"no 0, perhaps 1, yes 2, got perhaps 0, yes 1: dataclasses"
+    for look in (rf.audit, rf.debiasers.compare):
+        with pytest.raises(InputError, match=match):
+            look(result, other) if look is rf.audit else look(result, result, other)
+    nameless = dataclasses.replace(data, label_names=())
+    assert rf.audit(result, nameless)["accuracy"].value == 1.0
 
 
 def test_names_of_a_config() -> None:

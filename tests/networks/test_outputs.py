@@ -410,3 +410,28 @@ def test_outputs_are_those_of_eval_mode() -> None:
     with evaluating(network):
         assert not any(module.training for module in network.modules())
         assert torch.equal(forward(network, data().x), once)
+
+
+class Positions(nn.Module):
+    """Makes what it needs on its first call, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        self.place: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.place is None:
+            self.place = torch.linspace(0, 1, x.shape[1])
+        return self.line(x * self.place)
+
+
+@pytest.mark.parametrize("use", ["audit", "threshold", "fair_head", "layerwise", "zhang"])
+def test_a_network_can_be_trained_after_it_was_looked_at(use: str) -> None:
+    model, rows = Positions(), data()
+    if use == "audit":
+        audit(model, rows, outputs="logits")
+    else:
+        debias(model, rows, Constrained("spd", 0.3), use, outputs="logits")
+    model(rows.x.clone().requires_grad_()).sum().backward()
+    assert model.line.weight.grad is not None

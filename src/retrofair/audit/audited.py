@@ -25,7 +25,7 @@ from retrofair.audit.found import Audit, Estimate
 from retrofair.audit.scores import ScoreCounts
 from retrofair.data import Batches
 from retrofair.debiasers.base import RARE
-from retrofair.debiasers.compare import check_groups
+from retrofair.debiasers.compare import check_coding
 from retrofair.debiasers.result import Debiased
 from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
@@ -78,7 +78,7 @@ def audit(
     if isinstance(subject, Debiased):
         if threshold is not None:
             raise InputError("expected no threshold= with a result: it brings its own rule")
-        check_groups(subject, data)
+        check_coding(subject, data)
         if outputs is not None:
             raise InputError("expected no outputs= with a result: its network answers with logits")
         chance, decided = subject.score_data(data)

@@ -24,6 +24,7 @@ from retrofair.cli.results import (
     refuse_options,
     source_of,
     table_of,
+    without_guess,
 )
 from retrofair.cli.tables import console
 from retrofair.data import GroupedData, Preparation, StreamedData
@@ -170,7 +171,9 @@ def of_media(result: Debiased, folder: Path, choice: o.TableChoice) -> Asked:
     media = media_of(result)
     assert media is not None  # or nobody had asked
     source = source_of(result, choice.data or None, choice.root)
-    rows = as_groups(source.splits(o.WHOLE if source.is_file else o.USUAL).test, result.group_names)
+    with without_guess():
+        test = source.splits(o.WHOLE if source.is_file else o.USUAL).test
+    rows = as_groups(test, result.group_names)
     some = rows[:: max(1, len(rows) // ROWS)][:ROWS]
     if media.text is None:
         say_pixels(media)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from retrofair.cli.media import Media
 from retrofair.cli.options import TableChoice, commas
 from retrofair.cli.table_choice import check_there
 from retrofair.data import GroupedData, Preparation, Rows, StreamedData, read_table
+from retrofair.data.learned import GUESSED
 from retrofair.debiasers import Debiased, load_result
 from retrofair.debiasers.stored import output_of
 from retrofair.errors import InputError, unknown
@@ -170,7 +174,16 @@ def _new_media(result: Debiased, choice: TableChoice) -> StreamedData:
         class_names=tuple(known["class_names"]),
         media=replace(media, **places, **running),
     )
-    return as_groups(new.streamed(), result.group_names)
+    with without_guess():
+        return as_groups(new.streamed(), result.group_names)
+
+
+@contextmanager
+def without_guess() -> Iterator[None]:
+    """No word of which group data take for the privileged one: it is the result's own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", f".*{re.escape(GUESSED)}")
+        yield
 
 
 def as_groups(data: StreamedData, names: Sequence[str]) -> StreamedData:
@@ -178,7 +191,8 @@ def as_groups(data: StreamedData, names: Sequence[str]) -> StreamedData:
     if not set(data.group_names) <= set(names):
         return data  # which is refused where the result is applied
     code = torch.tensor([list(names).index(name) for name in data.group_names])
-    return replace(data, group=code[data.group], group_names=tuple(names))
+    notes = tuple(note for note in data.notes if GUESSED not in note)
+    return replace(data, group=code[data.group], group_names=tuple(names), notes=notes)
 
 
 def refuse_options(choice: TableChoice, others: Mapping[str, object]) -> None:

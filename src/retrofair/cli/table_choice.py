@@ -234,7 +234,15 @@ class TableChoice:
         if self.target != "classes" or label not in frame.columns:
             return frame
         codes = {name: code for code, name in enumerate(self.class_names)}
-        return frame.assign(**{label: frame[label].map(str, na_action="ignore").map(codes)})
+        said = frame[label].map(str, na_action="ignore")
+        new = said[said.notna() & ~said.isin(codes)]
+        if len(new):
+            raise InputError(
+                f"expected {label!r} to be {', '.join(codes)}, as in the data that the result was "
+                f"fitted to, got {new.iloc[0]!r} in {len(new):,} of {len(frame):,} rows: leave "
+                "out rows with other values"
+            )
+        return frame.assign(**{label: said.map(codes)})
 
     def needed(self) -> tuple[str, list[str]]:
         """The label and the protected columns, which a file cannot do without."""

@@ -23,6 +23,7 @@ from retrofair.errors import InputError, unknown
 
 Missing = Literal["drop", "impute", "raise"]
 MANY_GROUP_VALUES = 50
+GUESSED = "as the privileged group (the largest mean label)"
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -103,7 +104,7 @@ def groups_of(
         last = tuple(_favoured(texts[name], values[name], target) for name in protected)
         if any(values[name] != ["0", "1"] for name in protected):
             notes = (
-                f"took {' & '.join(last)!r} as the privileged group (the largest mean label); "
+                f"took {' & '.join(last)!r} {GUESSED}; "
                 "name another with privileged=... (--privileged)",
             )
     else:

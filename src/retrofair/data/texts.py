@@ -113,7 +113,8 @@ class TextRows:
     def batch(self, index: Tensor) -> Batch:
         """The rows of an index tensor: x (a dict of (b, length)), y (b,), group (b,)."""
         first, lengths = self.starts[index], self.starts[index + 1] - self.starts[index]
-        place = torch.arange(int(lengths.max()))[None, :]
+        # one, and be it padding, where no text has a token
+        place = torch.arange(max(1, int(lengths.max())))[None, :]
         if self.left:
             place = place - (len(place[0]) - lengths)[:, None]
         there = (place >= 0) & (place < lengths[:, None])

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from retrofair import metrics
-from retrofair.data import Batches
+from retrofair.data import Batches, label_names_of
 from retrofair.data.grouped import check_favourable
 from retrofair.debiasers.effects import (
     Aim,
@@ -26,6 +26,7 @@ from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
 from retrofair.metrics import Array, Measure, paired
 from retrofair.metrics.rates import BASE_RATE
+from retrofair.networks.hugging_face_network import plain
 from retrofair.networks.logits import as_logits
 from retrofair.networks.outputs import Outputs, chances, columns, probabilities
 from retrofair.objective import Constrained, MeasureLike
@@ -139,18 +140,33 @@ def _aimed_at(about: dict[str, Any]) -> MeasureLike:
     return about["measure"] if about.get("measure") in known else "spd"
 
 
-def check_groups(result: Debiased, data: Batches) -> None:
-    """Refuse data whose groups are others, or in another order, than the result's.
+def check_coding(result: Debiased, data: Batches) -> None:
+    """Refuse data whose groups are others, or in another order, than the result's, or whose labels
+    of the same names are coded otherwise.
 
     Raises:
         InputError: they are; with the fix where only the privileged group differs.
     """
+    _check_labels(result.about.get("label_names") or (), label_names_of(data))
     known, found = list(result.group_names), list(data.group_names)
     if known != found:
         hint = ""
         if sorted(known) == sorted(found):
             hint = f": the last one is privileged, name it with privileged={known[-1]!r}"
         raise InputError(f"expected data with the groups {known} of the result, got {found}{hint}")
+
+
+def _check_labels(known: Sequence[str], found: Sequence[str]) -> None:
+    codes = {plain(name): code for code, name in enumerate(known)}
+    if all(codes.get(plain(name), code) == code for code, name in enumerate(found)):
+        return
+    hint = f"positive={known[1]!r} (--positive)"
+    if len(known) > 2:
+        hint = "dataclasses.replace(data, y=..., label_names=...) with the result's codes"
+    listed = (
+        ", ".join(f"{name} {code}" for code, name in enumerate(each)) for each in (known, found)
+    )
+    raise InputError("expected labels coded as the result's, {}, got {}: {}".format(*listed, hint))
 
 
 def _decided(
@@ -162,7 +178,7 @@ def _decided(
     if not isinstance(subject, Debiased):
         score = probabilities(as_logits(subject, data, outputs), data)
         return score, (score > 0.5).astype(np.int64)
-    check_groups(subject, data)
+    check_coding(subject, data)
     return subject.score_data(data)
 
 

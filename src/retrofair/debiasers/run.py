@@ -14,7 +14,7 @@ from scipy.special import softmax
 from torch import nn
 
 from retrofair import metrics
-from retrofair.data import Batches
+from retrofair.data import Batches, label_names_of
 from retrofair.debiasers.base import RARE, Debiaser, Fit, Unseen, search_any
 from retrofair.debiasers.compare import effects_of, favourable_of
 from retrofair.debiasers.effects_of_classes import effects_of_classes
@@ -168,6 +168,7 @@ def _debias(
             **objective.to_dict(),
             "seed": seed,
             "rows": len(data),
+            **({"label_names": list(named)} if (named := label_names_of(data)) else {}),
             "seconds": round(seconds, 3),
             "cross_fitted": fit.unseen is not None,
             **({"head_only": True} if head_only else {}),
@@ -287,6 +288,7 @@ def check_data(data: Batches, objective: Objective) -> Array:
         raise InputError(
             f"expected labels of all classes from 0 to {classes - 1} in the data to debias, got "
             f"none of {int(by_class.argmin())} in all {len(y):,} rows; count classes from 0"
+            + (", or use rf.bound_group_loss for numbers" if y.is_floating_point() else "")
         )
     if by_class.min() == 0:
         raise InputError(

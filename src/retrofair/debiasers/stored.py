@@ -50,7 +50,9 @@ def write_result(result: Debiased, folder: Path, base: nn.Module | None = None) 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected a folder to save to, but {folder} is a file")
     state = {name: value.detach().cpu() for name, value in result.model.state_dict().items()}
-    base = None if base is None else in_config_order(as_module(base))
+    if base is not None:
+        arranged = _arrangement(result.model) or {}
+        base = in_config_order(_reading(base, arranged.get("output")))
     alike: list[str] = [] if base is None else same_tensors(state, base)
     state = {name: value for name, value in state.items() if name not in alike}
     about = _about(result)
@@ -92,10 +94,8 @@ def load_result(folder: str | Path, net: nn.Module | None = None) -> Debiased:
         known = values.get("network")
         if net is None:
             net = _rebuilt(known, folder)
-        output = _output(values)
-        if output is not None and is_classifier(net):
-            net = HuggingFaceNetwork(net, output=output)
-        return _read(values, state, in_config_order(as_module(net)), _preparation(values, folder))
+        net = in_config_order(_reading(net, _output(values)))
+        return _read(values, state, net, _preparation(values, folder))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the weights in {folder} do not fit this network: {reason}") from None
@@ -114,6 +114,13 @@ def output_of(folder: Path) -> int | None:
         InputError: as of `load_result`, of the folder alone.
     """
     return _output(_files(folder)[0])
+
+
+def _reading(net: nn.Module, output: int | None) -> nn.Module:
+    """A network as a module of ours, of which a result reads this output."""
+    if output is not None and is_classifier(net):
+        return HuggingFaceNetwork(net, output=output)
+    return as_module(net)
 
 
 def _output(values: dict[str, Any]) -> int | None:
@@ -199,17 +206,19 @@ def _arrangement(model: nn.Module) -> dict[str, Any] | None:
 
 
 def _arranged(net: nn.Module, known: dict[str, Any] | None) -> nn.Module:
-    if known is None:
+    if known is None and not (isinstance(net, HuggingFaceNetwork) and net.output is not None):
         return net
+    known = known or {"output": None, "order": None}
     if not isinstance(net, HuggingFaceNetwork):
         raise InputError(
             "expected the classifier of transformers that was debiased, whose outputs the result "
             f"puts into order, got {type(net).__name__} (net, --network)"
         )
     if net.output != known["output"]:
+        read, got = ("all" if each is None else each for each in (known["output"], net.output))
         raise InputError(
-            f"expected a network of which output {known['output']} is read, as of the one that was "
-            f"debiased, got {net.output}: networks.HuggingFaceNetwork(model, output=...) (net)"
+            f"expected a network of which output {read} is read, as of the one that was debiased, "
+            f"got {got}: networks.HuggingFaceNetwork(model, output=...) (net)"
         )
     return net.arranged(known["order"])
 

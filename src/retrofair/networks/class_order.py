@@ -15,6 +15,7 @@ from retrofair.networks.hugging_face_network import HuggingFaceNetwork, generic,
 
 SHOWN = 6
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
+YES, NO = ("1", "yes", "y"), ("0", "no", "n")  # and True and False, which are 1 and 0 here
 Order = tuple[int, ...]
 
 
@@ -34,9 +35,10 @@ def ordered(model: nn.Module, data: Any, *, quiet: bool = False) -> nn.Module:
     if not isinstance(model, HuggingFaceNetwork) or not labels:
         return model
     order, note = order_of(model.names, labels)
+    if order is None and model.output is not None:
+        order = _order_of_truth(labels)
     if order is None:  # a result's network keeps the order it was made for
-        # an output that was chosen stands for label 1, whatever it is called
-        if note and model.order is None and model.output is None and not quiet:
+        if note and model.order is None and not quiet:
             warnings.warn(note, RetrofairWarning, stacklevel=4)
         return model
     now = model.order or tuple(range(len(order)))
@@ -91,6 +93,14 @@ def order_of(outputs: Sequence[str], labels: Sequence[str]) -> tuple[Order | Non
         f"got {_shown(absent)}: write the label as the outputs are called, or as their places, "
         f"0 to {len(outputs) - 1} (id2label in the network's config)"
     )
+
+
+def _order_of_truth(labels: Sequence[str]) -> Order | None:
+    """Of one output of several, for labels that say whether what it is called holds."""
+    says = [plain(name) for name in labels]
+    if says[0] in YES or says[-1] in NO:
+        return 1, 0
+    return (0, 1) if says[0] in NO or says[-1] in YES else None
 
 
 def _order_of_two(negative: int | None, positive: int | None, *, alone: bool) -> Order:

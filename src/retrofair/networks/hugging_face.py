@@ -84,12 +84,12 @@ def names_of_several(folder: Path) -> tuple[str, ...]:
 def _checked(folder: Path, name: str) -> str:
     """The architecture of a folder, fetched or given by name, whose files can be read safely."""
     config = folder / CONFIG
-    if (folder / ADAPTERS).is_file() and not config.is_file():
+    if (folder / ADAPTERS).is_file():
         raise InputError(
-            f"expected a whole network in {name}, but it holds adapters alone ({ADAPTERS}): merge "
-            "them into the network they belong to, peft.AutoPeftModelForSequenceClassification"
+            f"expected a whole network in {name}, but it holds adapters ({ADAPTERS}): merge them "
+            "into the network they belong to, peft.AutoPeftModelForSequenceClassification"
             f".from_pretrained({name!r}, num_labels=...).merge_and_unload().save_pretrained(folder)"
-            " (--network)"
+            ", or take that file away where they are merged already (--network)"
         )
     if not config.is_file():
         raise InputError(

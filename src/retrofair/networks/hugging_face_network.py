@@ -36,7 +36,8 @@ class HuggingFaceNetwork(nn.Module):
             networks that tell several things at once (multi-label).
 
     Raises:
-        InputError: a network of several labels at once without `output`, or one that it has not.
+        InputError: a network of several labels at once without `output`, or one that it has not; an
+            `output` of one whose classes exclude each other.
     """
 
     def __init__(self, network: nn.Module, *, output: str | int | None = None) -> None:
@@ -50,6 +51,8 @@ class HuggingFaceNetwork(nn.Module):
         self.training = network.training
         if output is None:
             _refuse_many(network)
+        else:
+            _refuse_one(network)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ class HuggingFaceNetwork(nn.Module):
     def forward(self, x: Tensor | None = None, **named: Tensor) -> Tensor:
         if x is not None:
             named = self._named(x)
+        named.pop("labels", None)  # of batches made for training: for a loss that nobody asks for
         out = self.network(**named)
         return self.read(out[0] if isinstance(out, tuple) else out.logits)
 
@@ -193,14 +197,32 @@ def _place(output: str | int, names: tuple[str, ...]) -> int:
     return known.index(plain(str(output)))
 
 
-def _refuse_many(network: nn.Module) -> None:
-    config = getattr(network, "config", None)
+def _refuse_one(network: nn.Module) -> None:
+    """An output of a softmax says nothing by itself."""
     names = class_names(network)
-    if getattr(config, "problem_type", None) != MANY or len(names) < 2:
+    if _kind(network) != MANY and len(names) > 1:
+        raise InputError(
+            f"expected a network of several labels at once to read one output, got one of "
+            f"{len(names)} classes that exclude each other ({_shown(names)}): leave output out "
+            f"(--label-output), or set problem_type={MANY!r} in its config where they do not"
+        )
+
+
+def _kind(network: nn.Module) -> str | None:
+    return getattr(getattr(network, "config", None), "problem_type", None)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+
+
+def _refuse_many(network: nn.Module) -> None:
+    names = class_names(network)
+    if _kind(network) != MANY or len(names) < 2:
         return
     raise InputError(
         f"expected a network whose classes exclude each other, got one of {len(names)} labels at "
-        f"once ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''}; problem_type={MANY!r} "
+        f"once ({_shown(names)}; problem_type={MANY!r} "
         "in its config): choose one output, networks.HuggingFaceNetwork(model, "
         f"output={names[0]!r}), on the command line --label-output {names[0]!r} or a label's "
         "column that is called as one of them; or audit one label's decisions as a column "

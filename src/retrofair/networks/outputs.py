@@ -99,7 +99,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     if training:
         model.eval()
     try:
-        with torch.inference_mode():
+        # not inference_mode, whose tensors a network may keep (masks, positions): it could not be
+        # trained with them any more
+        with torch.no_grad():
             yield
     finally:
         for module in training:
@@ -125,7 +127,7 @@ def forward(model: nn.Module, x: Any) -> Tensor:
     if traced or model in known:
         return applied(model, x)
     parts = list(x.values()) if isinstance(x, dict) else [x] if isinstance(x, Tensor) else list(x)
-    with torch.inference_mode(False):  # in which tensors do not count how often they are written
+    with torch.inference_mode(False):  # a caller's, whose tensors count no writes
         copies = [part.clone() for part in parts]
     before = [each._version for each in copies]
     given: Any = tuple(copies) if isinstance(x, tuple | list) else copies[0]

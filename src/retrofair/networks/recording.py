@@ -192,8 +192,6 @@ def _passed(
         for x, _, _ in _rest(data, done):
             with evaluating(model):
                 found = [torch.cat(each) for each in zip(*halved(model, x, run), strict=True)]
-                # out of inference mode, whose tensors cannot be trained on
-                found = [each.clone() for each in found]
             if kept is None:
                 parts.append(found)
             else:
