@@ -403,3 +403,54 @@ def test_one_hot_labels_are_one_clear_error() -> None:
         rf.StreamedData.of(rows, ("a", "b"))
     column = torch.utils.data.TensorDataset(x, one_hot[:, 1:], group)
     assert rf.StreamedData.of(column, ("a", "b")).y.tolist() == one_hot[:, 1].tolist()
+
+
+@pytest.mark.parametrize("rows", [9, 11])
+def test_labels_of_another_number_than_the_rows_are_refused(rows: int) -> None:
+    """Otherwise row i would have the label of another one."""
+    with pytest.raises(InputError, match=rf"one per row, {rows} each, .* got 10 and 10"):
+        rf.StreamedData.of(Blocks(rows), NAMES)
+    chosen = DataLoader(Blocks(11), sampler=SubsetRandomSampler(range(5)))
+    with pytest.raises(InputError, match="one per row"):
+        rf.StreamedData.of(chosen, NAMES)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+def test_unsigned_codes_are_integers(kind: Any) -> None:
+    rows = [(torch.ones(2), kind(i % 2), kind(i % 3)) for i in range(6)]
+    streams = [rf.StreamedData.of(rows, NAMES), rf.StreamedData.of(DataLoader(rows), NAMES)]
+    y, group = (torch.from_numpy(np.arange(6).astype(kind) % n) for n in (2, 3))
+    given = {"y": y, "group": group, "group_names": NAMES}
+    streams.append(rf.StreamedData(rows=rows, index=torch.arange(6), **given))
+    for data in (*streams, rf.GroupedData(x=torch.ones(6, 2), **given)):
+        assert data.y.tolist() == [0, 1] * 3
+        assert data.group.tolist() == [0, 1, 2] * 2
+        assert data.group.dtype == torch.long
+        read = [torch.cat(each) for each in list(zip(*data, strict=True))[1:]]
+        assert [each.tolist() for each in read] == [data.y.tolist(), data.group.tolist()]
+
+
+class Halves(Numbers):
+    """Two items, each a batch of five rows."""
+
+    def __getitem__(self, i: int) -> Any:
+        return torch.ones(5, 2), torch.arange(5) % 2, torch.arange(5) % 3
+
+
+def test_a_loader_without_a_batch_size() -> None:
+    """Its collation is then torch's of a single item, which is none of a list of rows."""
+    data = rf.StreamedData.of(DataLoader(Numbers(), batch_size=None), NAMES, batch_rows=4)
+    assert plain(data) == plain(rf.StreamedData.of(Numbers(), NAMES, batch_rows=4))
+    with pytest.raises(InputError, match=r"got one of whole batches .* of 5 rows the first"):
+        rf.StreamedData.of(DataLoader(Halves(2), batch_size=None), NAMES)
+
+
+def test_x_of_rows_that_a_batch_fills_up() -> None:
+    def filled(rows: list[Any]) -> Any:
+        x = nn.utils.rnn.pad_sequence([row[0] for row in rows], batch_first=True)
+        return x, *(torch.tensor([row[k] for row in rows]) for k in (1, 2))
+
+    rows = [(torch.ones(1 + i % 5), i % 2, i % 3) for i in range(10)]
+    data = rf.StreamedData.of(rows, NAMES, batch_rows=2, collate=filled)
+    assert data.x.shape == (10, 5)
+    assert data.x.sum(1).tolist() == [1, 2, 3, 4, 5] * 2

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from retrofair.data.grouped import Batch
+from retrofair.data.grouped import UNSIGNED, Batch
 from retrofair.errors import InputError
 
 
@@ -43,7 +44,7 @@ def codes(values: Any, name: str) -> Tensor:
             f"expected {name} of each row to be a number, got several, of shape "
             f"{tuple(found.shape[1:])}: of a one-hot {name} give {name}.argmax(-1), its code"
         )
-    return found.reshape(-1)
+    return (found.long() if found.dtype in UNSIGNED else found).reshape(-1)
 
 
 def plain(x: Any) -> Any:
@@ -62,13 +63,20 @@ def alike(rows: list[Any]) -> Any:
         InputError: rows of several shapes, or of what is no numbers.
     """
     try:
-        return default_collate(rows)
+        return default_collate(list(map(_signed, rows)))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
             f"expected rows (x, y, group) of numbers and of one shape, which make a batch: {reason}"
             ". Bring them to one shape, or give collate=, which makes a batch of a list of rows"
         ) from None
+
+
+def _signed(row: Any) -> Any:
+    """A row with ints for numpy's uint64, of which torch makes no batch."""
+    if not (isinstance(row, tuple | list) and any(isinstance(part, np.uint64) for part in row)):
+        return row
+    return tuple(int(part) if isinstance(part, np.uint64) else part for part in row)
 
 
 def _tensor(part: Any) -> Tensor:

@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate, default_convert
 
 from retrofair.data.batches import alike, checked, codes
-from retrofair.data.grouped import Batch, GroupedData, as_index, check_favourable, check_groups
+from retrofair.data.grouped import (
+    UNSIGNED,
+    Batch,
+    GroupedData,
+    as_index,
+    check_favourable,
+    check_groups,
+)
 from retrofair.data.label_names import checked_label_names
 from retrofair.data.sampled import sampled
 from retrofair.data.spooled import SpooledRows
@@ -71,6 +79,9 @@ class StreamedData:
                 "expected y, group and index of one length, got "
                 f"{len(self.y):,}, {len(self.group):,} and {len(self.index):,} rows"
             )
+        for name, values in (("y", self.y), ("group", self.group)):
+            if values.dtype in UNSIGNED:
+                object.__setattr__(self, name, values.long())
         object.__setattr__(self, "group_names", tuple(str(name) for name in self.group_names))
         check_groups(self.group, self.group_names)
         object.__setattr__(self, "group", self.group.long())
@@ -108,8 +119,9 @@ class StreamedData:
             label_names: what the labels 0 to K - 1 are called.
 
         Raises:
-            InputError: what is neither, rows that are no (x, y, group), codes of groups without a
-                name, a sampler that names a row twice, or no room for a copy.
+            InputError: what is neither, rows that are no (x, y, group), `y` and `group` of another
+                number than the rows, codes of groups without a name, a sampler that names a row
+                twice, or no room for a copy.
 
         Example:
             >>> rows = [(torch.ones(3, 8, 8), k % 2, k // 2) for k in range(4)]
@@ -122,7 +134,7 @@ class StreamedData:
         if isinstance(source, DataLoader):
             batch_rows = source.batch_size if batch_rows is None else batch_rows
             workers = source.num_workers if workers is None else workers
-            if collate is None and source.collate_fn is not default_collate:
+            if collate is None and source.collate_fn not in (default_collate, default_convert):
                 collate = source.collate_fn
             rows: Any = source.dataset
         else:
@@ -143,6 +155,8 @@ class StreamedData:
                 "expected a dataset with rows by index, rows[i] and len(rows), torch's "
                 f"IterableDataset, or a DataLoader of either, got {type(source).__name__}"
             )
+        if isinstance(source, DataLoader) and source.batch_size is None:
+            _refuse_batches(source)
         index = sampled(source) if isinstance(source, DataLoader) else None
         notes = () if index is None else (f"{len(index):,} of {len(rows):,} rows: the sampler's",)
         index = torch.arange(len(rows)) if index is None else index
@@ -159,7 +173,7 @@ class StreamedData:
             notes=notes,
         )
         if hasattr(rows, "y") and hasattr(rows, "group"):
-            y, group = codes(rows.y, "y")[index], codes(rows.group, "group")[index]
+            y, group = (part[index] for part in _known(rows))
         else:
             y, group = _labels(made)
         return dataclasses.replace(made, y=y, group=group, label_names=tuple(label_names))
@@ -220,7 +234,7 @@ class StreamedData:
             raise InputError("expected rows to read, got none")
         parts = [x for x, _, _ in self]
         if ragged(parts):  # filled up to the longest of each batch: now to that of all
-            return self.rows.batch(self.index)[0]
+            return self.batch(torch.arange(len(self)))[0]
         if isinstance(parts[0], dict):
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if isinstance(parts[0], tuple | list):
@@ -244,6 +258,34 @@ class StreamedData:
             notes=self.notes,
             favourable=self.favourable,
             label_names=self.label_names,
+        )
+
+
+def _known(rows: Any) -> tuple[Tensor, Tensor]:
+    """y and group of every row, (n,) each, as the dataset has them."""
+    y, group = codes(rows.y, "y"), codes(rows.group, "group")
+    if not len(y) == len(group) == len(rows):
+        raise InputError(
+            f"expected y and group of one per row, {len(rows):,} each, as the dataset's own, got "
+            f"{len(y):,} and {len(group):,}: give them the rows' length and order, or leave them "
+            "out, and they are read from the rows"
+        )
+    return y, group
+
+
+def _refuse_batches(loader: DataLoader[Any]) -> None:
+    """Of a DataLoader without a batch size, which may leave it to its dataset to make batches."""
+    rows: Any = loader.dataset
+    row = rows[0] if loader.batch_sampler is None and len(rows) else None
+    if (
+        isinstance(row, tuple | list)
+        and len(row) == 3
+        and all(np.ndim(p) and len(p) > 1 for p in row[1:])
+    ):
+        raise InputError(
+            "expected a dataset of rows (x, y, group), got one of whole batches (batch_size=None), "
+            f"of {len(row[1]):,} rows the first: rows are chosen one by one; make its items rows, "
+            "or give an IterableDataset of the batches"
         )
 
 
