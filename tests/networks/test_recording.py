@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,54 @@ def test_with_a_folder_it_never_runs_again(
     assert cost < 0.1
     assert again[0].after == first.after
     assert again[0].history == first.history
+
+
+def test_a_cache_is_the_same_however_few_rows_fit_in_memory(
+    data: rf.GroupedData, tmp_path: Path
+) -> None:
+    plain = rf.debias(trained(), streamed(data), GOAL, "fair_head", cache=tmp_path)
+    names = {each.name for each in tmp_path.iterdir()}
+    for most, batch_rows in ((10, 64), (10, 8), (1, 3)):
+        net = trained()
+        net.most = most
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RetrofairWarning)
+            found = rf.debias(net, streamed(data, batch_rows), GOAL, "fair_head", cache=tmp_path)
+        assert found.after == plain.after
+    assert {each.name for each in tmp_path.iterdir()} == names
+
+
+def test_a_cache_asks_for_no_more_rows_at_once_than_the_data(
+    data: rf.GroupedData, tmp_path: Path
+) -> None:
+    net = trained()
+    net.most = 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rf.debias(net, streamed(data, batch_rows=8), GOAL, "fair_head", cache=tmp_path)
+
+
+def test_rows_filled_up_in_their_batch_are_known_in_batches_of_any_size(tmp_path: Path) -> None:
+    class Summed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = torch.nn.Linear(1, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.one(x.sum(1, keepdim=True))
+
+    def filled(rows: list[Any]) -> Any:
+        x = torch.nn.utils.rnn.pad_sequence([row[0] for row in rows], batch_first=True)
+        return x, *(torch.tensor([row[k] for row in rows]) for k in (1, 2))
+
+    rows = [(torch.ones(1 + i % 7), i % 2, i // 2 % 2) for i in range(40)]
+    net = Summed()
+    for batch_rows in (64, 5):
+        data = rf.StreamedData.of(rows, ("a", "b"), batch_rows=batch_rows, collate=filled)
+        with recording.recording(tmp_path):
+            found = recording.recorded(net, data).outputs
+        assert torch.allclose(found, logits(net, data), atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_interrupted_pass_goes_on(net: ConvNet, data: rf.GroupedData, tmp_path: Path) -> None:

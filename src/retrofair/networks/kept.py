@@ -27,6 +27,7 @@ from retrofair.errors import InputError
 from retrofair.files import write_json
 from retrofair.metrics import Array
 from retrofair.networks.digest import digest
+from retrofair.networks.memory import part_of
 
 ABOUT = "about.json"
 LOOKS = 16  # rows whose x tells data from others of the same labels and groups
@@ -154,18 +155,24 @@ def identity(data: Any) -> list[Any]:
     return [*_looks(data), *own, *common, getattr(data, "index", None)]
 
 
-def looked_at(data: Any) -> Any:
-    """A few rows, spread over the data where rows can be chosen; otherwise the first batch's."""
+def looked_at(data: Any) -> tuple[Any, int]:
+    """x of a few rows, and how many of them at once the data allow.
+
+    The rows are spread over the data where they can be chosen, otherwise the first ones; x does
+    not depend on how many are read at once.
+    """
     data = getattr(data, "judged", data)
     data = getattr(data, "data", data)
-    if not hasattr(data, "__getitem__"):
-        return data
-    some = data[torch.linspace(0, len(data) - 1, min(LOOKS, len(data))).long()]
-    return replace(some, batch_rows=LOOKS) if isinstance(some, StreamedData) else some
+    if hasattr(data, "__getitem__"):
+        data = data[torch.linspace(0, len(data) - 1, min(LOOKS, len(data))).long()]
+    if isinstance(data, StreamedData):
+        rows = min(LOOKS, data.batch_rows)
+        return replace(data, batch_rows=rows).x, rows
+    x, _, _ = next(iter(data))
+    return part_of(x, slice(LOOKS)), LOOKS
 
 
 def _looks(data: Any) -> list[Any]:
-    x, _, _ = next(iter(looked_at(data)))
+    x, _ = looked_at(data)
     parts = list(x.values()) if isinstance(x, dict) else x
-    parts = [parts] if isinstance(parts, Tensor) else list(parts)
-    return [digest(part[:LOOKS]) for part in parts]
+    return [digest(part) for part in ([parts] if isinstance(parts, Tensor) else parts)]
