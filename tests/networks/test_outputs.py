@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from retrofair.audit import audit
-from retrofair.data import GroupedData, grouped
+from retrofair.data import GroupedData, StreamedData, grouped
 from retrofair.debiasers import Adversarial, Random, debias
 from retrofair.errors import InputError, RetrofairWarning
 from retrofair.networks import LogitOf, as_logits, logits, probabilities, probability
 from retrofair.networks.mlp import MLP
-from retrofair.networks.outputs import evaluating, forward
+from retrofair.networks.outputs import as_input, evaluating, forward
 from retrofair.objective import Constrained
 
 
@@ -345,6 +345,32 @@ def test_batches_give_what_one_pass_gives(monkeypatch: pytest.MonkeyPatch) -> No
 def test_x_of_several_parts(named: bool) -> None:
     assert logits(Pair(), Stream(named)).tolist() == [-2, -1, 0, 1]
     assert as_logits(Pair(), Stream(named)) is not None
+
+
+def test_a_tuple_of_arrays_is_several_inputs_and_a_list_is_one() -> None:
+    ones, codes = np.ones((4, 2)), np.arange(4)
+    for given in ((ones, ones), (ones, torch.ones(4, 2)), (torch.ones(4, 2), ones), (ones, codes)):
+        found = as_input(given, linear())
+        assert isinstance(found, tuple)
+        assert [tuple(part.shape) for part in found] == [part.shape for part in given]
+        assert found[0].dtype == torch.float32
+    for given in ([[1.0, 2.0], [3.0, 4.0]], ((1.0, 2.0), (3.0, 4.0)), [ones[0], ones[1]]):
+        assert as_input(given, linear()).shape == (2, 2)
+
+
+def test_predictions_of_a_network_of_two_inputs() -> None:
+    class Summed(nn.Module):
+        def forward(self, left: Tensor, right: Tensor) -> Tensor:
+            return left[:, 0] - right.sum(1)
+
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(40, n, generator=generator) for n in (3, 2))
+    rows = [((a, b), i % 2, i // 2 % 2) for i, (a, b) in enumerate(zip(left, right, strict=True))]
+    stream = StreamedData.of(rows, ("a", "b"))
+    result = debias(Summed(), stream, Constrained("spd", 0.5), "threshold", outputs="logits")
+    for second in (right, right[:, :1].expand(40, 3)):  # of one shape, too
+        told = result.predict((left, second))
+        assert torch.equal(result.predict((left.numpy(), second.numpy())), told)
 
 
 def test_probabilities_are_the_sigmoid_in_double_precision() -> None:

@@ -121,6 +121,7 @@ class Debiased(Reported):
         """Decisions for the rows of x: (n,) int64 of 0/1, or of class codes from 0 to K - 1.
 
         Args:
+            x: what the network takes, as tensors or arrays; a tuple of them are several inputs.
             group: (n,) group codes, used only where `needs_group`.
 
         Raises:

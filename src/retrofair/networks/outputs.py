@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from retrofair.data import Batches
 from retrofair.errors import InputError
@@ -90,6 +91,19 @@ def as_module(model: nn.Module) -> nn.Module:
         except NotImplementedError:
             return ExportedNetwork(model)
     return model
+
+
+def refuse_lazy(model: nn.Module) -> None:
+    """Refuse weights that the first pass would make, in the user's own network, at random."""
+    if not isinstance(model, nn.Module):
+        return
+    both = (*model.named_parameters(), *model.named_buffers())
+    names = [name for name, value in both if is_lazy(value)]
+    if names:
+        raise InputError(
+            f"expected a network whose weights are all there, got lazy ones without values, "
+            f"{', '.join(names[:5])}: load its weights, or run it once on a batch, net(x)"
+        )
 
 
 @contextmanager
@@ -201,7 +215,7 @@ def columns(model: nn.Module, data: Batches) -> int:
     x, _, _ = next(iter(data))
     try:
         with evaluating(model):
-            out = forward(model, part_of(x, slice(2)))
+            out = answers(model, part_of(x, slice(2)))
     except Exception:  # what is wrong is said where all rows are read
         return 1
     return int(out.shape[1]) if isinstance(out, Tensor) and out.ndim == 2 else 1
@@ -210,12 +224,15 @@ def columns(model: nn.Module, data: Batches) -> int:
 def as_input(x: Any, model: nn.Module) -> Any:
     """What a user hands to `predict` as a network's input: arrays become tensors of its dtype.
 
+    A tuple of arrays or tensors, and a list of tensors, are several inputs; other lists and tuples
+    are one, as numpy takes them.
+
     Raises:
         InputError: it is no tensor, array, dict or tuple of them.
     """
     if isinstance(x, Mapping):
         return {name: as_input(value, model) for name, value in x.items()}
-    if isinstance(x, tuple | list) and x and isinstance(x[0], Tensor):
+    if _are_inputs(x):
         return tuple(as_input(value, model) for value in x)
     if isinstance(x, Batches):
         raise InputError("expected x, got data: use predict_data(data), or predict(data.x)")
@@ -227,6 +244,13 @@ def as_input(x: Any, model: nn.Module) -> Any:
         ) from None
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     return values.to(dtype) if values.is_floating_point() and values.dtype != dtype else values
+
+
+def _are_inputs(x: Any) -> bool:
+    """Whether x is several inputs, and not the rows of one."""
+    if isinstance(x, tuple):
+        return any(isinstance(part, Tensor | np.ndarray) for part in x)
+    return isinstance(x, list) and bool(x) and isinstance(x[0], Tensor)
 
 
 def checked(
