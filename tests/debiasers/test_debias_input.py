@@ -69,6 +69,20 @@ def test_a_network_that_does_not_fit(splits, trained):
     fails("finite scores", broken, splits.valid)
 
 
+def test_lazy_layers_that_never_ran_are_refused_and_left_as_they_are(splits):
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(1))
+    words, state = "lazy ones without values, 1.weight, 1.bias: .* net", torch.get_rng_state()
+    fails(words, net, splits.valid)
+    fails(words, net, splits.valid, method="random", head_only=True)
+    for ask in (rf.audit, rf.frontier, rf.audit_regression):
+        with pytest.raises(InputError, match=words):
+            ask(net, splits.valid)
+    assert nn.parameter.is_lazy(net[1].weight)
+    assert torch.equal(torch.get_rng_state(), state)
+    net(splits.valid.x[:2])
+    assert len(rf.debias(net, splits.valid, SPD, "threshold").predict(splits.test.x[:5])) == 5
+
+
 def test_what_is_not_data_or_an_objective(splits, trained):
     fails("expected GroupedData", trained, [1, 2, 3])
     fails("expected an objective", trained, splits.valid, "spd")

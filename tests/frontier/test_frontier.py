@@ -366,7 +366,9 @@ def test_what_probabilities_are_taken_for_is_said_once(splits, trained):
 
 def test_a_method_that_fails_does_not_lose_the_others(data):
     failing = Watched(stop_at=2)
-    found = rf.frontier(Score(), data, methods=[failing, Fixed()])
+    with pytest.warns(rf.RetrofairWarning, match="watched failed: told to") as said:
+        found = rf.frontier(Score(), data, methods=[failing, Fixed()])
+    assert said[0].filename == __file__
     assert found.failed == {"watched": "told to"}
     assert [p.method for p in found.tried] == ["watched"] * 2 + ["fixed"] * 5
     assert found.effort["watched"].runs == 2

@@ -29,7 +29,7 @@ from retrofair.networks.last import LastLayer
 from retrofair.networks.layers import weight_layers
 from retrofair.networks.logits import as_logits, kind_of
 from retrofair.networks.memory import part_of, ran_out
-from retrofair.networks.outputs import Outputs, as_module, logits
+from retrofair.networks.outputs import Outputs, as_module, logits, refuse_lazy
 from retrofair.networks.randomness import generator_of
 from retrofair.networks.recording import Record, chances, recording, remember
 from retrofair.networks.threads import fitting_threads
@@ -98,6 +98,7 @@ def debias(
     """
     debiaser = resolve(method)
     net = as_module(net)
+    refuse_lazy(net)
     generator_of(seed)
     counts = check_data(data, objective)
     classes = counts.shape[-1]
@@ -146,10 +147,10 @@ def _debias(
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
                 raise
+            less = "" if head_only else "the last layer alone (head_only=True, --head-only), "
             raise InputError(
                 f"expected memory for {debiaser.name} on this network, but it runs out: fewer rows "
-                "at once (the method's batch_size or rows), the last layer alone "
-                "(head_only=True, --head-only), or a method that trains nothing"
+                f"at once (the method's batch_size or rows), {less}or a method that trains nothing"
             ) from error
     seconds = time.perf_counter() - started
     result = Debiased(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from retrofair import metrics
 from retrofair.data import Rows
 from retrofair.debiasers import Debiased, Debiaser, debias, rules
 from retrofair.debiasers.run import layers_read
-from retrofair.errors import InputError
+from retrofair.errors import InputError, RetrofairWarning
 from retrofair.files import json_text
 from retrofair.frontier.asked import check_numbers, debiasers_by_name, goals_of, parts_of
 from retrofair.frontier.kept import KeptRuns
@@ -30,7 +31,7 @@ from retrofair.frontier.points import (
 )
 from retrofair.metrics import Array
 from retrofair.networks.logits import as_logits, kind_of
-from retrofair.networks.outputs import Outputs, as_module
+from retrofair.networks.outputs import Outputs, as_module, refuse_lazy
 from retrofair.networks.recording import probabilities, recording
 from retrofair.objective import Constrained, MeasureLike
 from retrofair.progress import silent, track
@@ -87,7 +88,8 @@ def frontier(
 
     Returns:
         The non-dominated points, all that were tried, and the original network and the constant
-        classifiers for comparison. A method that cannot be run is in `failed`.
+        classifiers for comparison. A method that cannot be run is in `failed`, and a warning says
+        so.
 
     Raises:
         InputError: an option out of range, a network that does not fit the data, too few rows for
@@ -103,6 +105,7 @@ def frontier(
     """
     named = debiasers_by_name(methods)
     net = as_module(net)
+    refuse_lazy(net)
     goals = goals_of(measure, bounds, performance)
     check_numbers(seconds, held_out)
     parts = parts_of(data, goals[0], held_out, seed)
@@ -136,6 +139,8 @@ def frontier(
             "expected a method that can be run on these data, got none: "
             + "; ".join(f"{name}: {message}" for name, message in failed.items())
         )
+    for name, message in failed.items():
+        warnings.warn(f"{name} failed: {message}", RetrofairWarning, stacklevel=2)
     return Frontier(
         measure=goals[0].bias_measure.name,
         performance=goals[0].performance_measure.name,

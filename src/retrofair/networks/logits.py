@@ -15,7 +15,14 @@ from retrofair.networks.class_order import ordered
 from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.memory import rows_of
 from retrofair.networks.mlp import MLP
-from retrofair.networks.outputs import LogitOf, Outputs, as_module, checked, forward
+from retrofair.networks.outputs import (
+    LogitOf,
+    Outputs,
+    as_module,
+    checked,
+    forward,
+    refuse_lazy,
+)
 from retrofair.networks.recording import Record, recorded, remember
 
 SUM = 1e-3  # how far from 1 the probabilities of a row may add up
@@ -45,12 +52,14 @@ def as_logits(
     Raises:
         InputError: the network fails on the data, or its output has another shape than (n,) or
             (n, 1), with more than two classes than (n, classes), or is not finite; or it is one of
-            transformers that tells several labels at once, or names other classes than the data.
+            transformers that tells several labels at once, or names other classes than the data;
+            or it has lazy layers that never ran.
     """
     if outputs not in (None, "logits", "probabilities"):
         raise InputError(f"expected outputs='logits' or 'probabilities', got {outputs!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"expected a torch.nn.Module as the network, got {type(model).__name__}")
+    refuse_lazy(model)
     if not len(data):
         raise InputError("expected data with rows, got none")
     model = ordered(as_module(model), data)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from retrofair.data import Rows
 from retrofair.errors import InputError, unknown
 from retrofair.metrics import LEVEL, Array
-from retrofair.networks.outputs import as_module, checked, columns, evaluating
+from retrofair.networks.outputs import as_module, checked, columns, evaluating, refuse_lazy
 
 Loss = Literal["squared", "absolute"]
 
@@ -67,6 +67,7 @@ def predictions(net: nn.Module, data: Rows) -> Array:
     if not isinstance(net, nn.Module):
         raise InputError(f"expected a torch.nn.Module as the network, got {type(net).__name__}")
     net = as_module(net)
+    refuse_lazy(net)
     if (many := columns(net, data)) > 1:
         raise InputError(
             f"expected one value per row, shape (n,) or (n, 1), got (n, {many}): take one output "
