@@ -12,7 +12,7 @@ import torch
 import retrofair as rf
 from convnets import ConvNet, pictures, trained
 from retrofair.errors import InputError, RetrofairWarning
-from retrofair.networks.layers import representation
+from retrofair.networks.layers import readable_layers, representation, running_order
 from retrofair.networks.memory import (
     halved,
     joined,
@@ -64,6 +64,44 @@ def test_debiasing_and_audits_go_on(method: str) -> None:
         warnings.simplefilter("error")  # it is known for this network
         audit = rf.audit(net, data)
     assert audit["spd"].value == rf.audit(trained(), data)["spd"].value
+
+
+@pytest.mark.parametrize("most", [20, 1])
+@pytest.mark.parametrize("method", ["random", "lagrangian"])
+def test_the_last_layer_alone_in_smaller_batches(method: str, most: int) -> None:
+    quick = {
+        "random": rf.debiasers.Random(trials=3),
+        "lagrangian": rf.debiasers.Lagrangian(epochs=2, steps=3, batch_size=32),
+    }
+    data, net = pictures(), small(most)
+    plain = rf.debias(trained(), data, GOAL, quick[method], head_only=True)
+    with pytest.warns(RetrofairWarning, match="out of memory"):
+        result = rf.debias(net, data, GOAL, quick[method], head_only=True)
+    assert result.after.bias == pytest.approx(plain.after.bias, abs=0.01)
+    for one, other in zip(result.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-3)
+
+
+def test_layers_are_found_with_memory_for_one_row() -> None:
+    data, net = pictures(40), small(1)
+    with pytest.warns(RetrofairWarning, match="going on with 1"):
+        order = running_order(net, data.x[:2], lambda module: module is net.fc)
+    assert order == ["fc"]  # it runs once, in however many parts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetrofairWarning)
+        found, wanted = (readable_layers(each, data.x[:3]) for each in (small(1), trained()))
+    assert found == wanted
+
+
+def test_a_method_without_memory_is_not_told_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(rf.debiasers.Random, "__call__", none)
+    for head_only in (False, True):
+        with pytest.raises(InputError, match="expected memory for random") as error:
+            rf.debias(trained(), pictures(), GOAL, "random", head_only=head_only)
+        assert ("--head-only" in str(error.value)) is not head_only
 
 
 def test_a_step_that_failed_drew_nothing() -> None:

@@ -15,7 +15,7 @@ from retrofair.data import Batches, GroupedData
 from retrofair.errors import InputError
 from retrofair.networks.hugging_face_network import HuggingFaceNetwork
 from retrofair.networks.layers import reading, representation, weight_layers
-from retrofair.networks.memory import part_of, rows_of
+from retrofair.networks.memory import halved, part_of, rows_of
 from retrofair.networks.outputs import LogitOf, evaluating, forward
 from retrofair.networks.parametrized import PLAIN
 from retrofair.networks.recording import recorded
@@ -109,11 +109,10 @@ class LastLayer:
                     then[signs < 0] = 0  # of a difference: then the other is the logit, exactly
                     place = int(signs.argmax()) if bool((signs > 0).any()) else int(signs.argmin())
                     then[place].copy_(signs[place] * value)
-        with reading(self.network, self._layer(self.network)) as seen, evaluating(self.network):
-            forward(self.network, self.looks)
         with evaluating(model), evaluating(head):
-            out = forward(model, self.looks).float()
-            told = forward(head, seen["input"].to(new.weight)).to(out)
+            out, read = self._run(self.looks, model)
+            out = out.float()
+            told = forward(head, read.to(new.weight)).to(out)
         if not _alike(told, out, self._near):
             raise InputError(
                 "expected a network whose last layer plays no other part in it for head_only=True, "
@@ -136,16 +135,27 @@ class LastLayer:
 
     def _fits(self, x: object) -> bool:
         layer = self._layer(self.network)
-        with reading(self.network, self._layer(self.network)) as seen, evaluating(self.network):
-            out = forward(self.network, x)
-            if seen["input"].shape != (rows_of(x), layer.in_features):
-                return False
-            head = _folded(layer, self.read).eval()
-            told = forward(head, seen["input"].to(head.weight)).to(out)
+        out, read = self._run(x, self.network)
+        if read.shape != (rows_of(x), layer.in_features):
+            return False
+        head = _folded(layer, self.read).eval()
+        with torch.inference_mode():
+            told = forward(head, read.to(head.weight)).to(out)
         if told.shape != out.shape:
             return False
         sure = out.abs() < SURE if isinstance(self.network, LogitOf) else out.abs() < torch.inf
         return bool(sure.any()) and _alike(told[sure].float(), out[sure].float(), self._near)
+
+    def _run(self, x: Any, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """What a network says of x, itself or a copy, and what its own last layer reads of it."""
+        with reading(self.network, self._layer(self.network)) as seen, evaluating(self.network):
+
+            def run(part: Any) -> tuple[Tensor, Tensor]:
+                out = forward(self.network, part)
+                return out if model is self.network else forward(model, part), seen["input"]
+
+            out, read = (torch.cat(e) for e in zip(*halved(self.network, x, run), strict=True))
+        return out, read
 
 
 def _readings(network: nn.Module, layer: nn.Module) -> list[Tensor | None]:

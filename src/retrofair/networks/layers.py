@@ -47,9 +47,14 @@ def running_order(model: nn.Module, x: Any, chosen: Callable[[nn.Module], bool])
         for name, module in named_layers(model)
         if chosen(module)
     ]
+
+    def run(part: Any) -> None:
+        order.clear()
+        forward(model, part)
+
     try:
         with evaluating(model):
-            forward(model, x)
+            halved(model, x, run)
     finally:
         for hook in hooks:
             hook.remove()
@@ -77,11 +82,14 @@ def readable_layers(model: nn.Module, x: Any) -> tuple[list[str], int]:
 def _is_read(model: nn.Module, name: str, x: Any) -> bool:
     try:
         with reading(model, name) as seen, evaluating(model):
-            forward(model, x)
+
+            def run(part: Any) -> bool:
+                forward(model, part)
+                return seen["input"].ndim == 2 and len(seen["input"]) == rows_of(part)
+
+            return all(halved(model, x, run))
     except Exception:  # a layer of the user's own may take anything
         return False
-    value = seen["input"]
-    return value.ndim == 2 and len(value) == rows_of(x)
 
 
 def last_layer(
