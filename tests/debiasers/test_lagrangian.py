@@ -115,6 +115,21 @@ def test_the_bias_gradient_alone_lowers_the_bias(
         BiasGradient(early=2.0)
 
 
+@pytest.mark.parametrize("method", ["lagrangian", "bias_gradient"])
+def test_a_network_without_weights(splits: rf.Splits, method: str) -> None:
+    class Fixed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.linspace(-1, 1, splits.valid.x.shape[1]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    objective = rf.Constrained("spd", epsilon=0.05)
+    with pytest.raises(InputError, match="expected a network with weights to change, got none"):
+        rf.debias(Fixed(), splits.valid, objective, method, outputs="logits")
+
+
 def test_the_bias_gradient_of_a_large_network_has_a_smaller_rate(
     splits: rf.Splits, trained: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

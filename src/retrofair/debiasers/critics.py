@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from retrofair.errors import InputError
 from retrofair.networks.randomness import seeded
 
 
@@ -67,8 +68,16 @@ def layer_rates(model: nn.Module, rate: float, early: float) -> list[dict[str, o
     """Parameter groups for an optimiser whose rate rises from early * rate at the first tensor.
 
     Limiting the influence on early layers is what the papers ask for in fine-tuning.
+
+    Raises:
+        InputError: the network has no weights to change.
     """
     parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError(
+            "expected a network with weights to change, got none: use a method that changes none, "
+            "such as threshold (method, --method)"
+        )
     last = max(len(parameters) - 1, 1)
     return [
         {"params": [p], "lr": rate * (early + (1 - early) * index / last)}
