@@ -157,6 +157,19 @@ def test_an_output_is_not_read_of_classes_or_upside_down(capsys: Any) -> None:
     assert spd[0] != 0
 
 
+@pytest.mark.parametrize("missing_first", [True, False])
+def test_classes_that_are_numbers_with_some_missing(missing_first: bool, capsys: Any) -> None:
+    data = given("bert", ["0", "1", "2"])
+    frame = pd.read_csv("rows.csv")
+    some = frame.assign(said=frame["said"].where(frame.index >= 10))
+    (some if missing_first else frame).to_csv("rows.csv", index=False)
+    said(capsys, "debias", *data, *COLUMNS, *GOAL, "--method", "threshold", "--out", "o")
+    (frame if missing_first else some).to_csv("rows.csv", index=False)
+    found, _ = said(capsys, "audit", *data, "--result", "o")
+    assert found["accuracy"]["value"] == 1.0
+    assert json.loads(Path("o/result.json").read_text())["about"]["label_names"] == ["0", "1", "2"]
+
+
 def test_new_rows_for_a_result(capsys: Any) -> None:
     data = given("bert", ["young", "middle", "old"])
     said(capsys, "debias", *data, *COLUMNS, "--method", "threshold", "--out", "o")

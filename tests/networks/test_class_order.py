@@ -218,15 +218,21 @@ def test_one_output_of_what_a_factory_makes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs_made.py").write_text(
-        "import torch\nfrom hugging_cases import bert\n\n\ndef make():\n    model = bert(3)\n"
+        "import torch\nimport retrofair as rf\nfrom hugging_cases import bert\n\n\n"
+        "def make():\n    model = bert(3)\n"
         "    model.config.problem_type = 'multi_label_classification'\n    return model\n\n\n"
         "plain = lambda: torch.nn.Linear(2, 3)\nsoft = lambda: bert(3)\n"
+        "other = lambda: rf.networks.HuggingFaceNetwork(make(), output=0)\n"
     )
     x = torch.randint(2, 11, (5, 6))
     one, model = load_network("outputs_made:make", output="2"), bert(3)
     with torch.no_grad():
         whole = model(input_ids=x, attention_mask=torch.ones_like(x)).logits
         assert torch.equal(one(x), whole[:, 2])
+    assert load_network("outputs_made:other").output == 0
+    assert load_network("outputs_made:other", output=2).output == 2
+    with pytest.raises(InputError, match="output"):
+        load_network("outputs_made:other", output="nonsense")
     with pytest.raises(InputError, match=r"which one output is read, got outputs_made:plain"):
         load_network("outputs_made:plain", output=1)
     # the logit of a softmax is no log-odds
@@ -243,6 +249,9 @@ def test_one_output_of_what_a_factory_makes(
         (("yes", "no"), True),
         (("not no", "no"), True),
         (("No", "other"), False),
+        (("-1", "1"), False),
+        (("not 1", "1"), False),
+        (("1", "not 1"), True),
     ],
 )
 def test_one_output_and_labels_that_say_whether_it_holds(label_names: Any, turned: bool) -> None:
@@ -258,9 +267,11 @@ def test_one_output_and_labels_that_say_whether_it_holds(label_names: Any, turne
         warnings.simplefilter("error", RetrofairWarning)
         found = rf.networks.logits(one, data)
     assert torch.equal(found, rf.networks.logits(one, plain) * (-1 if turned else 1))
-    unknown = rf.GroupedData(**given, group_names=("f", "m"), label_names=("bad", "good"))
-    with pytest.warns(RetrofairWarning, match="'insult' is taken for the label 'good'"):
-        rf.audit(one, unknown, outputs="logits")
+    for names in (("bad", "good"), ("1", "2")):  # of which nobody knows what they say
+        unknown = rf.GroupedData(**given, group_names=("f", "m"), label_names=names)
+        with pytest.warns(RetrofairWarning, match=f"'insult' is taken for the label '{names[1]}'"):
+            rf.audit(one, unknown, outputs="logits")
+        assert torch.equal(rf.networks.logits(one, unknown), rf.networks.logits(one, plain))
 
 
 def test_a_result_of_all_outputs_wants_all(tmp_path: Path) -> None:
@@ -307,6 +318,19 @@ def test_a_result_refuses_labels_that_are_coded_otherwise(classes: int, tmp_path
             look(result, other) if look is rf.audit else look(result, result, other)
     nameless = dataclasses.replace(data, label_names=())
     assert rf.audit(result, nameless)["accuracy"].value == 1.0
+
+
+@pytest.mark.parametrize("names", [("m", "M"), ("a", " a"), ("True", "1"), ("1", "1.0")])
+def test_a_result_takes_names_that_differ_a_little(names: tuple[str, str]) -> None:
+    x = torch.linspace(-1, 1, 60)[:, None]
+    rows = {"x": x, "y": torch.arange(60) % 2, "group": torch.arange(60) // 30}
+    data = rf.GroupedData(**rows, group_names=("f", "m"), label_names=names)
+    net = torch.nn.Linear(1, 1)
+    result = rf.debias(net, data, GOAL, "threshold", outputs="logits")
+    assert rf.audit(result, data)["spd"].value is not None
+    turned = dataclasses.replace(data, label_names=names[::-1])
+    with pytest.raises(InputError, match="expected labels coded as the result's"):
+        rf.audit(result, turned)
 
 
 def test_names_of_a_config() -> None:

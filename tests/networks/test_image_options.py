@@ -137,10 +137,27 @@ def test_ways_of_its_own_are_said(tmp_path: Path) -> None:
         rf.networks.image_options(tmp_path, size=24)  # which it does not speak of
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("ViT", {"size": {"height": 16, "width": 16}, "do_resize": False}),
+        ("ConvNext", {"size": {"shortest_edge": 16}, "do_resize": False}),
+        ("CLIP", {"size": {"shortest_edge": 16}, "do_center_crop": False}),
+        ("Bit", {"size": {"shortest_edge": 16}, "do_center_crop": False}),
+        ("TextNet", {"size": {"shortest_edge": 64}}),
+    ],
+)
+def test_what_is_left_oblong_is_compared_where_it_is_square(
+    kind: str, values: Any, tmp_path: Path
+) -> None:
+    theirs = own(kind, values, tmp_path)
+    options = rf.networks.image_options(tmp_path)
+    image = noise(64, 64)
+    wanted = pixels_of(theirs, image).float()
+    assert torch.allclose(ours(options, image, tmp_path), wanted, atol=1e-4, rtol=1e-5)
+
+
 def test_what_is_no_square_picture(tmp_path: Path) -> None:
-    own("TextNet", {"size": {"shortest_edge": 64}}, tmp_path)
-    with pytest.raises(InputError, match=r"square images, but.*TextNet.*makes pixel_values of"):
-        rf.networks.image_options(tmp_path)
     place = tmp_path / "tokens"
     own("ImageGPT", {"size": {"height": 8, "width": 8}, "clusters": [[0, 0, 0], [1, 1, 1]]}, place)
     with pytest.raises(InputError, match=r"ImageGPT.*makes no pixel_values.*StreamedData\.of"):

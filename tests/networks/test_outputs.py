@@ -461,3 +461,33 @@ def test_a_network_can_be_trained_after_it_was_looked_at(use: str) -> None:
         debias(model, rows, Constrained("spd", 0.3), use, outputs="logits")
     model(rows.x.clone().requires_grad_()).sum().backward()
     assert model.line.weight.grad is not None
+
+
+class TurnsGradientsOn(nn.Module):
+    """As networks do that need gradients for their answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return self.last(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        *("audit", "random", "layerwise", "threshold", "fair_head", "pruning", "bias_gradient"),
+        *("lagrangian", "zhang", "adversarial"),
+    ],
+)
+def test_a_network_that_turns_gradients_on(use: str) -> None:
+    model, rows = TurnsGradientsOn(), data()
+    found = audit(model, rows, outputs="logits")
+    if use != "audit":
+        result = debias(model, rows, Constrained("spd", 0.3), use, outputs="logits")
+        assert result.before.performance == pytest.approx(found["balanced_accuracy"].value, abs=0.5)
+        audit(result, rows)

@@ -17,6 +17,7 @@ from retrofair.data.split import with_favourable, with_label_names
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
+from retrofair.networks.hugging_face_network import plain
 
 Target = Literal["two", "classes", "number"]
 FEW_NUMBERS = 20  # different whole numbers up to which a label of them stands for classes
@@ -144,10 +145,11 @@ class TableChoice:
             return ()
         column = frame[self.label].dropna()
         values = sorted(set(column.tolist()), key=lambda v: (isinstance(v, str), v))
-        most = MOST_CLASSES
+        most, whole = MOST_CLASSES, False
         if pd.api.types.is_numeric_dtype(column):
-            most = FEW_NUMBERS if bool((column % 1 == 0).all()) else 0
-        return tuple(map(str, values)) if 2 < len(values) <= most else ()
+            whole = bool((column % 1 == 0).all())  # floats, where one is missing
+            most = FEW_NUMBERS if whole else 0
+        return tuple(str(int(v) if whole else v) for v in values) if 2 < len(values) <= most else ()
 
     def splits(self, parts: tuple[float, float, float] = USUAL) -> Splits[Any]:
         """Training, validation and test data.
@@ -233,14 +235,16 @@ class TableChoice:
         """With codes for a label of classes."""
         if self.target != "classes" or label not in frame.columns:
             return frame
-        codes = {name: code for code, name in enumerate(self.class_names)}
-        said = frame[label].map(str, na_action="ignore")
-        new = said[said.notna() & ~said.isin(codes)]
+        names = self.class_names
+        read = plain if len({plain(name) for name in names}) == len(names) else str
+        codes = {read(name): code for code, name in enumerate(names)}
+        said = frame[label].map(lambda value: read(str(value)), na_action="ignore")
+        new = frame[label][said.notna() & ~said.isin(codes)]
         if len(new):
             raise InputError(
-                f"expected {label!r} to be {', '.join(codes)}, as in the data that the result was "
-                f"fitted to, got {new.iloc[0]!r} in {len(new):,} of {len(frame):,} rows: leave "
-                "out rows with other values"
+                f"expected {label!r} to be {', '.join(names)}, as in the data that the result was "
+                f"fitted to, got {str(new.iloc[0])!r} in {len(new):,} of {len(frame):,} rows: "
+                "leave out rows with other values"
             )
         return frame.assign(**{label: said.map(codes)})
 

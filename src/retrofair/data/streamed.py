@@ -281,6 +281,7 @@ def _refuse_batches(loader: DataLoader[Any]) -> None:
         isinstance(row, tuple | list)
         and len(row) == 3
         and all(np.ndim(p) and len(p) > 1 for p in row[1:])
+        and (not isinstance(row[0], Tensor) or len(row[0]) == len(row[1]) == len(row[2]))
     ):
         raise InputError(
             "expected a dataset of rows (x, y, group), got one of whole batches (batch_size=None), "

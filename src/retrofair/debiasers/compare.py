@@ -157,8 +157,10 @@ def check_coding(result: Debiased, data: Batches) -> None:
 
 
 def _check_labels(known: Sequence[str], found: Sequence[str]) -> None:
-    codes = {plain(name): code for code, name in enumerate(known)}
-    if all(codes.get(plain(name), code) == code for code, name in enumerate(found)):
+    told = all(len({plain(name) for name in each}) == len(each) for each in (known, found))
+    read = plain if told else str
+    codes = {read(name): code for code, name in enumerate(known)}
+    if all(codes.get(read(name), code) == code for code, name in enumerate(found)):
         return
     hint = f"positive={known[1]!r} (--positive)"
     if len(known) > 2:

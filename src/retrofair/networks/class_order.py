@@ -15,7 +15,7 @@ from retrofair.networks.hugging_face_network import HuggingFaceNetwork, generic,
 
 SHOWN = 6
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-YES, NO = ("1", "yes", "y"), ("0", "no", "n")  # and True and False, which are 1 and 0 here
+YES, NO = ("1", "yes", "y"), ("0", "no", "n", "-1")  # and True and False, 1 and 0 here
 Order = tuple[int, ...]
 
 
@@ -97,10 +97,24 @@ def order_of(outputs: Sequence[str], labels: Sequence[str]) -> tuple[Order | Non
 
 def _order_of_truth(labels: Sequence[str]) -> Order | None:
     """Of one output of several, for labels that say whether what it is called holds."""
-    says = [plain(name) for name in labels]
-    if says[0] in YES or says[-1] in NO:
-        return 1, 0
-    return (0, 1) if says[0] in NO or says[-1] in YES else None
+    negative, positive = labels[0], labels[-1]
+    holds = _holds(negative), _holds(positive)
+    if holds in ((False, True), (True, False)):
+        return (0, 1) if holds[1] else (1, 0)
+    # a number alone says nothing beside others: 1 and 2 may be anything
+    if holds[0] is not None and holds[1] is None and not NUMBER.fullmatch(plain(negative)):
+        return (1, 0) if holds[0] else (0, 1)
+    if holds[1] is not None and holds[0] is None and not NUMBER.fullmatch(plain(positive)):
+        return (0, 1) if holds[1] else (1, 0)
+    return None
+
+
+def _holds(name: str) -> bool | None:
+    """Whether a label says that something holds, or does not; None: neither."""
+    text = plain(name)
+    turned = text.startswith("not ")
+    text = plain(text.removeprefix("not "))
+    return (text in YES) != turned if text in (*YES, *NO) else None
 
 
 def _order_of_two(negative: int | None, positive: int | None, *, alone: bool) -> Order:

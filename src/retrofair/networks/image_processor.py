@@ -16,6 +16,7 @@ from retrofair.networks.hugging_face import quietly
 
 NAMES = ("image_processor_type", "feature_extractor_type")
 PROBES = ((211, 300), (300, 211))  # pixels, of pictures that both ways prepare
+SQUARE = (240, 240)  # where the network's own way leaves others oblong
 ALIKE = 0.02  # of the spread of what the network's own gives: rounding, another library's bilinear
 
 
@@ -81,6 +82,9 @@ def _apart(processor: Any, options: dict[str, Any], shape: tuple[int, int], name
     """The mean difference of both ways, of the spread of the processor's, on a noisy picture."""
     image = _picture(shape)
     theirs = _theirs(processor, image)
+    if theirs is not None and theirs.ndim == 4 and theirs.shape[2] != theirs.shape[3]:
+        image = _picture(SQUARE)
+        theirs = _theirs(processor, image)
     if theirs is None or theirs.ndim != 4 or theirs.shape[2] != theirs.shape[3]:
         raise InputError(
             f"expected a network that takes square images, but the {type(processor).__name__} of "

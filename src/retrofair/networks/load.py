@@ -67,14 +67,15 @@ def load_network(
         model = _factory(network)
     if weights is not None:
         load_weights(model, weights)
-    if output is not None and not isinstance(model, HuggingFaceNetwork):
-        if not is_classifier(model):
+    if output is not None:
+        inner = model.network if isinstance(model, HuggingFaceNetwork) else model
+        if not is_classifier(inner):
             raise InputError(
                 f"expected a classifier in Hugging Face's form, of which one output is read, got "
                 f"{network}: let the factory's network answer with that one logit (output, "
                 "--label-output)"
             )
-        model = HuggingFaceNetwork(model, output=output)
+        model = HuggingFaceNetwork(inner, output=output)
     return model.eval()
 
 

@@ -129,8 +129,14 @@ def device_of(model: nn.Module) -> torch.device:
 
 def answers(model: nn.Module, x: Any) -> Tensor:
     """As `forward`, outside training: in smaller batches where memory runs out."""
-    found = halved(model, x, lambda part: forward(model, part))
+    # a network may turn gradients on by itself
+    found = halved(model, x, lambda part: detached(forward(model, part)))
     return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def detached(out: Any) -> Any:
+    """What a network answers without the way to it; what is no tensor stays as it is."""
+    return out.detach() if isinstance(out, Tensor) else out
 
 
 def forward(model: nn.Module, x: Any) -> Tensor:
@@ -188,7 +194,7 @@ def logits(model: nn.Module, data: Batches) -> Tensor:
 def probability(logit: Tensor) -> Array:
     """Sigmoid in double precision, so that confident rows stay apart: (n,) float64."""
     # numpy is on one thread and beats torch's sigmoid in double precision on these sizes
-    values: Array = logit.numpy().astype(np.float64)
+    values: Array = logit.detach().numpy().astype(np.float64)
     with np.errstate(over="ignore"):
         return np.asarray(1.0 / (1.0 + np.exp(-values)))
 
@@ -200,7 +206,7 @@ def probabilities(model: nn.Module, data: Batches) -> Array:
 
 def log_chances(logit: Tensor) -> Array:
     """Log-softmax in double precision: (n, K) float64."""
-    return np.asarray(torch.log_softmax(logit.double(), 1).numpy())
+    return np.asarray(torch.log_softmax(logit.detach().double(), 1).numpy())
 
 
 def chances(model: nn.Module, data: Batches) -> Array:

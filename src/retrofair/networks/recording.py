@@ -25,7 +25,7 @@ from retrofair.networks.digest import digest
 from retrofair.networks.kept import Kept, looked_at
 from retrofair.networks.layers import ONE_AT_A_TIME, reading
 from retrofair.networks.memory import halved, rows_of, split_rows
-from retrofair.networks.outputs import evaluating, forward
+from retrofair.networks.outputs import detached, evaluating, forward
 from retrofair.networks.resident import Resident
 
 Call = Callable[[nn.Module, Any], Tensor]
@@ -187,8 +187,8 @@ def _passed(
         seen = [stack.enter_context(reading(model, name)) for name in layers]
 
         def run(x: Any) -> list[Tensor]:
-            out = call(model, x).float().cpu()
-            return [out, *(each["input"].cpu() for each in seen)]
+            out = detached(call(model, x)).float().cpu()
+            return [out, *(each["input"].detach().cpu() for each in seen)]
 
         for x, _, _ in _rest(data, done):
             with evaluating(model):

@@ -19,7 +19,14 @@ from retrofair.data import Batches
 from retrofair.metrics import Array
 from retrofair.networks.layers import reading
 from retrofair.networks.memory import part_of, rows_of
-from retrofair.networks.outputs import evaluating, forward, log_chances, logits, probability
+from retrofair.networks.outputs import (
+    detached,
+    evaluating,
+    forward,
+    log_chances,
+    logits,
+    probability,
+)
 
 LIMIT = 2**31  # bytes of what is kept
 LOOKS = 16  # rows by which is found out what must be kept
@@ -95,7 +102,7 @@ class Replay:
         with evaluating(self.model):
             for x, said in zip(given, self.batches, strict=True):
                 with _saying(said):
-                    found.append(forward(self.model, x).float().cpu())
+                    found.append(detached(forward(self.model, x)).float().cpu())
         return torch.cat(found)
 
     def chances(self) -> Array:
@@ -253,8 +260,8 @@ def _recorded(
             stack.callback(module.register_forward_hook(keep).remove)
         for x, _, _ in data:
             now = {}
-            outputs.append(forward(model, x).float().cpu())
-            inputs.append(seen["input"].cpu())
+            outputs.append(detached(forward(model, x)).float().cpu())
+            inputs.append(seen["input"].detach().cpu())
             batches.append(now)
             given.append(tree_map(_blanked, x) if blank else None)
             leaves = [v for v in tree_leaves(list(now.values())) if isinstance(v, Tensor)]
