@@ -14,11 +14,11 @@ from retrofair.cli.notes import say
 from retrofair.data import Fit, StreamedData, images_of, texts_of
 from retrofair.data.image_files import Channels
 from retrofair.data.image_tables import OnError
+from retrofair.data.label_names import plain
 from retrofair.data.streamed import ROWS
 from retrofair.hub import is_hub_name, local_folder
 from retrofair.networks import image_options
 from retrofair.networks.hugging_face import names_of_several
-from retrofair.networks.hugging_face_network import plain
 from retrofair.networks.image_options import FILE
 
 SMALL = 64  # pixels of the images that a data set brings

@@ -13,11 +13,11 @@ from retrofair import datasets
 from retrofair.cli.media import Media
 from retrofair.data import Missing, Splits, StreamedData, read_table, split_frame, split_rows
 from retrofair.data.grouped import check_favourable
+from retrofair.data.label_names import same_in
 from retrofair.data.split import with_favourable, with_label_names
 from retrofair.data.tables import TABLES
 from retrofair.errors import InputError, MissingFileError, unknown
 from retrofair.metrics.one_vs_rest import MOST_CLASSES
-from retrofair.networks.hugging_face_network import plain
 
 Target = Literal["two", "classes", "number"]
 FEW_NUMBERS = 20  # different whole numbers up to which a label of them stands for classes
@@ -236,7 +236,7 @@ class TableChoice:
         if self.target != "classes" or label not in frame.columns:
             return frame
         names = self.class_names
-        read = plain if len({plain(name) for name in names}) == len(names) else str
+        read = same_in(names)
         codes = {read(name): code for code, name in enumerate(names)}
         said = frame[label].map(lambda value: read(str(value)), na_action="ignore")
         new = frame[label][said.notna() & ~said.isin(codes)]

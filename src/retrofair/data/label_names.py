@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from retrofair.errors import InputError
 
 NAMES = "label_names"
+TRUTH = {"true": "1", "false": "0"}
 
 
 def label_names_of(data: Any) -> tuple[str, ...]:
@@ -42,3 +44,19 @@ def checked_label_names(names: Sequence[str], y: Tensor) -> tuple[str, ...]:
             f"{float(y.min()):g} to {float(y.max()):g}"
         )
     return named
+
+
+def plain(name: str) -> str:
+    """A name as it is compared: without spaces around it, in small letters, True as 1.
+
+    >>> plain(" Smiling"), plain("False"), plain("1.0")
+    ('smiling', '0', '1')
+    """
+    text = name.strip().casefold()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", TRUTH.get(text, text))
+
+
+def same_in(*namings: Sequence[str]) -> Callable[[str], str]:
+    """How names of these are compared: `plain`, or exactly where two of one naming would be one."""
+    told = all(len({plain(name) for name in names}) == len(names) for names in namings)
+    return plain if told else str

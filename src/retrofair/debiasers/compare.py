@@ -11,6 +11,7 @@ from torch import nn
 from retrofair import metrics
 from retrofair.data import Batches, label_names_of
 from retrofair.data.grouped import check_favourable
+from retrofair.data.label_names import same_in
 from retrofair.debiasers.effects import (
     Aim,
     Effects,
@@ -26,7 +27,6 @@ from retrofair.debiasers.rules import classes_of
 from retrofair.errors import InputError
 from retrofair.metrics import Array, Measure, paired
 from retrofair.metrics.rates import BASE_RATE
-from retrofair.networks.hugging_face_network import plain
 from retrofair.networks.logits import as_logits
 from retrofair.networks.outputs import Outputs, chances, columns, probabilities
 from retrofair.objective import Constrained, MeasureLike
@@ -157,8 +157,7 @@ def check_coding(result: Debiased, data: Batches) -> None:
 
 
 def _check_labels(known: Sequence[str], found: Sequence[str]) -> None:
-    told = all(len({plain(name) for name in each}) == len(each) for each in (known, found))
-    read = plain if told else str
+    read = same_in(known, found)
     codes = {read(name): code for code, name in enumerate(known)}
     if all(codes.get(read(name), code) == code for code, name in enumerate(found)):
         return

@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from retrofair.data import label_names_of
+from retrofair.data.label_names import plain
 from retrofair.errors import InputError, RetrofairWarning
-from retrofair.networks.hugging_face_network import HuggingFaceNetwork, generic, plain
+from retrofair.networks.hugging_face_network import HuggingFaceNetwork, generic
 
 SHOWN = 6
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -97,16 +98,18 @@ def order_of(outputs: Sequence[str], labels: Sequence[str]) -> tuple[Order | Non
 
 def _order_of_truth(labels: Sequence[str]) -> Order | None:
     """Of one output of several, for labels that say whether what it is called holds."""
-    negative, positive = labels[0], labels[-1]
-    holds = _holds(negative), _holds(positive)
-    if holds in ((False, True), (True, False)):
-        return (0, 1) if holds[1] else (1, 0)
-    # a number alone says nothing beside others: 1 and 2 may be anything
-    if holds[0] is not None and holds[1] is None and not NUMBER.fullmatch(plain(negative)):
-        return (1, 0) if holds[0] else (0, 1)
-    if holds[1] is not None and holds[0] is None and not NUMBER.fullmatch(plain(positive)):
-        return (0, 1) if holds[1] else (1, 0)
-    return None
+    ends = labels[0], labels[-1]
+    holds = [_holds(name) for name in ends]
+    if None in holds:  # a number says nothing beside others: 1 and 2 may be anything
+        holds = [
+            None if NUMBER.fullmatch(plain(name)) else each
+            for name, each in zip(ends, holds, strict=True)
+        ]
+    negative, positive = holds
+    if negative == positive:
+        return None
+    holding = not negative if positive is None else positive
+    return (0, 1) if holding else (1, 0)
 
 
 def _holds(name: str) -> bool | None:

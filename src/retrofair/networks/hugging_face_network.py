@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retrofair.data.label_names import plain
 from retrofair.errors import InputError, unknown
 
 # the task at the end of an architecture's name, and transformers' class that loads it
@@ -18,7 +19,6 @@ TASKS = {
 }
 MANY = "multi_label_classification"
 GENERIC = re.compile(r"(label|class)?[ _-]?\d+")
-TRUTH = {"true": "1", "false": "0"}
 
 
 class HuggingFaceNetwork(nn.Module):
@@ -160,16 +160,6 @@ def class_names(network: Any) -> tuple[str, ...]:
 def generic(names: Sequence[str]) -> bool:
     """Whether names say no more than places: LABEL_0, LABEL_1."""
     return all(GENERIC.fullmatch(name.strip().casefold()) for name in names)
-
-
-def plain(name: str) -> str:
-    """A name as it is compared: without spaces around it, in small letters, True as 1.
-
-    >>> plain(" Smiling"), plain("False"), plain("1.0")
-    ('smiling', '0', '1')
-    """
-    text = name.strip().casefold()
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", TRUTH.get(text, text))
 
 
 def _in_order(names: Any) -> tuple[str, ...]:
